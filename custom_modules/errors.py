@@ -1,0 +1,26 @@
+"""What goes wrong in a way the person at the keyboard can mend: raised anywhere, printed by the tools. No logic."""
+
+import sys
+from collections.abc import Callable
+
+
+class InputError(ValueError):
+    """Unusable input: each problem is one line that says what is wrong, where, and what to do.
+
+    Args:
+        problems: One line each; all of them at once rather than the first of many.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__('\n'.join(problems))
+        self.problems = problems
+
+
+def run_tool(main: Callable[[], int]) -> int:
+    """Runs a tool's ``main`` and turns :class:`InputError` into lines on stderr and exit code 2."""
+    try:
+        return main()
+    except InputError as error:
+        for problem in error.problems:
+            print(f'error: {problem}', file=sys.stderr)
+        return 2
