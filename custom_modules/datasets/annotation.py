@@ -1,0 +1,268 @@
+"""The annotation format of a prepared dataset: classes.txt, train.txt, val.txt are read and written here alone.
+
+Images are neither opened nor split here.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from custom_modules.errors import InputError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+SPLIT_NAMES = ('train', 'val', 'test')
+MAX_PRINTED = 20
+
+_GLUED = re.compile(rf'/[^/]*({"|".join(map(re.escape, IMAGE_SUFFIXES))}) \d+[^/]*/', re.IGNORECASE)
+_REGENERATE = 'regenerate with tools/generate_metadata.py'
+_MEND = f'mend it, or {_REGENERATE}'
+_MEND_CLASSES = 'mend it, or delete the file and run tools/generate_metadata.py'
+
+
+class Sample(NamedTuple):
+    """One line of ``train.txt`` or ``val.txt``.
+
+    Args:
+        path: ``class/image``, with ``/`` on every system, relative to the split folder.
+        label: Index of the class in ``classes.txt``, from 0.
+    """
+
+    path: str
+    label: int
+
+
+def refuse(problems: Sequence[str]) -> NoReturn:
+    """Raises an :class:`InputError` with the first 20 problems and the number of the others."""
+    rest = len(problems) - MAX_PRINTED
+    raise InputError(*problems[:MAX_PRINTED], *([f'and {rest} more'] if rest > 0 else []))
+
+
+def name_problem(name: str) -> str | None:
+    """Says why a class or image name cannot stand in the annotation format; None when it can."""
+    if not name.strip():
+        return 'blank name'
+    if name in ('.', '..'):
+        return f'{name!r} is no name'
+    if any(character in name for character in '/\\\n\r\0'):
+        return f'{name!r} holds a slash, a backslash or a line break'
+    if any('\ud800' <= character <= '\udfff' for character in name):
+        return f'{name!r} is not UTF-8'
+    return None
+
+
+def class_name_problem(name: str) -> str | None:
+    """Says why a name cannot be a class; None when it can."""
+    if problem := name_problem(name):
+        return problem
+    if name != name.strip():
+        return f'{name!r} begins or ends with a space'
+    if name.startswith('\ufeff'):
+        return f'{name!r} begins with a byte order mark'
+    if name.lower() in SPLIT_NAMES:
+        return (
+            f'{name!r} is a part of the split, not a class (a prepared folder was read as raw photos): '
+            'point at the folder whose subfolders are the classes'
+        )
+    if re.search(r'\s\d+$', name):
+        return f'{name!r} ends in a number as if an index were glued on: a class is a bare name'
+    return None
+
+
+def read_classes(file: Path) -> list[str]:
+    """Reads ``classes.txt``.
+
+    Returns:
+        Class names; the position of a name is its label.
+
+    Raises:
+        InputError: With every line that is no class name, or for fewer than two classes.
+    """
+    classes = _read_lines(file)
+    problems = []
+    first: dict[str, int] = {}
+    for number, name in enumerate(classes, 1):
+        if problem := class_name_problem(name):
+            problems.append(f'{file}:{number}: {problem}; {_MEND_CLASSES}')
+        elif name in first:
+            problems.append(f'{file}:{number}: class {name!r} stands in line {first[name]} already; {_MEND_CLASSES}')
+        first.setdefault(name, number)
+    if not problems and len(classes) < 2:
+        found = f'only one class, {classes[0]!r}' if classes else 'no classes'
+        problems.append(f'{file}: {found}: two or more are needed, one name a line; {_MEND_CLASSES}')
+    if problems:
+        refuse(problems)
+    return classes
+
+
+def read_samples(file: Path, classes: Sequence[str], image_root: Path | None = None) -> list[Sample]:
+    """Reads ``train.txt`` or ``val.txt``, one ``class/image index`` a line.
+
+    Tolerates CRLF, a byte order mark, backslashes as separators, spaces at the end of a line and a missing last newline.
+
+    Args:
+        file: The annotation file.
+        classes: Class names in the order of ``classes.txt``.
+        image_root: Folder the paths are relative to; when given, each file must exist beneath it.
+
+    Returns:
+        Samples in the order of the file, at least one.
+
+    Raises:
+        InputError: With every line that deviates in any other way.
+    """
+    lines = _read_lines(file)
+    if not lines:
+        refuse([f'{file}: no lines; {_MEND}'])
+    samples, problems = [], []
+    first: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        sample = _parse(line.replace('\\', '/'), classes)
+        if isinstance(sample, str):
+            problems.append(f'{file}:{number}: {sample}')
+            continue
+        if sample.path in first:
+            problems.append(f'{file}:{number}: {sample.path!r} stands in line {first[sample.path]} already; {_MEND}')
+        elif image_root is not None and not (image_root / sample.path).is_file():
+            problems.append(
+                f'{file}:{number}: no such file: {image_root / sample.path}; put it back, or {_REGENERATE}'
+            )
+        first.setdefault(sample.path, number)
+        samples.append(sample)
+    if problems:
+        refuse(problems)
+    return samples
+
+
+def check_disjoint(train: Iterable[Sample], val: Iterable[Sample]) -> None:
+    """Checks that no ``class/image`` is in both.
+
+    Raises:
+        InputError: With every path that is.
+    """
+    both = sorted({sample.path for sample in train} & {sample.path for sample in val})
+    if both:
+        refuse(
+            [
+                f'{path!r} is in train and in val: remove it from one, or split the raw photos again '
+                'with tools/split_dataset.py into a new folder'
+                for path in both
+            ]
+        )
+
+
+def write_classes(file: Path, classes: Sequence[str]) -> None:
+    """Writes ``classes.txt`` in the given order; the file is replaced whole or not at all.
+
+    Raises:
+        InputError: For names that :func:`read_classes` would refuse, or when the file cannot be written.
+    """
+    problems = [f'{file}: {problem}' for name in classes if (problem := class_name_problem(name))]
+    if len(set(classes)) < max(2, len(classes)):
+        problems.append(f'{file}: two or more classes are needed, each once: {", ".join(map(repr, classes))}')
+    if problems:
+        refuse(problems)
+    _write_lines(file, classes)
+
+
+def write_samples(file: Path, samples: Iterable[Sample]) -> None:
+    """Writes ``train.txt`` or ``val.txt``, sorted by path; the file is replaced whole or not at all.
+
+    Raises:
+        InputError: For paths that :func:`read_samples` would refuse, or when the file cannot be written.
+    """
+    samples = sorted(samples)
+    paths = [sample.path for sample in samples]
+    problems = [
+        f'{file}: {problem}'
+        for path in paths
+        if (problem := f'{path!r} holds a backslash' if '\\' in path else _path_problem(path))
+    ]
+    if len(set(paths)) < max(1, len(paths)):
+        problems.append(f'{file}: one or more samples are needed, each once')
+    if problems:
+        refuse(problems)
+    _write_lines(file, [f'{path} {label}' for path, label in samples])
+
+
+def _parse(line: str, classes: Sequence[str]) -> Sample | str:
+    """Returns the sample on a line, or what is wrong with it."""
+    if not line:
+        return f'blank line; {_MEND}'
+    if _GLUED.search(line):
+        return f'annotations without line breaks; {_REGENERATE}'
+    path, space, index = line.rpartition(' ')
+    if not space or '/' in index:
+        return f'no index in {line!r}: `class/image index` is expected; {_MEND}'
+    if problem := _path_problem(path):
+        return f'{problem}; {_MEND}'
+    folder = path.split('/')[0]
+    if folder not in classes:
+        near = get_close_matches(folder, classes, 1)
+        hint = f'did you mean {near[0]!r}?' if near else f'known are {", ".join(classes)}'
+        return f'class {folder!r} is not in classes.txt: {hint}'
+    if not re.fullmatch('0|-?[1-9][0-9]{0,8}', index):
+        return f'index {index!r} is no integer; {_MEND}'
+    label = int(index)
+    if not 0 <= label < len(classes):
+        return f'index {label} is out of range: {len(classes)} classes have indices 0 to {len(classes) - 1}; {_MEND}'
+    if classes[label] != folder:
+        return (
+            f'index {label} is {classes[label]!r} in classes.txt, but the folder is {folder!r} '
+            f'({classes.index(folder)}): the class order differs; {_REGENERATE}'
+        )
+    return Sample(path, label)
+
+
+def _path_problem(path: str) -> str | None:
+    """Says why a path is no ``class/image``; None when it is."""
+    if path.startswith('/') or re.match('[A-Za-z]:/', path):
+        return f'absolute path {path!r}: `class/image`, relative to the split folder, is expected'
+    parts = path.split('/')
+    if '..' in parts:
+        return f'path {path!r} leaves its folder'
+    if len(parts) != 2:
+        return f'path {path!r} is not `class/image`, relative to the split folder'
+    problem = class_name_problem(parts[0]) or name_problem(parts[1])
+    return f'path {path!r}: {problem}' if problem else None
+
+
+def _read_lines(file: Path) -> list[str]:
+    """Returns the lines without line breaks, trailing spaces and byte order mark."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f'{file}: no such file; make it with tools/generate_metadata.py') from None
+    except OSError as error:
+        raise InputError(f'{file}: cannot be read: {error.strerror}') from None
+    # Split at LF alone: str.splitlines would also split at characters that may stand in a name.
+    raw_lines = content.removeprefix(b'\xef\xbb\xbf').split(b'\n')
+    if not raw_lines[-1]:
+        raw_lines.pop()
+    lines, problems = [], []
+    for number, raw_line in enumerate(raw_lines, 1):
+        try:
+            line = raw_line.decode().rstrip(' \t\r')
+        except UnicodeDecodeError:
+            problems.append(f'{file}:{number}: not UTF-8; save the file as UTF-8')
+            continue
+        if '\r' in line or '\0' in line:
+            problems.append(f'{file}:{number}: a control character in the line; save the file as UTF-8 with LF')
+        lines.append(line)
+    if problems:
+        refuse(problems)
+    return lines
+
+
+def _write_lines(file: Path, lines: Iterable[str]) -> None:
+    partial = file.with_name(f'.{file.name}.partial-{os.getpid()}')
+    try:
+        try:
+            partial.write_bytes(''.join(f'{line}\n' for line in lines).encode())
+            os.replace(partial, file)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f'{file}: cannot be written: {error.strerror}') from None
