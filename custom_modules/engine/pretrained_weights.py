@@ -1,0 +1,457 @@
+"""ImageNet weights before training: where they come from, and their way into MMPretrain's key names.
+
+A file is fetched or imported, recognised by its keys, converted by an explicit table of module names, and written only
+once the converted backbone is shown to compute the same features as the model the file was made for. No training here.
+"""
+
+import hashlib
+import http.client
+import os
+import pickle
+import re
+import socket
+import sys
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from custom_modules.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    State = dict[str, torch.Tensor]
+
+TIMEOUT = 30.0
+"""Seconds a server may stay silent before the next source is tried."""
+
+TOLERANCE = 1e-4
+"""Largest difference of two models' features allowed, as a share of the largest feature.
+
+float32 rounds at 6e-8; some 50 layers summed in another order stay near 1e-6. Two tensors in each other's place, another
+epsilon or another activation move features by 1e-3 and more.
+"""
+
+NOTES = {
+    '9a5d89c693aec7733ae8029d7336ae694a3be3882675ddbb5554d7fd772cec84': (
+        'partly pretrained: stem, layer1-3 and layer4.0.downsample are the ImageNet originals, layer4.0.conv1/2 come '
+        'from a coarsely quantised copy, layer4.1 is untrained; results are not those of a pretrained ResNet18'
+    ),
+}
+"""What has to be said about a file, by its sha256."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file on a server; its name ends in the first 8 hex digits of its sha256.
+
+    Args:
+        owner: Who publishes it.
+        url: Its address.
+    """
+
+    owner: str
+    url: str
+
+    @property
+    def file_name(self) -> str:
+        return self.url.rpartition('/')[2]
+
+    @property
+    def hash_prefix(self) -> str:
+        return self.file_name.removesuffix('.pth').rpartition('-')[2]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One model's weights: the file name configs use, and the sources to try, in order."""
+
+    file: str
+    sources: tuple[Source, ...]
+    backbone: dict[str, Any]
+    """MMPretrain's backbone as its base config has it."""
+    timm_name: str
+
+
+def _sources(zoo: str, torchvision: str) -> tuple[Source, ...]:
+    return (
+        Source('OpenMMLab model zoo', f'https://download.openmmlab.com/mmclassification/v0/{zoo}'),
+        Source('torchvision', f'https://download.pytorch.org/models/{torchvision}'),
+    )
+
+
+# Zoo addresses stand in mmpretrain's metafiles, torchvision's in its weights enums; a test compares them. Of several
+# weights the ones that both publish are taken, so that it does not matter which server answered.
+WEIGHTS: dict[str, Weights] = {
+    'mobilenet_v2': Weights(
+        'mobilenet_v2.pth',
+        _sources('mobilenet_v2/mobilenet_v2_batch256_imagenet_20200708-3b2dc3af.pth', 'mobilenet_v2-b0353104.pth'),
+        dict(type='MobileNetV2', widen_factor=1.0),
+        'mobilenetv2_100',
+    ),
+    'resnet18': Weights(
+        'resnet18.pth',
+        _sources('resnet/resnet18_8xb32_in1k_20210831-fbbb1da6.pth', 'resnet18-f37072fd.pth'),
+        dict(type='ResNet', depth=18, num_stages=4, out_indices=(3,), style='pytorch'),
+        'resnet18',
+    ),
+    'mobilenet_v3_large': Weights(
+        'mobilenet_v3_large.pth',
+        _sources('mobilenet_v3/convert/mobilenet_v3_large-3ea3c186.pth', 'mobilenet_v3_large-8738ca79.pth'),
+        dict(type='MobileNetV3', arch='large'),
+        'mobilenetv3_large_100',
+    ),
+    'mobilenet_v3_small': Weights(
+        'mobilenet_v3_small.pth',
+        _sources('mobilenet_v3/convert/mobilenet_v3_small-8427ecf0.pth', 'mobilenet_v3_small-047dcff4.pth'),
+        dict(type='MobileNetV3', arch='small'),
+        'mobilenetv3_small_100',
+    ),
+}
+
+LAYOUTS = ('mmpretrain', 'torchvision', 'timm')
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was written, and how it was proven.
+
+    Args:
+        path: The written file.
+        layout: Whose key names the source file had.
+        converted: Number of tensors taken over.
+        covered: Share of the backbone's tensors among them, 0 to 1 (batch norm's step counters left aside).
+        difference: Largest difference of features relative to the largest feature; ``None`` where the file was
+            MMPretrain's own and strict loading is the proof.
+        sha256: Of the source file.
+        note: What has to be known about these weights, or empty.
+    """
+
+    path: Path
+    layout: str
+    converted: int
+    covered: float
+    difference: float | None
+    sha256: str
+    note: str
+
+
+def fetch_command(checkpoint_path: str | Path) -> str | None:
+    """The command that provides a missing checkpoint, or ``None`` where no model's weights have that file name."""
+    path = Path(checkpoint_path)
+    for name, weights in WEIGHTS.items():
+        if path.name == weights.file:
+            out = '' if path.parent.name == 'checkpoints' else f' --out "{path.parent.as_posix()}"'
+            return f'python tools/fetch_weights.py {name}{out}'
+    return None
+
+
+# ---------------------------------------------------------------------------------------------- names of the modules
+
+_DEPTHS = {
+    'mobilenet_v2': (1, 2, 3, 4, 3, 3, 1),
+    'mobilenet_v3_large': (1, 2, 3, 4, 2, 3),
+    'mobilenet_v3_small': (1, 2, 3, 2, 3),
+}
+"""Blocks per stage as timm counts stages (MobileNetV2: as everybody does)."""
+
+_SQUEEZE = {
+    'mobilenet_v2': set(),
+    'mobilenet_v3_large': {4, 5, 6, 11, 12, 13, 14, 15},
+    'mobilenet_v3_small': {1, 4, 5, 6, 7, 8, 9, 10, 11},
+}
+"""Numbers of the blocks, from 1, that have squeeze-and-excitation."""
+
+_CLASSIFIER = re.compile(r'(classifier|fc|head|conv_head)(\.|$)')
+
+
+def module_names(name: str, layout: str) -> dict[str, str]:
+    """Which module of a source model is which module of MMPretrain's backbone.
+
+    Args:
+        name: A model of :data:`WEIGHTS`.
+        layout: ``mmpretrain``, ``torchvision`` or ``timm``.
+
+    Returns:
+        Source module → backbone module, for every module that holds tensors, classifier excepted.
+    """
+    if layout == 'mmpretrain':
+        return {target: target for target in module_names(name, 'torchvision').values()}
+    if name == 'resnet18':  # the three agree
+        blocks = [f'layer{stage}.{block}' for stage in (1, 2, 3, 4) for block in (0, 1)]
+        names = ['conv1', 'bn1', *(f'{b}.{m}' for b in blocks for m in ('conv1', 'bn1', 'conv2', 'bn2'))]
+        names += [f'layer{stage}.0.downsample.{i}' for stage in (2, 3, 4) for i in (0, 1)]
+        return {module: module for module in names}
+
+    v2, torchvision = name == 'mobilenet_v2', layout == 'torchvision'
+    depths = _DEPTHS[name]
+    stem, last = ('conv1', 'conv2') if v2 else ('layer0', f'layer{sum(depths) + 1}')
+    table = {}
+
+    def add(conv: str, bn: str, target: str) -> None:
+        table.update({conv: f'{target}.conv', bn: f'{target}.bn'})
+
+    if torchvision:
+        add('features.0.0', 'features.0.1', stem)
+        add(f'features.{sum(depths) + 1}.0', f'features.{sum(depths) + 1}.1', last)
+    else:
+        add('conv_stem', 'bn1', stem)
+        add(*(('conv_head', 'bn2') if v2 else (f'blocks.{len(depths)}.0.conv', f'blocks.{len(depths)}.0.bn1')), last)
+
+    number = 0
+    for stage, depth in enumerate(depths):
+        for block in range(depth):
+            number += 1
+            convs = ['expand', 'depthwise', 'linear'][number == 1 :]  # the first block does not expand
+            squeeze = number in _SQUEEZE[name]
+            for i, conv in enumerate(convs):
+                target = f'layer{stage + 1}.{block}.conv.{i}' if v2 else f'layer{number}.{conv}_conv'
+                if not torchvision:
+                    kind = {'expand': 'pw', 'depthwise': 'dw', 'linear': 'pw' if number == 1 else 'pwl'}[conv]
+                    add(f'blocks.{stage}.{block}.conv_{kind}', f'blocks.{stage}.{block}.bn{i + 1}', target)
+                elif v2 and conv == 'linear':  # without an activation it stands loose, not in a Conv2dNormActivation
+                    add(f'features.{number}.conv.{i}', f'features.{number}.conv.{i + 1}', target)
+                else:
+                    part = f'conv.{i}' if v2 else f'block.{i + (squeeze and conv == "linear")}'
+                    add(f'features.{number}.{part}.0', f'features.{number}.{part}.1', target)
+            if squeeze:
+                prefix = f'features.{number}.block.{len(convs) - 1}.fc' if torchvision else f'blocks.{stage}.{block}.se.'
+                for i, part in enumerate(('1', '2') if torchvision else ('conv_reduce', 'conv_expand')):
+                    table[f'{prefix}{part}'] = f'layer{number}.se.conv{i + 1}.conv'
+    return table
+
+
+def recognise(state: Mapping[str, Any], name: str, file: str) -> str:
+    """The layout of a state_dict, told by its keys.
+
+    Args:
+        state: Keys without a ``backbone.`` prefix.
+        name: The model it should be.
+        file: What to call it in the messages.
+
+    Raises:
+        InputError: If it is another model's or nobody's.
+    """
+    modules = {key.rpartition('.')[0] for key in state}
+    candidates = []
+    for model in WEIGHTS:
+        for layout in ('torchvision', 'mmpretrain', 'timm'):
+            expected = module_names(model, layout).keys()
+            found = {module for module in modules if module in expected or not _CLASSIFIER.match(module)}
+            likeness = len(expected & found) / len(expected | found)
+            # The asked-for model wins a tie, then torchvision: for ResNet18 the layouts are one.
+            candidates.append((likeness, model == name, -len(candidates), model, layout, expected, found))
+    likeness, _, _, model, layout, expected, found = max(candidates)
+    if likeness < 0.5:
+        raise InputError(
+            f'{file}: its keys ({_some(state)}) are not those of {", ".join(WEIGHTS)} as MMPretrain, torchvision or '
+            'timm name them'
+        )
+    if likeness < 1:
+        lacks, more = expected - found, found - expected
+        said = [f'lacks {_some(lacks)}'] * bool(lacks) + [f'has {_some(more)} besides'] * bool(more)
+        raise InputError(f'{file}: nearest to {model} with {layout} keys, but {" and ".join(said)}: another model')
+    if model != name:
+        raise InputError(
+            f'{file}: looks like {model} ({layout} keys), not {name}: '
+            f'call python tools/fetch_weights.py {model} --from "{file}"'
+        )
+    return layout
+
+
+def _some(names: Any) -> str:
+    shown = sorted(names)[:3]
+    return ', '.join(shown) + (f' … ({len(names)} in all)' if len(names) > 3 else '')
+
+
+# ------------------------------------------------------------------------------------------- reading and converting
+
+
+def read_state(path: Path) -> 'State':
+    """The float32 tensors of a checkpoint, bare or under ``state_dict`` or ``model``; keys lose ``backbone.``.
+
+    Raises:
+        InputError: If it cannot be read as plain data, or holds no finite tensors under names.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except OSError as error:
+        raise InputError(f'{path}: {error.strerror or error}') from error
+    except pickle.UnpicklingError as error:
+        raise InputError(f'{path}: refused, it is damaged or holds more than plain data ({_line(error)})') from error
+    except Exception as error:  # torch.load lets out whatever a damaged file makes its parts raise
+        raise InputError(f'{path}: not a readable checkpoint ({_line(error)})') from error
+    for wrapper in ('state_dict', 'model'):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not state:
+        raise InputError(f'{path}: holds no state_dict')
+    if odd := [key for key, value in state.items() if not (isinstance(key, str) and isinstance(value, torch.Tensor))]:
+        raise InputError(f'{path}: not a state_dict: {_some([str(key) for key in odd])} is no tensor under a name')
+    if any(key.startswith('backbone.') for key in state):
+        state = {key.removeprefix('backbone.'): v for key, v in state.items() if key.startswith('backbone.')}
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    if odd := [key for key, value in state.items() if not value.isfinite().all()]:
+        raise InputError(f'{path}: NaN or infinity in {_some(odd)}')
+    return state
+
+
+def _line(error: Exception) -> str:
+    """The one line of an error that says something; torch's advice on unsafe loading is not for our users."""
+    text = str(error)
+    if found := re.search(r'Unsupported global: GLOBAL (\S+)|GLOBAL (\S+) was not an allowed', text):
+        return f'it calls for {found[1] or found[2]}'
+    return (text.strip() or type(error).__name__).splitlines()[0][:150]
+
+
+def convert(name: str, state: 'State', file: str) -> tuple['State', str, float | None]:
+    """A backbone's state_dict in MMPretrain's names, proven to compute what the source computes.
+
+    Args:
+        name: A model of :data:`WEIGHTS`.
+        state: float32 tensors in any of :data:`LAYOUTS`.
+        file: What to call it in the messages.
+
+    Returns:
+        The state, the layout it came in, and the largest difference of the features relative to the largest one
+        (``None`` for MMPretrain's own).
+
+    Raises:
+        InputError: If it is another model, does not fit, or the features differ.
+    """
+    import torch
+
+    layout = recognise(state, name, file)
+    table = module_names(name, layout)
+    state = {key: value for key, value in state.items() if key.rpartition('.')[0] in table}
+    backbone = build_backbone(name)
+    source, features = (None, None) if layout == 'mmpretrain' else _build_source(name, layout)
+    if source is not None:
+        _load(source, state, f'{file}: does not fit {layout}\'s {name}')
+
+    converted = {}
+    for key, value in state.items():
+        module, _, leaf = key.rpartition('.')
+        converted[f'{table[module]}.{leaf}'] = value.clone()
+    if source is not None:
+        _match_eps(converted, backbone, source)
+    _load(backbone, converted, f'{file}: does not fit MMPretrain\'s {name}')
+    if source is None:
+        return converted, layout, None
+
+    batch = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs, ours = features(batch), backbone(batch)[-1]
+    largest = theirs.abs().max()
+    difference = float((theirs - ours).abs().max() / largest) if theirs.shape == ours.shape else float('inf')
+    if not difference <= TOLERANCE:  # NaN is no proof
+        raise InputError(
+            f'{file}: converted from {layout} keys, the features differ by {difference:.1e} of the largest '
+            f'({TOLERANCE:.0e} allowed): not written'
+        )
+    return converted, layout, difference
+
+
+def build_backbone(name: str) -> 'nn.Module':
+    """MMPretrain's backbone of that name, in eval mode, as its base config has it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # mmcv-lite's and HSigmoid's, which say nothing about these models
+        import mmpretrain.models  # noqa: F401  (registers the backbones)
+        from mmpretrain.registry import MODELS
+
+        backbone = MODELS.build(dict(WEIGHTS[name].backbone))
+    backbone.eval()  # returns None: MMPretrain's backbones override train() without returning themselves
+    return backbone
+
+
+def _build_source(name: str, layout: str) -> tuple['nn.Module', Any]:
+    """The model a file was made for, in eval mode, and the function that gives its features before pooling."""
+    from torch import nn
+
+    if layout == 'torchvision':
+        import torchvision
+
+        model = torchvision.models.get_model(name, weights=None).eval()
+        if name == 'resnet18':
+            return model, nn.Sequential(*list(model.children())[:-2])  # without avgpool and fc
+        return model, model.features
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError('the file has timm keys, and checking it needs timm: pip install timm') from error
+    model = timm.create_model(WEIGHTS[name].timm_name, pretrained=False).eval()
+    return model, model.forward_features
+
+
+def _load(model: 'nn.Module', state: 'State', complaint: str) -> None:
+    """Loads strictly, but for the classifier and for batch norm's step counters, which no computation here reads."""
+    needed = {key for key in model.state_dict() if key.rpartition('.')[0] in {k.rpartition('.')[0] for k in state}}
+    try:
+        missing = needed & set(model.load_state_dict(state, strict=False).missing_keys)
+    except RuntimeError as error:  # shapes
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        more = f' … ({len(lines)} in all)' if len(lines) > 1 else ''
+        raise InputError(f'{complaint}: {lines[0]}{more}') from error
+    if unexpected := set(state) - set(model.state_dict()):
+        raise InputError(f'{complaint}: it has no {_some(unexpected)}')
+    if missing := {key for key in missing if not key.endswith('num_batches_tracked')}:
+        raise InputError(f'{complaint}: {_some(missing)} not in the file')
+
+
+def _match_eps(state: 'State', backbone: 'nn.Module', source: 'nn.Module') -> None:
+    """Lets batch norm's scale absorb another epsilon: w / sqrt(var + eps) stays what it was.
+
+    timm's MobileNetV3 uses 1e-5, MMPretrain's and torchvision's 1e-3.
+    """
+    from torch import nn
+
+    (source_eps,) = {module.eps for module in source.modules() if isinstance(module, nn.BatchNorm2d)}
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.BatchNorm2d) and module.eps != source_eps:
+            var = state[f'{name}.running_var']
+            state[f'{name}.weight'] *= ((var + module.eps) / (var + source_eps)).sqrt()
+
+
+# ------------------------------------------------------------------------------------------------ importing, fetching
+
+
+def import_weights(name: str, file: Path, out: Path, source: str | None = None) -> Imported:
+    """Writes ``out/<name>.pth`` from a local file, or leaves what is there untouched.
+
+    Args:
+        name: A model of :data:`WEIGHTS`.
+        file: A checkpoint with MMPretrain's, torchvision's or timm's keys.
+        out: Folder to write to; made if absent.
+        source: What to remember as its origin. Defaults to the file's name.
+
+    Raises:
+        InputError: If the file is unusable, or cannot be proven to be that model's.
+    """
+    import torch
+
+    if not file.is_file():
+        raise InputError(f'{file}: no such file')
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    for known in WEIGHTS[name].sources:
+        if file.name == known.file_name and not sha256.startswith(known.hash_prefix):
+            raise InputError(f'{file}: damaged, its sha256 begins with {sha256[:8]}, not {known.hash_prefix}')
+    state, layout, difference = convert(name, read_state(file), str(file))
+    counted = [key for key in build_backbone(name).state_dict() if not key.endswith('num_batches_tracked')]
+    note = NOTES.get(sha256, '')
+    meta = dict(model=name, source=source or file.name, sha256=sha256, converted_from=layout, note=note)
+    path = out / WEIGHTS[name].file
+    out.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        torch.save({'state_dict': {f'backbone.{key}': value for key, value in state.items()}, 'meta': meta}, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    covered = sum(key in state for key in counted) / len(counted)
+    return Imported(path, layout, len(state), covered, difference, sha256, note)
