@@ -100,7 +100,7 @@ def read_classes(file: Path) -> list[str]:
 def read_samples(file: Path, classes: Sequence[str], image_root: Path | None = None) -> list[Sample]:
     """Reads ``train.txt`` or ``val.txt``, one ``class/image index`` a line.
 
-    Tolerates CRLF, a byte order mark, backslashes as separators, spaces at the end of a line and a missing last newline.
+    Tolerates CRLF, a byte order mark, backslashes as separators, trailing spaces and a missing last newline.
 
     Args:
         file: The annotation file.
@@ -125,10 +125,8 @@ def read_samples(file: Path, classes: Sequence[str], image_root: Path | None = N
             continue
         if sample.path in first:
             problems.append(f'{file}:{number}: {sample.path!r} stands in line {first[sample.path]} already; {_MEND}')
-        elif image_root is not None and not (image_root / sample.path).is_file():
-            problems.append(
-                f'{file}:{number}: no such file: {image_root / sample.path}; put it back, or {_REGENERATE}'
-            )
+        elif image_root is not None and not os.path.isfile(image_root / sample.path):
+            problems.append(f'{file}:{number}: no file {image_root / sample.path}; put it back, or {_REGENERATE}')
         first.setdefault(sample.path, number)
         samples.append(sample)
     if problems:

@@ -1,0 +1,30 @@
+"""Writes classes.txt, train.txt and val.txt for a folder that has train/<class>/ and val/<class>/.
+
+The order of an existing classes.txt is kept. Nothing is removed; the three text files are replaced.
+Exit codes: 0 done, 1 done but files other than hidden ones were left out or manifest.json no longer fits, 2 unusable
+input.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from custom_modules.datasets.splitting import index_prepared
+from custom_modules.errors import run_tool
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the arguments, writes the three files and prints the counts; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('data', type=Path, help='folder with train/ and val/')
+    args = parser.parse_args(argv)
+    report = index_prepared(args.data)
+    print(report)
+    print(f'next: python tools/train.py configs/flower_mobilenetv2.py --data-root {args.data}')
+    return int(report.has_problems)
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(main))
