@@ -216,7 +216,7 @@ def _parse(line: str, classes: Sequence[str]) -> Sample | str:
 
 def _path_problem(path: str) -> str | None:
     """Says why a path is no ``class/image``; None when it is."""
-    if path.startswith('/') or re.match('[A-Za-z]:/', path):
+    if path.startswith('/') or re.match('[A-Za-z]:/.*/', path):
         return f'absolute path {path!r}: `class/image`, relative to the split folder, is expected'
     parts = path.split('/')
     if '..' in parts:
