@@ -1,0 +1,422 @@
+"""Splitting: which photo goes where, what appears on disk, and what is refused without writing anything."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from custom_modules.datasets import splitting
+from custom_modules.datasets.annotation import check_disjoint, read_classes, read_samples
+from custom_modules.datasets.splitting import (
+    HIDDEN,
+    index_prepared,
+    plan_split,
+    read_manifest_digest,
+    scan_raw,
+    split_dataset,
+)
+from custom_modules.errors import InputError
+
+REPO = Path(__file__).parents[2]
+PHOTOS = REPO.parent / 'shared' / 'flower_dataset_raw'
+FLOWERS = {'daisy': 588, 'dandelion': 556, 'rose': 583, 'sunflower': 536, 'tulip': 585}
+
+names = st.text('abcdefgh .-_', min_size=1, max_size=8)
+folders = st.dictionaries(names, st.sets(names, min_size=5, max_size=30), min_size=2, max_size=4)
+ratios = st.integers(20, 80).map(lambda percent: percent / 100)
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Two classes of ten photos of a few bytes each."""
+    return make(tmp_path / 'raw', {'rose': 10, 'daisy': 10})
+
+
+def make(folder: Path, counts: dict[str, int]) -> Path:
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            (folder / name / f'{number:03}.jpg').write_text(f'{name} {number}')
+    return folder
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def refused(raw: Path, out: Path, *said: str, **options) -> None:
+    """Checks that the split is refused with exactly these lines in order, and that nothing is written."""
+    before = sorted(raw.parent.rglob('*'))
+    with pytest.raises(InputError) as info:
+        split_dataset(raw, out, **options)
+    assert len(info.value.problems) == len(said), info.value.problems
+    for problem, part in zip(info.value.problems, said, strict=True):
+        assert part in problem
+        assert '\n' not in problem
+    assert sorted(raw.parent.rglob('*')) == before
+
+
+@settings(deadline=None)
+@given(folders, ratios, st.integers(), st.randoms())
+def test_plan_is_complete_disjoint_counted_and_independent_of_order(photos, ratio, seed, random):
+    plan = plan_split(photos, ratio, seed)
+    assert plan.classes == sorted(photos)
+    for name, images in photos.items():
+        train, val = (set(plan.sides[side][name]) for side in ('train', 'val'))
+        assert len(train) == int(Fraction(str(ratio)) * len(images))
+        assert train | val == images
+        assert not train & val
+    shuffled = {name: random.sample(sorted(photos[name]), len(photos[name])) for name in reversed(photos)}
+    assert plan_split(shuffled, ratio, seed) == plan
+
+
+@settings(deadline=None)
+@given(folders, st.integers(), st.integers(0, 3))
+def test_a_new_photo_moves_at_most_one_other(photos, seed, which):
+    name = sorted(photos)[which % len(photos)]
+    before = plan_split(photos, 0.8, seed).sides['train']
+    after = plan_split({**photos, name: {*photos[name], 'new one'}}, 0.8, seed).sides['train']
+    assert {**after, name: []} == {**before, name: []}
+    assert len((set(before[name]) ^ set(after[name])) - {'new one'}) <= 1
+
+
+def test_another_seed_gives_another_split():
+    photos = {'daisy': map(str, range(100)), 'rose': map(str, range(100))}
+    photos = {name: list(images) for name, images in photos.items()}
+    assert plan_split(photos, seed=0).sides != plan_split(photos, seed=1).sides
+
+
+def test_the_split_of_a_seed_never_changes():
+    # Datasets made earlier must be reproducible. By hand: printf 1/daisy/0.jpg | sha256sum; the two largest go to val.
+    plan = plan_split({'daisy': [f'{number}.jpg' for number in range(10)], 'rose': ['a.jpg', 'b.jpg']}, seed=1)
+    assert plan.sides['val'] == {'daisy': ['1.jpg', '7.jpg'], 'rose': ['a.jpg']}
+
+
+@pytest.mark.parametrize(
+    ('ratio', 'count', 'to_train'), [(0.7, 10, 7), (0.29, 100, 29), (0.57, 100, 57), (0.8, 556, 444)]
+)
+def test_the_ratio_counts_as_the_decimal_it_is_written_as(ratio, count, to_train):
+    images = [str(number) for number in range(count)]
+    assert len(plan_split({'daisy': images, 'rose': images}, ratio).sides['train']['daisy']) == to_train
+
+
+def test_the_assignment_gives_2276_and_572_photos(tmp_path):
+    report = split_dataset(make(tmp_path / 'raw', FLOWERS), tmp_path / 'out', mode='hardlink')
+    assert report.counts['val'] == {'daisy': 118, 'dandelion': 112, 'rose': 117, 'sunflower': 108, 'tulip': 117}
+    assert [sum(report.counts[side].values()) for side in ('train', 'val')] == [2276, 572]
+    assert len((tmp_path / 'out' / 'train.txt').read_text().splitlines()) == 2276
+
+
+def test_the_real_photos(tmp_path):
+    if not PHOTOS.is_dir():
+        pytest.skip('the raw flower photos are not beside this checkout')
+    sizes = {path.name: len(list(path.iterdir())) for path in sorted(PHOTOS.iterdir())}
+    report = split_dataset(PHOTOS, tmp_path / 'out', mode='symlink')
+    assert report.counts['train'] == {name: int(0.8 * size) for name, size in sizes.items()}
+    assert report.counts['val'] == {name: size - int(0.8 * size) for name, size in sizes.items()}
+    assert not report.has_problems
+
+
+def test_what_is_written_is_the_contract(raw, tmp_path):
+    report = split_dataset(raw, tmp_path / 'new' / 'out')
+    out = tmp_path / 'new' / 'out'
+    assert sorted(path.name for path in out.iterdir()) == [
+        'classes.txt', 'manifest.json', 'train', 'train.txt', 'val', 'val.txt',
+    ]  # fmt: skip
+    assert (out / 'classes.txt').read_bytes() == b'daisy\nrose\n'
+    classes = read_classes(out / 'classes.txt')
+    train, val = (read_samples(out / f'{side}.txt', classes, out / side) for side in ('train', 'val'))
+    check_disjoint(train, val)
+    assert sorted(path for path, _ in train + val) == sorted(
+        f'{name}/{i:03}.jpg' for name in classes for i in range(10)
+    )
+    manifest = json.loads((out / 'manifest.json').read_bytes())
+    assert (manifest['seed'], manifest['ratio'], manifest['classes']) == (0, 0.8, classes)
+    assert (
+        manifest['counts']
+        == report.counts
+        == {side: dict.fromkeys(classes, n) for side, n in (('train', 8), ('val', 2))}
+    )
+    photos = {name: content for name, content in tree(out).items() if name.endswith('.jpg')}
+    assert {name: entry['sha256'] for name, entry in manifest['files'].items()} == {
+        name: hashlib.sha256(content).hexdigest() for name, content in photos.items()
+    }
+    assert manifest['digest'] == report.digest == read_manifest_digest(out)
+    assert str(tmp_path) not in (out / 'manifest.json').read_text()
+
+
+def test_the_same_photos_give_the_same_bytes_however_they_are_listed(raw, tmp_path, monkeypatch):
+    split_dataset(raw, tmp_path / 'a', seed=3)
+    listdir = os.listdir
+    monkeypatch.setattr(
+        os, 'listdir', lambda folder: sorted(listdir(folder), key=lambda name: name[::-1], reverse=True)
+    )
+    split_dataset(raw, tmp_path / 'b', seed=3)
+    assert tree(tmp_path / 'a') == tree(tmp_path / 'b')
+
+
+def test_the_digest_names_the_data_not_how_it_was_placed(raw, tmp_path):
+    digest = split_dataset(raw, tmp_path / 'a').digest
+    (raw / '.DS_Store').touch()
+    assert split_dataset(raw, tmp_path / 'b', mode='symlink').digest == digest
+    assert split_dataset(raw, tmp_path / 'c', seed=1).digest != digest
+    (raw / 'rose' / '000.jpg').write_text('another photo')
+    assert split_dataset(raw, tmp_path / 'd').digest != digest
+
+
+@pytest.mark.parametrize('mode', splitting.MODES)
+def test_modes_place_the_same_photos(raw, tmp_path, monkeypatch, mode):
+    monkeypatch.chdir(tmp_path)
+    split_dataset(Path('raw'), Path('out'), mode=mode)
+    photo = next((tmp_path / 'out' / 'train' / 'rose').iterdir())
+    original = raw / 'rose' / photo.name
+    assert photo.read_bytes() == original.read_bytes()
+    assert photo.samefile(original) == (mode != 'copy')
+    assert photo.is_symlink() == (mode == 'symlink')
+    if mode == 'symlink':
+        assert os.readlink(photo) == str(original.resolve())
+
+
+def test_progress_counts_every_photo(raw, tmp_path):
+    calls = []
+    split_dataset(raw, tmp_path / 'out', progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 20) for done in range(1, 21)]
+
+
+def test_what_is_no_photo_is_listed_with_its_reason(raw, tmp_path):
+    (raw / 'readme.txt').touch()
+    (raw / '.DS_Store').touch()
+    (raw / 'linked').symlink_to(raw / 'rose')
+    rose = raw / 'rose'
+    for name in ('Thumbs.db', '._000.jpg', 'notes.txt', 'a\nb.jpg', 'back\\slash.jpg', os.fsdecode(b'\xe9.jpg')):
+        (rose / name).touch()
+    (rose / 'more').mkdir()
+    (rose / 'link').symlink_to(raw / 'daisy')
+    (rose / 'gone.jpg').symlink_to(raw / 'gone.jpg')
+    (rose / 'PHOTO.JPEG').touch()
+    report = split_dataset(raw, tmp_path / 'out')
+    assert {path: reason.split(';')[0].split(':')[0] for path, reason in report.left_out} == {
+        '.DS_Store': HIDDEN,
+        'linked': 'link to a folder',
+        'readme.txt': 'not in a class folder',
+        'rose/Thumbs.db': HIDDEN,
+        'rose/._000.jpg': HIDDEN,
+        'rose/a\\nb.jpg': 'its name cannot stand in the annotations',
+        'rose/back\\slash.jpg': 'its name cannot stand in the annotations',
+        'rose/\\udce9.jpg': 'its name cannot stand in the annotations',
+        'rose/gone.jpg': 'broken link',
+        'rose/link': 'link to a folder',
+        'rose/more': 'folder inside a class folder',
+        'rose/notes.txt': 'no photo by its suffix',
+    }
+    assert all(f'left out: {path} ({reason})' in str(report).splitlines() for path, reason in report.left_out)
+    assert report.has_problems
+    assert sum(report.counts[side]['rose'] for side in report.counts) == 11
+    manifest = json.loads((tmp_path / 'out' / 'manifest.json').read_bytes())
+    assert [(item['path'], item['reason']) for item in manifest['left_out']] == report.left_out
+
+
+def test_hidden_files_alone_are_no_problem(raw, tmp_path):
+    (raw / 'rose' / '.DS_Store').touch()
+    assert not split_dataset(raw, tmp_path / 'out').has_problems
+
+
+def test_refuses_unusable_raw_folders(tmp_path):
+    out = tmp_path / 'out'
+    refused(tmp_path / 'absent', out, 'absent: no such folder')
+    (tmp_path / 'file').touch()
+    refused(tmp_path / 'file', out, 'file: not a folder')
+    (tmp_path / 'empty').mkdir()
+    refused(tmp_path / 'empty', out, 'no class folders; expected are <class>/<photo>')
+    parent = make(tmp_path / 'parent' / 'flowers', {'rose': 3, 'daisy': 3}).parent
+    refused(parent, out, f'if its subfolders are the classes, point at {parent / "flowers"}')
+    refused(parent / 'flowers' / 'rose', out, 'it holds photos itself: point at the folder above')
+    refused(make(tmp_path / 'one', {'rose': 5}), out, 'two or more classes are needed, found: rose')
+
+
+def test_refuses_a_prepared_folder_as_raw(raw, tmp_path):
+    split_dataset(raw, tmp_path / 'prepared')
+    refused(tmp_path / 'prepared', tmp_path / 'out', 'holds train/ and val/, so it is a prepared dataset')
+    refused(make(tmp_path / 'other', {'Test': 5, 'rose': 5}), tmp_path / 'out', "'Test' is a part of the split")
+
+
+def test_refuses_all_unusable_classes_at_once(tmp_path):
+    raw = make(tmp_path / 'raw', {'rose': 5, 'Rose': 5, 'daisy 0': 5, 'tulip': 0})
+    (raw / 'rose' / '000.JPG').touch()
+    refused(
+        raw,
+        tmp_path / 'out',
+        "class folder 'daisy 0' ends in a number",
+        "'000.JPG' and '000.jpg' differ only in case",
+        'tulip: no photos',
+        "'Rose' and 'rose' differ only in case",
+    )
+
+
+def test_refuses_classes_too_small_for_two_sides(tmp_path):
+    raw = make(tmp_path / 'raw', {'rose': 1, 'daisy': 9, 'tulip': 20})
+    refused(raw, tmp_path / 'out', "'daisy': 9 photo(s)", "'rose': 1 photo(s)", ratio=0.1)
+    refused(raw, tmp_path / 'out', "'rose': 1 photo(s) at ratio 0.8 give 0 to train and 1 to val")
+
+
+@pytest.mark.parametrize('ratio', [0, 1, -0.5, 80, float('nan'), float('inf')])
+def test_refuses_ratios_that_are_no_share(raw, tmp_path, ratio):
+    refused(raw, tmp_path / 'out', 'is not between 0 and 1', ratio=ratio)
+
+
+def test_refuses_output_folders_that_would_mix(raw, tmp_path):
+    used = make(tmp_path / 'used', {'train': 1})
+    refused(raw, used, 'never mixed in')
+    refused(raw, used / 'train' / '000.jpg', 'exists and is no folder')
+    for out in (raw, raw / 'out', raw / 'rose', tmp_path, tmp_path / 'used' / '..' / 'raw'):
+        refused(raw, out, 'or the other way round')
+    refused(raw, used, 'never mixed in', 'ratio 2', 'no such mode: move', ratio=2, mode='move')
+
+
+def test_an_empty_output_folder_is_used(raw, tmp_path):
+    (tmp_path / 'out').mkdir()
+    split_dataset(raw, tmp_path / 'out')
+    assert (tmp_path / 'out' / 'manifest.json').is_file()
+    with pytest.raises(InputError):
+        split_dataset(raw, tmp_path / 'out')
+
+
+@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), KeyboardInterrupt(), InputError('bad')])
+def test_a_failure_in_the_middle_leaves_nothing(raw, tmp_path, monkeypatch, error):
+    place = splitting._place
+
+    def fail(source, target, mode):
+        if len(list(target.parent.iterdir())) == 3:
+            raise error
+        return place(source, target, mode)
+
+    monkeypatch.setattr(splitting, '_place', fail)
+    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else InputError):
+        split_dataset(raw, tmp_path / 'out')
+    assert [path.name for path in tmp_path.iterdir()] == ['raw']
+
+
+def test_a_kill_in_the_middle_leaves_no_output(raw, tmp_path):
+    code = (
+        'import os, signal, sys; from pathlib import Path\n'
+        'from custom_modules.datasets.splitting import split_dataset\n'
+        'die = lambda done, total: done == 15 and os.kill(os.getpid(), signal.SIGKILL)\n'
+        'split_dataset(Path(sys.argv[1]), Path(sys.argv[2]), progress=die)'
+    )
+    out = tmp_path / 'out'
+    assert subprocess.run([sys.executable, '-c', code, raw, out], cwd=REPO).returncode == -signal.SIGKILL
+    left = [path.name for path in tmp_path.iterdir() if path != raw]
+    assert len(left) == 1
+    assert left[0].startswith('.out.partial-')
+    split_dataset(raw, out)
+
+
+def test_links_that_cannot_be_made_name_the_way_out(raw, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(18, 'Invalid cross-device link')
+
+    monkeypatch.setattr(os, 'link', fail)
+    refused(
+        raw,
+        tmp_path / 'out',
+        'no hardlink can be made there (Invalid cross-device link); use --mode copy',
+        mode='hardlink',
+    )
+
+
+def test_an_output_made_meanwhile_is_kept(raw, tmp_path):
+    def meddle(done, total):
+        if done == total:
+            make(tmp_path / 'out', {'mine': 1})
+
+    with pytest.raises(InputError, match='nothing was written'):
+        split_dataset(raw, tmp_path / 'out', progress=meddle)
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['mine']
+
+
+def test_a_manifest_is_absent_sound_or_refused(raw, tmp_path):
+    out = tmp_path / 'out'
+    assert read_manifest_digest(out) is None
+    split_dataset(raw, out)
+    manifest = out / 'manifest.json'
+    text = manifest.read_text()
+    for broken in (text.replace('"seed": 0', '"seed": 1'), text[:-5], '[]', '{}', '\udce9'):
+        manifest.write_bytes(broken.encode('utf-8', 'surrogateescape'))
+        with pytest.raises(InputError, match=r'manifest\.json: .*tools/split_dataset\.py'):
+            read_manifest_digest(out)
+
+
+def test_index_writes_what_the_split_wrote(raw, tmp_path):
+    report = split_dataset(raw, tmp_path / 'out')
+    before = tree(tmp_path / 'out')
+    for name in ('classes.txt', 'train.txt', 'val.txt'):
+        (tmp_path / 'out' / name).unlink()
+    assert index_prepared(tmp_path / 'out') == report
+    assert tree(tmp_path / 'out') == before
+
+
+def test_index_keeps_the_order_of_classes_and_says_so(tmp_path):
+    make(tmp_path / 'train', {'daisy': 2, 'rose': 2})
+    make(tmp_path / 'val', {'daisy': 0, 'rose': 0})
+    for name in ('daisy', 'rose'):
+        (tmp_path / 'val' / name / 'val.jpg').touch()
+    (tmp_path / 'classes.txt').write_text('rose\r\ndaisy')
+    report = index_prepared(tmp_path)
+    assert (tmp_path / 'classes.txt').read_bytes() == b'rose\ndaisy\n'
+    assert (tmp_path / 'val.txt').read_bytes() == b'daisy/val.jpg 1\nrose/val.jpg 0\n'
+    assert 'kept the class order' in str(report)
+    assert (report.digest, report.has_problems) == (None, False)
+
+
+@pytest.mark.parametrize('change', ['content', 'extra', 'order', 'manifest'])
+def test_index_says_when_the_manifest_no_longer_fits(raw, tmp_path, change):
+    out = tmp_path / 'out'
+    split_dataset(raw, out)
+    if change == 'content':
+        next((out / 'val' / 'rose').iterdir()).write_text('another')
+    elif change == 'extra':
+        (out / 'val' / 'rose' / 'new.jpg').touch()
+    elif change == 'order':
+        (out / 'classes.txt').write_text('rose\ndaisy\n')
+    else:
+        (out / 'manifest.json').write_text('{}')
+    report = index_prepared(out)
+    assert 'manifest.json' in report.warnings[0]
+    assert (len(report.warnings), report.digest, report.has_problems) == (1, None, True)
+
+
+def test_index_refuses_and_writes_nothing(tmp_path):
+    def refuses(said, *more):
+        before = tree(tmp_path)
+        with pytest.raises(InputError) as info:
+            index_prepared(tmp_path)
+        assert len(info.value.problems) == 1 + len(more)
+        assert all(part in line for part, line in zip((said, *more), info.value.problems, strict=True))
+        assert tree(tmp_path) == before
+
+    refuses('train: no such folder', 'val: no such folder')
+    make(tmp_path / 'train', {'daisy': 1, 'rose': 1})
+    refuses('val: no such folder')
+    make(tmp_path / 'val', {'daisy': 1, 'lily': 1})
+    refuses("'lily' is in val only", "'rose' is in train only")
+    (tmp_path / 'val' / 'lily').rename(tmp_path / 'val' / 'rose')
+    refuses("'daisy/000.jpg' is in train and in val", "'rose/000.jpg' is in train and in val")
+    (tmp_path / 'classes.txt').write_text('daisy\nroses\n')
+    refuses('names daisy, roses, but the folders are daisy, rose')
+    (tmp_path / 'classes.txt').write_text('daisy 0\nrose 1\n')
+    refuses('classes.txt:1', 'classes.txt:2')
+    (tmp_path / 'train' / 'rose' / '000.jpg').unlink()
+    (tmp_path / 'val' / 'daisy' / '000.jpg').unlink()
+    refuses('train/rose: no photos', 'val/daisy: no photos')
+
+
+def test_a_scan_opens_no_photo(raw):
+    assert scan_raw(raw).photos == {name: [f'{number:03}.jpg' for number in range(10)] for name in ('daisy', 'rose')}
