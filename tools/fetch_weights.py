@@ -1,4 +1,8 @@
-"""Provides pretrained weights under checkpoints/: fetched from the model zoo or torchvision, or from a local file."""
+"""Provides pretrained weights for the configs: fetched, or converted from a file you have.
+
+python tools/fetch_weights.py mobilenet_v2
+python tools/fetch_weights.py resnet18 --from resnet18-f37072fd.pth
+"""
 
 import argparse
 import sys
@@ -6,17 +10,61 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.engine.pretrained_weights import WEIGHTS, import_weights
+from custom_modules.engine.pretrained_weights import (
+    TOLERANCE,
+    WEIGHTS,
+    fetch_weights,
+    import_weights,
+    present,
+)
 from custom_modules.errors import run_tool
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('name', choices=WEIGHTS, help='model')
-    parser.add_argument('--from', dest='file', type=Path, metavar='FILE', help='local file')
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('name', nargs='?', choices=WEIGHTS, metavar='NAME', help=', '.join(WEIGHTS))
+    parser.add_argument(
+        '--from',
+        dest='file',
+        type=Path,
+        metavar='FILE',
+        help='a checkpoint with MMPretrain, torchvision or timm keys, instead of fetching one',
+    )
     parser.add_argument('--out', type=Path, default=Path('checkpoints'), metavar='DIR', help='default: %(default)s')
+    parser.add_argument('--list', action='store_true', help='show names, files, sources and what is there, and stop')
     args = parser.parse_args(argv)
-    print(import_weights(args.name, args.file, args.out))
+    if args.list:
+        for name, weights in WEIGHTS.items():
+            path = args.out / weights.file
+            print(f'{name}: {path} ({"there" if path.exists() else "not there"})')
+            for source in weights.sources:
+                print(f'    {source.owner}: {source.url}')
+        return 0
+    if args.name is None:
+        parser.error('NAME is required: one of ' + ', '.join(WEIGHTS))
+
+    path = args.out / WEIGHTS[args.name].file
+    if meta := present(args.name, args.out, args.file):
+        print(f'{path}: already there and intact, from {meta["source"]}; nothing done')
+        if meta['note']:
+            print(f'note: {meta["note"]}')
+        return 0
+    if args.file:
+        done = import_weights(args.name, args.file, args.out)
+    else:
+        done = fetch_weights(args.name, args.out, progress=sys.stderr.isatty())
+    print(f'{done.converted} tensors from {done.layout} keys, {done.covered:.1%} of the backbone covered')
+    if done.difference is None:
+        print('proof: loads strictly into the backbone')
+    else:
+        print(
+            f'proof: features differ by at most {done.difference:.1e} of the largest ({TOLERANCE:.0e} allowed: '
+            'float32 rounding)'
+        )
+    print(f'source sha256 {done.sha256} ({"begins as its name says" if done.hash_known else "no known value"})')
+    if done.note:
+        print(f'note: {done.note}')
+    print(f'written: {done.path}')
     return 0
 
 

@@ -6,11 +6,8 @@ once the converted backbone is shown to compute the same features as the model t
 
 import hashlib
 import http.client
-import os
-import pickle
 import re
 import socket
-import sys
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -32,8 +29,8 @@ TIMEOUT = 30.0
 TOLERANCE = 1e-4
 """Largest difference of two models' features allowed, as a share of the largest feature.
 
-float32 rounds at 6e-8; some 50 layers summed in another order stay near 1e-6. Two tensors in each other's place, another
-epsilon or another activation move features by 1e-3 and more.
+float32 rounds at 6e-8; some 50 layers summed in another order stay near 1e-6. Two tensors in each other's place,
+another epsilon or another activation move features by 1e-3 and more.
 """
 
 NOTES = {
@@ -78,37 +75,47 @@ class Weights:
 
 
 def _sources(zoo: str, torchvision: str) -> tuple[Source, ...]:
+    """The servers, in order.
+
+    The zoo's addresses stand in mmpretrain's metafiles, torchvision's in its weights enums; a test compares them. The
+    zoo's domain lapsed in June 2026 (mmdetection #12445-7); the mirror has its files under the same paths, as the
+    maintained fork names them (onedl-mmpretrain, tables in configs/*/README.md at cbd0bcf).
+    """
     return (
         Source('OpenMMLab model zoo', f'https://download.openmmlab.com/mmclassification/v0/{zoo}'),
+        Source(
+            'mirror of onedl-mmpretrain',
+            f'https://pub-ed9ed750ddcc469da251e2d1a2cea382.r2.dev/mmclassification/v0/{zoo}',
+        ),
         Source('torchvision', f'https://download.pytorch.org/models/{torchvision}'),
     )
 
 
-# Zoo addresses stand in mmpretrain's metafiles, torchvision's in its weights enums; a test compares them. Of several
-# weights the ones that both publish are taken, so that it does not matter which server answered.
+# MobileNetV3: the zoo's conversion of torchvision's weights, which is better than its own training (top-1 74.0 against
+# 73.5 and 67.7 against 66.7) and makes it the same whichever server answers. The other two are trainings of their own.
 WEIGHTS: dict[str, Weights] = {
     'mobilenet_v2': Weights(
         'mobilenet_v2.pth',
         _sources('mobilenet_v2/mobilenet_v2_batch256_imagenet_20200708-3b2dc3af.pth', 'mobilenet_v2-b0353104.pth'),
-        dict(type='MobileNetV2', widen_factor=1.0),
+        {'type': 'MobileNetV2', 'widen_factor': 1.0},
         'mobilenetv2_100',
     ),
     'resnet18': Weights(
         'resnet18.pth',
         _sources('resnet/resnet18_8xb32_in1k_20210831-fbbb1da6.pth', 'resnet18-f37072fd.pth'),
-        dict(type='ResNet', depth=18, num_stages=4, out_indices=(3,), style='pytorch'),
+        {'type': 'ResNet', 'depth': 18, 'num_stages': 4, 'out_indices': (3,), 'style': 'pytorch'},
         'resnet18',
     ),
     'mobilenet_v3_large': Weights(
         'mobilenet_v3_large.pth',
         _sources('mobilenet_v3/convert/mobilenet_v3_large-3ea3c186.pth', 'mobilenet_v3_large-8738ca79.pth'),
-        dict(type='MobileNetV3', arch='large'),
+        {'type': 'MobileNetV3', 'arch': 'large'},
         'mobilenetv3_large_100',
     ),
     'mobilenet_v3_small': Weights(
         'mobilenet_v3_small.pth',
         _sources('mobilenet_v3/convert/mobilenet_v3_small-8427ecf0.pth', 'mobilenet_v3_small-047dcff4.pth'),
-        dict(type='MobileNetV3', arch='small'),
+        {'type': 'MobileNetV3', 'arch': 'small'},
         'mobilenetv3_small_100',
     ),
 }
@@ -128,6 +135,7 @@ class Imported:
         difference: Largest difference of features relative to the largest feature; ``None`` where the file was
             MMPretrain's own and strict loading is the proof.
         sha256: Of the source file.
+        hash_known: Whether the sha256 begins as the publisher's file name says; ``False`` for unknown files.
         note: What has to be known about these weights, or empty.
     """
 
@@ -137,6 +145,7 @@ class Imported:
     covered: float
     difference: float | None
     sha256: str
+    hash_known: bool
     note: str
 
 
@@ -180,7 +189,7 @@ def module_names(name: str, layout: str) -> dict[str, str]:
         Source module → backbone module, for every module that holds tensors, classifier excepted.
     """
     if layout == 'mmpretrain':
-        return {target: target for target in module_names(name, 'torchvision').values()}
+        return {f'backbone.{target}': target for target in module_names(name, 'torchvision').values()}
     if name == 'resnet18':  # the three agree
         blocks = [f'layer{stage}.{block}' for stage in (1, 2, 3, 4) for block in (0, 1)]
         names = ['conv1', 'bn1', *(f'{b}.{m}' for b in blocks for m in ('conv1', 'bn1', 'conv2', 'bn2'))]
@@ -219,7 +228,9 @@ def module_names(name: str, layout: str) -> dict[str, str]:
                     part = f'conv.{i}' if v2 else f'block.{i + (squeeze and conv == "linear")}'
                     add(f'features.{number}.{part}.0', f'features.{number}.{part}.1', target)
             if squeeze:
-                prefix = f'features.{number}.block.{len(convs) - 1}.fc' if torchvision else f'blocks.{stage}.{block}.se.'
+                prefix = (
+                    f'features.{number}.block.{len(convs) - 1}.fc' if torchvision else f'blocks.{stage}.{block}.se.'
+                )
                 for i, part in enumerate(('1', '2') if torchvision else ('conv_reduce', 'conv_expand')):
                     table[f'{prefix}{part}'] = f'layer{number}.se.conv{i + 1}.conv'
     return table
@@ -229,7 +240,7 @@ def recognise(state: Mapping[str, Any], name: str, file: str) -> str:
     """The layout of a state_dict, told by its keys.
 
     Args:
-        state: Keys without a ``backbone.`` prefix.
+        state: A state_dict; only its keys are read.
         name: The model it should be.
         file: What to call it in the messages.
 
@@ -237,13 +248,13 @@ def recognise(state: Mapping[str, Any], name: str, file: str) -> str:
         InputError: If it is another model's or nobody's.
     """
     modules = {key.rpartition('.')[0] for key in state}
-    candidates = []
+    candidates: list[tuple[float, bool, int, str, str, set[str], set[str]]] = []
     for model in WEIGHTS:
-        for layout in ('torchvision', 'mmpretrain', 'timm'):
-            expected = module_names(model, layout).keys()
+        for layout in LAYOUTS:
+            expected = set(module_names(model, layout))
             found = {module for module in modules if module in expected or not _CLASSIFIER.match(module)}
             likeness = len(expected & found) / len(expected | found)
-            # The asked-for model wins a tie, then torchvision: for ResNet18 the layouts are one.
+            # On a tie the model asked for, then the first layout: torchvision's and timm's ResNet18 are one.
             candidates.append((likeness, model == name, -len(candidates), model, layout, expected, found))
     likeness, _, _, model, layout, expected, found = max(candidates)
     if likeness < 0.5:
@@ -272,45 +283,36 @@ def _some(names: Any) -> str:
 
 
 def read_state(path: Path) -> 'State':
-    """The float32 tensors of a checkpoint, bare or under ``state_dict`` or ``model``; keys lose ``backbone.``.
+    """The float32 tensors of a checkpoint, bare or under ``state_dict`` or ``model``.
 
     Raises:
         InputError: If it cannot be read as plain data, or holds no finite tensors under names.
     """
     import torch
 
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-    except OSError as error:
-        raise InputError(f'{path}: {error.strerror or error}') from error
-    except pickle.UnpicklingError as error:
-        raise InputError(f'{path}: refused, it is damaged or holds more than plain data ({_line(error)})') from error
-    except Exception as error:  # torch.load lets out whatever a damaged file makes its parts raise
-        raise InputError(f'{path}: not a readable checkpoint ({_line(error)})') from error
+    from custom_modules.engine.checkpoints import load_checkpoint  # imports this module
+
+    state: Any = load_checkpoint(path)
     for wrapper in ('state_dict', 'model'):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
-    if not isinstance(state, Mapping) or not state:
+    if not state:
         raise InputError(f'{path}: holds no state_dict')
     if odd := [key for key, value in state.items() if not (isinstance(key, str) and isinstance(value, torch.Tensor))]:
         raise InputError(f'{path}: not a state_dict: {_some([str(key) for key in odd])} is no tensor under a name')
-    if any(key.startswith('backbone.') for key in state):
-        state = {key.removeprefix('backbone.'): v for key, v in state.items() if key.startswith('backbone.')}
-    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    if odd := [key for key, value in state.items() if not value.isfinite().all()]:
-        raise InputError(f'{path}: NaN or infinity in {_some(odd)}')
-    return state
+    steps = {key: value for key, value in state.items() if key.endswith('num_batches_tracked')}
+    weights = {key: value for key, value in state.items() if key not in steps}
+    if odd := [
+        key for key, value in weights.items() if not value.is_floating_point() or value.layout != torch.strided
+    ]:
+        raise InputError(f'{path}: no plain floating-point numbers in {_some(odd)}: quantised or sparse weights')
+    weights = {key: value.float() for key, value in weights.items()}
+    if odd := [key for key, value in weights.items() if value.is_meta or not value.isfinite().all()]:
+        raise InputError(f'{path}: NaN, infinity or nothing in {_some(odd)}')
+    return weights | steps
 
 
-def _line(error: Exception) -> str:
-    """The one line of an error that says something; torch's advice on unsafe loading is not for our users."""
-    text = str(error)
-    if found := re.search(r'Unsupported global: GLOBAL (\S+)|GLOBAL (\S+) was not an allowed', text):
-        return f'it calls for {found[1] or found[2]}'
-    return (text.strip() or type(error).__name__).splitlines()[0][:150]
-
-
-def convert(name: str, state: 'State', file: str) -> tuple['State', str, float | None]:
+def convert(name: str, state: 'State', file: str) -> tuple['State', str, float | None, float]:
     """A backbone's state_dict in MMPretrain's names, proven to compute what the source computes.
 
     Args:
@@ -319,8 +321,8 @@ def convert(name: str, state: 'State', file: str) -> tuple['State', str, float |
         file: What to call it in the messages.
 
     Returns:
-        The state, the layout it came in, and the largest difference of the features relative to the largest one
-        (``None`` for MMPretrain's own).
+        The state, the layout it came in, the largest difference of the features relative to the largest one (``None``
+        for MMPretrain's own), and the share of the backbone's tensors given (step counters left aside).
 
     Raises:
         InputError: If it is another model, does not fit, or the features differ.
@@ -330,20 +332,22 @@ def convert(name: str, state: 'State', file: str) -> tuple['State', str, float |
     layout = recognise(state, name, file)
     table = module_names(name, layout)
     state = {key: value for key, value in state.items() if key.rpartition('.')[0] in table}
-    backbone = build_backbone(name)
-    source, features = (None, None) if layout == 'mmpretrain' else _build_source(name, layout)
-    if source is not None:
-        _load(source, state, f'{file}: does not fit {layout}\'s {name}')
-
     converted = {}
     for key, value in state.items():
         module, _, leaf = key.rpartition('.')
         converted[f'{table[module]}.{leaf}'] = value.clone()
-    if source is not None:
-        _match_eps(converted, backbone, source)
-    _load(backbone, converted, f'{file}: does not fit MMPretrain\'s {name}')
-    if source is None:
-        return converted, layout, None
+
+    backbone = build_backbone(name)
+    needed = {key for key in backbone.state_dict() if not key.endswith('num_batches_tracked')}
+    covered = len(needed & converted.keys()) / len(needed)
+    misfit = f"{file}: does not fit {layout}'s {name}"
+    if layout == 'mmpretrain':
+        _load(backbone, converted, misfit)
+        return converted, layout, None, covered
+    source, features = _build_source(name, layout)
+    _load(source, state, misfit)
+    _match_eps(converted, backbone, source)
+    _load(backbone, converted, f'{file}: converted, does not fit the backbone of {name}')
 
     batch = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -355,7 +359,7 @@ def convert(name: str, state: 'State', file: str) -> tuple['State', str, float |
             f'{file}: converted from {layout} keys, the features differ by {difference:.1e} of the largest '
             f'({TOLERANCE:.0e} allowed): not written'
         )
-    return converted, layout, difference
+    return converted, layout, difference, covered
 
 
 def build_backbone(name: str) -> 'nn.Module':
@@ -422,7 +426,7 @@ def _match_eps(state: 'State', backbone: 'nn.Module', source: 'nn.Module') -> No
 
 
 def import_weights(name: str, file: Path, out: Path, source: str | None = None) -> Imported:
-    """Writes ``out/<name>.pth`` from a local file, or leaves what is there untouched.
+    """Writes a model's weights file from a local one; on failure nothing is written.
 
     Args:
         name: A model of :data:`WEIGHTS`.
@@ -433,25 +437,98 @@ def import_weights(name: str, file: Path, out: Path, source: str | None = None) 
     Raises:
         InputError: If the file is unusable, or cannot be proven to be that model's.
     """
-    import torch
+    from custom_modules.engine.checkpoints import save_atomically
 
-    if not file.is_file():
-        raise InputError(f'{file}: no such file')
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    for known in WEIGHTS[name].sources:
-        if file.name == known.file_name and not sha256.startswith(known.hash_prefix):
-            raise InputError(f'{file}: damaged, its sha256 begins with {sha256[:8]}, not {known.hash_prefix}')
-    state, layout, difference = convert(name, read_state(file), str(file))
-    counted = [key for key in build_backbone(name).state_dict() if not key.endswith('num_batches_tracked')]
+    sha256 = _sha256(file)
+    prefixes = {known.hash_prefix for known in WEIGHTS[name].sources if known.file_name == file.name}
+    for prefix in prefixes:
+        if not sha256.startswith(prefix):
+            raise InputError(f'{file}: damaged, its sha256 begins with {sha256[:8]}, not {prefix}: download it again')
+    state, layout, difference, covered = convert(name, read_state(file), str(file))
     note = NOTES.get(sha256, '')
-    meta = dict(model=name, source=source or file.name, sha256=sha256, converted_from=layout, note=note)
+    meta = {'model': name, 'source': source or file.name, 'sha256': sha256, 'converted_from': layout, 'note': note}
     path = out / WEIGHTS[name].file
-    out.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
-        torch.save({'state_dict': {f'backbone.{key}': value for key, value in state.items()}, 'meta': meta}, partial)
-        os.replace(partial, path)
+        out.mkdir(parents=True, exist_ok=True)
+        save_atomically({'state_dict': {f'backbone.{k}': v for k, v in state.items()}, 'meta': meta}, path)
+    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
+        raise InputError(f'{path}: cannot be written ({error})') from error
+    return Imported(path, layout, len(state), covered, difference, sha256, bool(prefixes), note)
+
+
+def fetch_weights(name: str, out: Path, progress: bool = False) -> Imported:
+    """Writes a model's weights file from the first of its sources that delivers a good one.
+
+    Args:
+        name: A model of :data:`WEIGHTS`.
+        out: Folder to write to; made if absent.
+        progress: Whether to draw a progress bar.
+
+    Raises:
+        InputError: If every source fails: what each one said, and how to go on.
+    """
+    failures = []
+    with tempfile.TemporaryDirectory() as folder:
+        for source in WEIGHTS[name].sources:
+            file = Path(folder, source.file_name)
+            try:
+                _download(source, file, progress)
+                return import_weights(name, file, out, source.url)
+            except InputError as error:
+                failures.append(f'{source.owner}: {source.url}: {error}'.replace(f'{file}: ', ''))
+    raise InputError(
+        f'{name}: none of its sources delivered',
+        *failures,
+        'download one of these by other means and call: '
+        f'python tools/fetch_weights.py {name} --from FILE (MMPretrain, torchvision or timm keys)',
+    )
+
+
+def present(name: str, out: Path, file: Path | None = None) -> dict | None:
+    """The ``meta`` of the weights file that is already there, or ``None`` if there is none.
+
+    Args:
+        name: A model of :data:`WEIGHTS`.
+        out: Folder to look in.
+        file: The file about to be imported.
+
+    Raises:
+        InputError: If what is there is damaged, is something else, or comes from another file than ``file``.
+    """
+    from custom_modules.engine.checkpoints import load_checkpoint
+
+    path = out / WEIGHTS[name].file
+    if not path.exists():
+        return None
+    meta = load_checkpoint(path).get('meta')
+    if not isinstance(meta, dict) or meta.get('model') != name:
+        raise InputError(
+            f'{path}: in the way, and not written by this tool; move it elsewhere, '
+            f'then call: python tools/fetch_weights.py {name} --from FILE'
+        )
+    convert(name, read_state(path), str(path))
+    if file is not None and _sha256(file) != meta.get('sha256'):
+        raise InputError(
+            f'{path}: in the way, holds other weights (from {meta.get("source")}); move it elsewhere first'
+        )
+    return meta
+
+
+def _download(source: Source, file: Path, progress: bool) -> None:
+    from torch import hub
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)  # torch.hub passes none, and would wait for a silent server for ever
+    try:
+        hub.download_url_to_file(source.url, str(file), hash_prefix=source.hash_prefix, progress=progress)
+    except (OSError, http.client.HTTPException, RuntimeError) as error:  # RuntimeError: the hash
+        raise InputError(str(error) or type(error).__name__) from error
     finally:
-        partial.unlink(missing_ok=True)
-    covered = sum(key in state for key in counted) / len(counted)
-    return Imported(path, layout, len(state), covered, difference, sha256, note)
+        socket.setdefaulttimeout(before)
+
+
+def _sha256(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f'{file}: {error.strerror or error}') from error
