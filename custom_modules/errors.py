@@ -1,5 +1,6 @@
 """What goes wrong in a way the person at the keyboard can mend: raised anywhere, printed by the tools. No logic."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ def run_tool(main: Callable[[], int]) -> int:
     try:
         return main()
     except InputError as error:
-        for problem in error.problems:
-            print(f'error: {problem}', file=sys.stderr)
+        if os.environ.get('RANK', '0') == '0':  # once, not once a process
+            for problem in error.problems:
+                print(f'error: {problem}', file=sys.stderr)
         return 2

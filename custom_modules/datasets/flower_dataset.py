@@ -1,0 +1,45 @@
+"""The registered dataset: photos named by train.txt / val.txt, classes by classes.txt. Parsing is in annotation.py."""
+
+from pathlib import Path
+from typing import Any
+
+from mmpretrain.datasets import BaseDataset
+from mmpretrain.registry import DATASETS
+
+from custom_modules.datasets.annotation import read_classes, read_samples
+
+
+@DATASETS.register_module()
+class FlowerDataset(BaseDataset):
+    """Photos in class folders, listed by an annotation file with a ``class/image index`` line each.
+
+    Args:
+        data_root: A prepared dataset: the folder that holds ``classes.txt``, ``train/`` and ``val/``.
+        ann_file: The list of photos, relative to ``data_root``. Defaults to ``'train.txt'``.
+        data_prefix: The folder that the listed paths are relative to, itself relative to ``data_root``. Defaults to
+            ``'train'``.
+        pipeline: Transforms, as configs or callables. Defaults to ``()``.
+        **kwargs: MMPretrain's ``BaseDataset``: ``indices``, ``test_mode``, ``lazy_init``, ``serialize_data``, …
+
+    Raises:
+        InputError: The annotation breaks the format; every deviation is one line that starts with file:line.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        ann_file: str = 'train.txt',
+        data_prefix: str | dict = 'train',
+        pipeline: Any = (),
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault('classes', read_classes(Path(data_root) / 'classes.txt'))
+        super().__init__(
+            ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, pipeline=pipeline, **kwargs
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """Reads and checks the whole annotation; a dict with ``img_path`` and ``gt_label`` for each photo."""
+        root = Path(self.img_prefix)
+        samples = read_samples(Path(self.ann_file), self.CLASSES, root)
+        return [{'img_path': str(root / sample.path), 'gt_label': sample.label} for sample in samples]

@@ -1,0 +1,183 @@
+"""Before the first step: what in a config, its dataset or its weights would make the run not what its author thinks."""
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+from mmpretrain import registry as registries
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from custom_modules.datasets.annotation import check_disjoint, read_classes, read_samples
+from custom_modules.engine.checkpoints import load_checkpoint
+from custom_modules.errors import InputError
+
+MIN_LOADED = 0.95  # share of the backbone's keys that pretrained weights must cover
+# Top-level keys that MMEngine reads from the config itself, beside the Runner's own parameters.
+RUNNER_KEYS = {'compile', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'efficient_conv_bn_eval'}
+
+# What MMEngine builds where a config names no type.
+DEFAULT_TYPES = {
+    'optim_wrapper': 'OptimWrapper',
+    'train_cfg': 'EpochBasedTrainLoop',
+    'val_cfg': 'ValLoop',
+    'test_cfg': 'TestLoop',
+}
+
+
+def check_options(cfg: Config, options: dict[str, Any]) -> None:
+    """Refuses ``--cfg-options`` keys that nothing would read: MMEngine creates misspelt keys in silence.
+
+    Args:
+        cfg: The config before the options are merged.
+        options: Dotted key to value, as ``DictAction`` parses them.
+
+    Raises:
+        InputError: One line for each unknown key, with the nearest known one.
+    """
+    problems = []
+    for dotted in options:
+        node: Any = cfg._cfg_dict
+        path: list[str] = []
+        for key in dotted.split('.'):
+            known = _known_keys(node, path)
+            if key not in known:
+                where = '.'.join(path) or 'the config'
+                near = difflib.get_close_matches(key, sorted(known), n=1)
+                hint = f'; did you mean {".".join([*path, near[0]])}?' if near else ''
+                problems.append(f'--cfg-options {dotted}: {where} has no {key!r}{hint}')
+                break
+            path.append(key)
+            node = node[int(key)] if isinstance(node, list | tuple) else node.get(key)
+    if problems:
+        raise InputError(*problems)
+
+
+def _known_keys(node: Any, path: list[str]) -> set[str]:
+    """The keys that ``node``, found at ``path``, has or that its class takes."""
+    if isinstance(node, list | tuple):
+        return {str(i) for i in range(len(node))}
+    if not isinstance(node, dict):
+        return set()
+    known = set(node)
+    if not path:
+        known |= _parameters(Runner) | RUNNER_KEYS
+    elif path[-1].endswith('_dataloader'):
+        known |= _parameters(DataLoader)
+    elif isinstance(kind := node.get('type', DEFAULT_TYPES.get(path[-1])), str):
+        known |= _parameters(_resolve(kind))
+    return known
+
+
+def _resolve(name: str) -> Any:
+    """The class that is registered as ``name``, in whichever registry; None for none."""
+    found = (registry.get(name) for registry in vars(registries).values() if isinstance(registry, Registry))
+    return next((cls for cls in found if cls is not None), None)
+
+
+def _parameters(cls: Any) -> set[str]:
+    """The named parameters of ``cls`` and of the bases that its ``**kwargs`` reach."""
+    names: set[str] = set()
+    for base in inspect.getmro(cls) if inspect.isclass(cls) else ():
+        if '__init__' not in vars(base):
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {'self'}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return names
+
+
+def check_dataset(cfg: Config, loaders: Iterable[str]) -> list[str]:
+    """Reads the annotations of ``loaders`` (``'train'``, ``'val'``, ``'test'``) and returns the class names.
+
+    Raises:
+        InputError: All that is wrong with ``classes.txt``, the annotation files, or their fit to the model.
+    """
+    samples = {}
+    classes: list[str] = []
+    for name in loaders:
+        dataset = cfg[f'{name}_dataloader'].dataset
+        if dataset.type != 'FlowerDataset':
+            continue
+        root = Path(dataset.data_root)
+        if not (root / 'classes.txt').is_file():
+            raise InputError(
+                f'{root}: no prepared dataset (no classes.txt); prepare one with: '
+                f'python tools/split_dataset.py RAW_PHOTOS {root}'
+            )
+        classes = read_classes(root / 'classes.txt')
+        samples[name] = read_samples(root / dataset.ann_file, classes, root / dataset.data_prefix)
+    if {'train', 'val'} <= samples.keys():
+        check_disjoint(samples['train'], samples['val'])
+    wrong = {
+        key: n
+        for key, n in (
+            ('model.head.num_classes', cfg.model.head.get('num_classes')),
+            ('data_preprocessor.num_classes', cfg.get('data_preprocessor', {}).get('num_classes')),
+        )
+        if classes and n not in (None, len(classes))
+    }
+    if wrong:
+        options = ' '.join(f'{key}={len(classes)}' for key in wrong)
+        raise InputError(
+            f'{root / "classes.txt"} names {len(classes)} classes, but '
+            + ', '.join(f'{key} is {n}' for key, n in wrong.items())
+            + f'; add: --cfg-options {options}'
+        )
+    return classes
+
+
+def check_pretrained(model: ConfigDict) -> str | None:
+    """Makes sure that the backbone's pretrained weights fit it; returns one line that says how well, None without any.
+
+    Raises:
+        InputError: The file is missing or unsafe, or covers under 95 % of the backbone's keys.
+    """
+    init = model.backbone.get('init_cfg')
+    if not isinstance(init, dict) or init.get('type') != 'Pretrained':
+        return None
+    checkpoint = load_checkpoint(init.checkpoint)
+    prefix = f'{init.prefix.rstrip(".")}.' if init.get('prefix') else ''
+    weights = {k.removeprefix(prefix): v for k, v in _state_dict(checkpoint).items() if k.startswith(prefix)}
+    backbone = MODELS.build({k: v for k, v in model.backbone.items() if k != 'init_cfg'})
+    fitting, wanted = _fit(weights, backbone)
+    if fitting < MIN_LOADED * wanted:
+        raise InputError(
+            f'{init.checkpoint}: has {fitting} of the {wanted} weights of the backbone {model.backbone.type}: another '
+            'architecture, or keys converted from nowhere; import it with: python tools/fetch_weights.py NAME --from FILE'
+        )
+    note = (checkpoint.get('meta') or {}).get('note')
+    return f'{init.checkpoint}, {fitting}/{wanted} of the backbone' + (f'; {note}' if note else '')
+
+
+def check_weights(model: ConfigDict, checkpoint: dict, name: str) -> None:
+    """Makes sure that a trained checkpoint is of this model.
+
+    Raises:
+        InputError: Any weight of the model is missing in it, or of another shape.
+    """
+    plain = {**model, 'backbone': {k: v for k, v in model.backbone.items() if k != 'init_cfg'}}
+    fitting, wanted = _fit(_state_dict(checkpoint), MODELS.build(plain))
+    if fitting < wanted:
+        raise InputError(
+            f'{name}: has {fitting} of the {wanted} weights of this {model.backbone.type} model; '
+            'test it with the config that it was trained with'
+        )
+
+
+def _state_dict(checkpoint: dict) -> dict[str, Tensor]:
+    """The weights in a checkpoint, which may be a bare state dict."""
+    return {k: v for k, v in checkpoint.get('state_dict', checkpoint).items() if isinstance(v, Tensor)}
+
+
+def _fit(weights: dict[str, Tensor], module: nn.Module) -> tuple[int, int]:
+    """How many weights of ``module`` are in ``weights`` with the same shape, and how many it has."""
+    wanted = {k: v.shape for k, v in module.state_dict().items() if not k.endswith('num_batches_tracked')}
+    return sum(k in weights and weights[k].shape == shape for k, shape in wanted.items()), len(wanted)

@@ -1,0 +1,91 @@
+"""From a config file and command-line arguments to the config of one run. Nothing is built or written here."""
+
+import warnings
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict, DictAction
+
+from custom_modules.engine.preflight import check_options
+from custom_modules.errors import InputError
+
+DEMO_FRAGMENT = Path(__file__).parents[2] / 'configs' / '_base_' / 'demo.py'
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def parse_options(pairs: list[str] | None) -> dict[str, Any]:
+    """``KEY=VALUE`` strings as a dict of dotted key to value, in the notation of MMEngine's ``DictAction``.
+
+    Raises:
+        InputError: A pair without ``=``, or with unbalanced brackets.
+    """
+    options = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition('=')
+        if not (key and equals):
+            raise InputError(f'--cfg-options {pair}: not of the form KEY=VALUE')
+        try:
+            options[key] = DictAction._parse_iterable(value)
+        except AssertionError as error:
+            raise InputError(f'--cfg-options {pair}: {error}') from error
+    return options
+
+
+def read_config(
+    path: str, options: dict[str, Any], data_root: str | None, work_dir: str | None, demo: bool = False
+) -> Config:
+    """Reads a config, overrides it and settles the work dir.
+
+    Args:
+        path: The config file.
+        options: ``--cfg-options``: dotted key to value.
+        data_root: The prepared dataset for all loaders; None keeps the config's.
+        work_dir: Where the run writes; None takes the config's, or else ``work_dirs/<config name>``.
+        demo: Whether to make it the short run on drawn flowers that configs/_base_/demo.py describes.
+
+    Raises:
+        InputError: There is no such config, it cannot be read, or an option names what does not exist.
+    """
+    if not Path(path).is_file():
+        here = ' '.join(path.as_posix() for path in sorted(Path('configs').glob('*.py')))
+        raise InputError(f'{path}: no such config' + (f'; there are: {here}' if here else ''))
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='pkg_resources is deprecated')  # mmcv #3325
+            cfg = Config.fromfile(path)
+    except (SyntaxError, KeyError, TypeError, OSError) as error:
+        raise InputError(f'{path}: not a usable config: {error}') from error
+    if demo:
+        cfg.merge_from_dict(Config.fromfile(DEMO_FRAGMENT).to_dict())
+        cfg.model.backbone.pop('init_cfg', None)
+    check_options(cfg, options)
+    cfg.merge_from_dict(options)
+    for name in LOADERS:
+        if data_root is not None and cfg.get(name) is not None:
+            cfg[name].dataset.data_root = data_root
+    name = Path(path).stem + ('_demo' if demo else '')
+    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / name)
+    return cfg
+
+
+def keep_test_only(cfg: Config, checkpoint: str) -> None:
+    """Leaves of ``cfg`` what a test of ``checkpoint`` needs: no pretrained weights to load first, no other loops."""
+    cfg.load_from = checkpoint
+    cfg.resume = False
+    cfg.model.backbone.pop('init_cfg', None)
+    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'custom_hooks'):
+        cfg.pop(key, None)
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'visualizer'):
+        cfg[key] = None
+
+
+def average_flips(cfg: Config) -> None:
+    """Makes a test average each photo's scores with those of its mirror image (upstream's default ``--tta``)."""
+    pipeline = deepcopy(cfg.test_dataloader.dataset.pipeline)
+    flips = [{'type': 'RandomFlip', 'prob': prob} for prob in (1.0, 0.0)]
+    cfg.test_dataloader.dataset.pipeline = [
+        *pipeline[:-1],
+        {'type': 'TestTimeAug', 'transforms': [flips, [pipeline[-1]]]},
+    ]
+    cfg.model = ConfigDict(type='AverageClsScoreTTA', module=cfg.model)

@@ -1,0 +1,156 @@
+"""Predictions as plain data: what is counted from them, and how they are written. No torch, no model."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from custom_modules.evaluation.intervals import wilson_interval
+
+
+class Prediction(NamedTuple):
+    """One photo: its ``path``, its true ``label`` and a softmax score for each of K classes."""
+
+    path: str
+    label: int
+    scores: list[float]
+
+    @property
+    def predicted(self) -> int:
+        """The class with the highest score; the first of equals."""
+        return max(range(len(self.scores)), key=self.scores.__getitem__)
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """``k`` of ``n``, with its Wilson 95 % interval; percentages are in 0-100."""
+
+    k: int
+    n: int
+
+    @property
+    def percent(self) -> float | None:
+        """100 k / n; None where n is 0."""
+        return 100 * self.k / self.n if self.n else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The Wilson 95 % interval in percent; None where n is 0."""
+        if not self.n:
+            return None
+        low, high = wilson_interval(self.k, self.n)
+        return 100 * low, 100 * high
+
+    def __str__(self) -> str:
+        if not self.n:
+            return '- (0/0)'
+        low, high = self.interval or (0.0, 0.0)
+        return f'{self.percent:.2f} % ({self.k}/{self.n}, 95 % interval {low:.2f}-{high:.2f})'
+
+    def as_dict(self) -> dict:
+        """``percent``, ``k``, ``n`` and ``wilson95``, for JSON."""
+        return {'percent': self.percent, 'k': self.k, 'n': self.n, 'wilson95': self.interval}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a test counted: top-1 right over all photos; per class, precision and recall."""
+
+    top1: Proportion
+    precision: dict[str, Proportion]
+    recall: dict[str, Proportion]
+
+    @property
+    def error(self) -> Proportion:
+        """The photos that were wrong."""
+        return Proportion(self.top1.n - self.top1.k, self.top1.n)
+
+    def f1(self, name: str) -> float:
+        """F1 of class ``name`` in percent: twice the right ones over those labelled plus those predicted."""
+        total = self.precision[name].n + self.recall[name].n
+        return 100 * 2 * self.recall[name].k / total if total else 0.0
+
+    def as_dict(self) -> dict:
+        """For JSON."""
+        return {
+            'accuracy/top1': self.top1.as_dict(),
+            'error/top1': self.error.as_dict(),
+            'classes': {
+                name: {
+                    'precision': self.precision[name].as_dict(),
+                    'recall': self.recall[name].as_dict(),
+                    'f1': self.f1(name),
+                }
+                for name in self.recall
+            },
+        }
+
+
+def count(predictions: Sequence[Prediction], classes: Sequence[str]) -> Counts:
+    """Counts top-1 and, for each of ``classes``, precision and recall.
+
+    Raises:
+        ValueError: There are no predictions.
+    """
+    if not predictions:
+        raise ValueError('no predictions to count')
+    pairs = [(p.label, p.predicted) for p in predictions]
+    right = [label for label, predicted in pairs if label == predicted]
+    labels, predicteds = [list(column) for column in zip(*pairs, strict=True)]
+    return Counts(
+        top1=Proportion(len(right), len(pairs)),
+        precision={name: Proportion(right.count(i), predicteds.count(i)) for i, name in enumerate(classes)},
+        recall={name: Proportion(right.count(i), labels.count(i)) for i, name in enumerate(classes)},
+    )
+
+
+def rows(predictions: Sequence[Prediction], classes: Sequence[str]) -> list[dict]:
+    """One dict a photo, in input order: ``path``, ``label``, ``prediction``, ``score``, ``score_<class>`` for each."""
+    return [
+        {
+            'path': p.path,
+            'label': classes[p.label],
+            'prediction': classes[p.predicted],
+            'score': p.scores[p.predicted],
+            **{f'score_{name}': score for name, score in zip(classes, p.scores, strict=True)},
+        }
+        for p in predictions
+    ]
+
+
+def format_rows(table: Sequence[dict], suffix: str) -> str:
+    """``table`` as text: ``suffix`` is ``'.csv'`` or ``'.json'``.
+
+    Raises:
+        ValueError: Another suffix.
+    """
+    if suffix == '.json':
+        return json.dumps(list(table), indent=1, ensure_ascii=False) + '\n'
+    if suffix == '.csv':
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(table[0]), lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(table)
+        return text.getvalue()
+    raise ValueError(f'unknown format {suffix!r}: use .csv or .json')
+
+
+def format_counts(counts: Counts, nll: float) -> str:
+    """The figures of a test as lines for a terminal; ``nll`` is the mean negative log-likelihood in nats."""
+    width = max(map(len, [*counts.recall, 'class']))
+    lines = [
+        f'top-1 accuracy  {counts.top1}',
+        f'top-1 error     {counts.error}',
+        f'mean NLL        {nll:.4f}',
+        '',
+        f'{"class":{width}}  recall                       precision                    F1',
+    ]
+    for name, recall in counts.recall.items():
+        cells = [
+            '      - (0/0)' if part.percent is None else f'{part.percent:6.2f} % ({part.k}/{part.n})'
+            for part in (recall, counts.precision[name])
+        ]
+        lines.append(f'{name:{width}}  {cells[0]:27}  {cells[1]:27}  {counts.f1(name):6.2f} %')
+    return '\n'.join(lines)

@@ -1,0 +1,34 @@
+"""A metric that hands on every prediction, so that a test can be counted, listed and explained afterwards."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.evaluator import BaseMetric
+from mmpretrain.registry import METRICS
+
+from custom_modules.evaluation.predictions import Prediction
+
+
+@METRICS.register_module()
+class PredictionsMetric(BaseMetric):
+    """Keeps one :class:`Prediction` a photo in ``predictions``, in the dataset's order; adds no figure of its own.
+
+    Args:
+        collect_device: Where processes exchange their results, ``'cpu'`` or ``'gpu'``. Defaults to ``'cpu'``.
+    """
+
+    def __init__(self, collect_device: str = 'cpu') -> None:
+        super().__init__(collect_device=collect_device)
+        self.predictions: list[Prediction] = []
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Takes one batch of ``DataSample`` dicts with ``img_path``, ``gt_label`` and softmax ``pred_score`` (K,)."""
+        self.results.extend(
+            Prediction(sample['img_path'], int(sample['gt_label'].item()), sample['pred_score'].tolist())
+            for sample in data_samples
+        )
+
+    def compute_metrics(self, results: list[Prediction]) -> dict:
+        """Keeps the results of all processes; MMEngine has cut them to one a photo."""
+        self.predictions = results
+        return {}

@@ -1,0 +1,110 @@
+"""Tests a checkpoint: ``python tools/test.py configs/flower_mobilenetv2.py work_dirs/flower_mobilenetv2/best.pth``."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from custom_modules.errors import InputError, run_tool  # noqa: E402
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Upstream's flags and ``--data-root``."""
+    parser = argparse.ArgumentParser(description='Test a flower classifier: top-1 accuracy and error, per class.')
+    parser.add_argument('config', help='the config it was trained with')
+    parser.add_argument('checkpoint', help='its weights, e.g. work_dirs/flower_mobilenetv2/best.pth')
+    parser.add_argument('--data-root', metavar='DIR', help='the prepared dataset; its val.txt is tested')
+    parser.add_argument('--work-dir', metavar='DIR', help="where metrics.json goes; default: the checkpoint's folder")
+    parser.add_argument('--out', metavar='FILE', help='write one row a photo, as .csv or .json')
+    parser.add_argument('--tta', action='store_true', help='average the scores of each photo and its mirror image')
+    parser.add_argument('--amp', action='store_true', help='half precision (needs an accelerator)')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override settings of the config')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.out and Path(args.out).suffix not in ('.csv', '.json'):
+        parser.error(f'--out {args.out}: the name must end in .csv or .json')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Tests, prints the figures and writes them."""
+    args = parse_args(argv)
+
+    from mmengine.dist import is_main_process
+    from mmengine.runner import Runner
+
+    from custom_modules.datasets.splitting import read_manifest_digest
+    from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint, write_atomically
+    from custom_modules.engine.launch import has_accelerator, place
+    from custom_modules.engine.preflight import check_dataset, check_weights
+    from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
+    from custom_modules.evaluation.predictions import count, format_counts, format_rows, rows
+    from custom_modules.evaluation.predictions_metric import PredictionsMetric
+
+    work_dir = args.work_dir or str(Path(args.checkpoint).parent)
+    cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root, work_dir)
+    checkpoint = load_checkpoint(args.checkpoint)
+    classes = checkpoint_classes(checkpoint, args.checkpoint)
+    place(cfg, args.launcher)
+    data_classes = check_dataset(cfg, ['test'])
+    if classes != data_classes:
+        raise InputError(
+            f'{args.checkpoint} was trained for {", ".join(classes)}; '
+            f'{cfg.test_dataloader.dataset.data_root} has {", ".join(data_classes)}: names and order must be the same'
+        )
+    check_weights(cfg.model, checkpoint, args.checkpoint)
+
+    keep_test_only(cfg, args.checkpoint)
+    if args.tta:
+        average_flips(cfg)
+    if args.amp and has_accelerator():
+        cfg.test_cfg.fp16 = True
+    elif args.amp:
+        print('--amp: no accelerator here, testing in full precision')
+
+    runner = Runner.from_cfg(cfg)
+    collector = PredictionsMetric()
+    runner.test_evaluator.metrics.append(collector)
+    metrics = runner.test()
+    if not is_main_process():
+        return 0
+
+    counts = count(collector.predictions, classes)
+    meta = checkpoint.get('meta', {})
+    trained_on, tested_on = meta.get('dataset_digest'), read_manifest_digest(Path(cfg.test_dataloader.dataset.data_root))
+    result = {
+        **counts.as_dict(),
+        **{key: value for key, value in metrics.items() if not key.startswith('accuracy/')},
+        'checkpoint': args.checkpoint,
+        'epoch': meta.get('epoch'),
+        'pretrained': meta.get('pretrained'),
+        'dataset': tested_on,
+        'trained_on': trained_on,
+        'tta': args.tta,
+    }
+    write_atomically(Path(work_dir) / 'metrics.json', lambda file: file.write(json.dumps(result, indent=1).encode()))
+    print()
+    print(format_counts(counts, metrics['loss/nll']))
+    if meta.get('pretrained'):
+        print(f'pretrained  {meta["pretrained"]}')
+    print(f'written     {Path(work_dir) / "metrics.json"}')
+    if args.out:
+        table = format_rows(rows(collector.predictions, classes), Path(args.out).suffix)
+        write_atomically(Path(args.out), lambda file: file.write(table.encode()))
+        print(f'written     {args.out}')
+    if None not in (trained_on, tested_on) and trained_on != tested_on:
+        print(
+            f'warning: trained on another split ({trained_on[:12]}) than this one ({tested_on[:12]}): '
+            'some of these photos may have been trained on, and the figures mean nothing if so'
+        )
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(main))
