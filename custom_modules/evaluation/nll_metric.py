@@ -11,17 +11,18 @@ from mmpretrain.registry import METRICS
 class MeanNLL(BaseMetric):
     """Mean negative log-likelihood of the true class, in nats: the cross-entropy on the validation photos.
 
-    mmpretrain gives no validation loss (mmpretrain #1660). The result's key is ``loss/nll``. Under distributed
+    mmpretrain gives no validation loss (mmpretrain #1660). The result's key is ``nll/mean``; a key with ``loss`` in it
+    would be logged as the mean over the last ten validations (``LogProcessor.mean_pattern``). Under distributed
     evaluation the photos that pad the last batch are dropped again (``collect_results``), so each counts once.
 
     Label smoothing, class weights and batch augmentations change the training loss, but not this.
 
     Args:
         collect_device (str): Where the ranks' results are brought together, 'cpu' or 'gpu'. Defaults to 'cpu'.
-        prefix (str, optional): Stands before the result's key in place of 'loss'. Defaults to None.
+        prefix (str, optional): Stands before the result's key in place of 'nll'. Defaults to None.
     """
 
-    default_prefix = 'loss'
+    default_prefix = 'nll'
 
     def __init__(self, collect_device: str = 'cpu', prefix: str | None = None) -> None:
         super().__init__(collect_device, prefix)
@@ -33,9 +34,9 @@ class MeanNLL(BaseMetric):
             self.results.append(score[sample['gt_label'].to(score.device)])
 
     def compute_metrics(self, results: list[torch.Tensor]) -> dict[str, float]:
-        """``{'nll': mean}``; a score of 0 counts as the smallest normal float32, which is 87.3 nats.
+        """``{'mean': nats}``; a score of 0 counts as the smallest normal float32, which is 87.3 nats.
 
         float32 scores that sum to 1 cannot tell a smaller one from 0, and one photo would make the mean infinite.
         """
         scores = torch.cat(results).cpu().double().clamp(min=torch.finfo(torch.float32).tiny)
-        return {'nll': -scores.log().mean().item()}
+        return {'mean': -scores.log().mean().item()}
