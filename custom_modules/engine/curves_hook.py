@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
@@ -33,7 +34,7 @@ class CurvesHook(Hook):
     Args:
         filename (str): Name of the picture in the work dir. Defaults to 'curves.png'.
         accuracy (str): Key of the validation accuracy, in percent. Defaults to 'accuracy/top1'.
-        loss (str): Key of the validation loss. Defaults to 'loss/nll'.
+        loss (str): Key of the validation loss. Defaults to 'nll/mean'.
 
     Attributes:
         history (list[dict]): One record an epoch: ``epoch`` (from 1), ``lr`` (at its start), ``train_loss``,
@@ -43,7 +44,7 @@ class CurvesHook(Hook):
     # Behind LoggerHook, whose line of the validation comes first; before CheckpointHook, which saves the history.
     priority = 'LOW'
 
-    def __init__(self, filename: str = 'curves.png', accuracy: str = 'accuracy/top1', loss: str = 'loss/nll') -> None:
+    def __init__(self, filename: str = 'curves.png', accuracy: str = 'accuracy/top1', loss: str = 'nll/mean') -> None:
         self.filename = filename
         self.accuracy = accuracy
         self.loss = loss
@@ -165,77 +166,84 @@ def draw_curves(history: list[dict]) -> Figure:
     Args:
         history: Records as in :attr:`CurvesHook.history`, at least one. What is None or not finite is left out.
     """
-    figure = Figure(figsize=(8, 8.5), layout='constrained')
+    figure = Figure(figsize=(8, 8.5), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     FigureCanvasAgg(figure)
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.4])
     epochs = [record['epoch'] for record in history]
-
-    val = finite(history, 'val_accuracy')
-    draw_pair(top, epochs, finite(history, 'train_accuracy'), val, '{:.1f} %')
-    top.set_title('Top-1 accuracy, %', loc='left', fontweight='bold')
-    if not all(map(math.isnan, val)):
-        best = max(range(len(val)), key=lambda i: -math.inf if math.isnan(val[i]) else val[i])  # the first of equals
-        top.plot(epochs[best], val[best], 'o', markersize=11, markerfacecolor='none', color=VAL, markeredgewidth=1.8)
-        top.set_title(f'○ best val {val[best]:.2f} %, epoch {epochs[best]}', loc='right', color=VAL, fontsize=11)
-
-    losses = finite(history, 'train_loss'), finite(history, 'val_loss')
-    draw_pair(middle, epochs, *losses, '{:.3g}')
-    unit = scale_for([*losses[0], *losses[1]], span=100, axes=middle)
-    middle.set_title(f'Loss (cross-entropy){unit}', loc='left', fontweight='bold')
-
-    rates = finite(history, 'lr')
-    bottom.plot(epochs, rates, color=LR, drawstyle='steps-mid', marker='o', markersize=3.5, linewidth=1.4)
-    unit = scale_for(rates, span=10, axes=bottom)
-    if not unit:
-        bottom.set_ylim(bottom=0)
-        bottom.ticklabel_format(axis='y', scilimits=(-4, 4))
-    bottom.set_title(f'Learning rate{unit}', loc='left', fontweight='bold')
+    bottom.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     bottom.set_xlabel('Epoch')
-
     for axes in (top, middle, bottom):
         axes.grid(axis='y', color='#DDDDDD', linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[['top', 'right']].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
-    bottom.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
+
+    draw_pair(top, history, 'accuracy', 'Top-1 accuracy, %', '{:.2f} %')
+    val = column(history, 'val_accuracy')
+    if not all(map(math.isnan, val)):
+        best = max(range(len(val)), key=lambda i: -math.inf if math.isnan(val[i]) else val[i])  # the first of equals
+        top.plot(epochs[best], val[best], 'o', markersize=11, markerfacecolor='none', color=VAL, markeredgewidth=1.8)
+        top.set_title(f'○ best val {val[best]:.2f} %, epoch {epochs[best]}', loc='right', color=VAL, fontsize=11)
+    draw_pair(middle, history, 'loss', 'Loss', '{:.3g}', log_from=100)
+
+    rates = column(history, 'lr')
+    bottom.plot(epochs, rates, color=LR, drawstyle='steps-mid', marker='o', markersize=3.5, linewidth=1.4)
+    unit = scale(bottom, rates, log_from=10)
+    if not unit:
+        bottom.set_ylim(0, 1.15 * max(rates) or 1)
+        bottom.ticklabel_format(axis='y', scilimits=(-4, 4))
+    bottom.set_title(f'Learning rate{unit}', loc='left', fontweight='bold')
     return figure
 
 
-def finite(history: list[dict], key: str) -> list[float]:
-    """A column of the history; NaN, which is not drawn, for what is None or not finite."""
+def column(history: list[dict], key: str) -> list[float]:
+    """One value of each record; NaN, which is not drawn, for what is None or not finite."""
     values = [record[key] for record in history]
     return [value if value is not None and math.isfinite(value) else math.nan for value in values]
 
 
-def scale_for(values: list[float], span: float, axes: Axes) -> str:
-    """Makes the y axis logarithmic where the largest value is over ``span`` times the smallest; says so."""
+def scale(axes: Axes, values: list[float], log_from: float) -> str:
+    """Makes the y axis logarithmic where the largest value is over ``log_from`` times the smallest; says so."""
     seen = [value for value in values if not math.isnan(value)]
-    if not seen or min(seen) <= 0 or max(seen) <= span * min(seen):
+    if not seen or min(seen) <= 0 or max(seen) <= log_from * min(seen):
         return ''
     axes.set_yscale('log')
     return ', log scale'
 
 
-def draw_pair(axes: Axes, epochs: list[int], train: list[float], val: list[float], form: str) -> None:
-    """Both curves, each with its name and last value at its right end."""
-    ends = []
-    for name, values, colour in (('train', train, TRAIN), ('val', val, VAL)):
-        seen = [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if not math.isnan(value)]
+def draw_pair(axes: Axes, history: list[dict], what: str, title: str, form: str, log_from: float = math.inf) -> None:
+    """Draws training and validation, each with its name and last value at the right end."""
+    epochs = [record['epoch'] for record in history]
+    ends, everything = [], []
+    for side, colour in (('train', TRAIN), ('val', VAL)):
+        values = column(history, f'{side}_{what}')
+        seen = [value for value in values if not math.isnan(value)]
         if not seen:
             continue
+        everything += seen
         axes.plot(epochs, values, color=colour, linewidth=1.8, marker='o', markersize=3.5)
-        ends.append((seen[-1], f'{name} {form.format(seen[-1][1])}', colour))
-    ends.sort(key=lambda end: end[0][1])
-    for place, ((_, value), text, colour) in enumerate(ends):
-        # The upper one's label grows upwards, the lower one's downwards: they cannot cover each other.
-        align = 'center' if len(ends) == 1 else ('top', 'bottom')[place]
+        last = history[-1][f'{side}_{what}']
+        diverged = last is not None and not math.isfinite(last)
+        ends.append((seen[-1], f'{side} not finite' if diverged else f'{side} {form.format(seen[-1])}', colour))
+    unit = scale(axes, everything, log_from)
+    axes.set_title(f'{title}{unit}', loc='left', fontweight='bold')
+    if not ends:
+        axes.text(0.5, 0.5, 'none measured', transform=axes.transAxes, ha='center', va='center', color='#777777')
+        axes.set_yticks([])
+    ends.sort(key=lambda end: end[0])
+    axes.get_ylim()  # brings transData up to date
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = [to_axes.transform((epochs[-1], value))[1] for value, _, _ in ends]
+    for place, (value, text, colour) in enumerate(ends):
+        # Where the ends are close, the upper name grows upwards and the lower one downwards: neither covers the other.
+        close = len(ends) == 2 and heights[1] - heights[0] < 0.08
         axes.annotate(
             text,
             xy=(1, value),
             xycoords=('axes fraction', 'data'),
             xytext=(6, 0),
             textcoords='offset points',
-            va=align,
+            va=('top', 'bottom')[place] if close else 'center',
             color=colour,
             fontsize=11,
             annotation_clip=False,
