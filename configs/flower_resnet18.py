@@ -32,8 +32,7 @@ val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=32)
 
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))  # report 2 keeps the weights of every epoch
-custom_hooks = [
-    *{{_base_.custom_hooks}},
-    dict(type='ResumableEarlyStoppingHook', monitor='accuracy/top1', patience=5),
-]
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=-1),  # report 2 keeps the weights of every epoch
+    early_stopping=dict(type='ResumableEarlyStoppingHook', monitor='accuracy/top1', patience=5),
+)
