@@ -1,0 +1,43 @@
+"""Registered classes are met through configs only: every documented default has to be the real one."""
+
+import ast
+import importlib
+import inspect
+import re
+
+import pytest
+from mmengine.config import Config
+
+IMPORTS = Config.fromfile('configs/_base_/default_runtime.py').custom_imports.imports
+
+
+def registered_classes() -> list[type]:
+    """The classes with an ``__init__`` of their own that the modules named in ``custom_imports`` define."""
+    modules = [importlib.import_module(name) for name in IMPORTS]
+    return [
+        item
+        for module in modules
+        for item in vars(module).values()
+        if inspect.isclass(item) and item.__module__ == module.__name__ and '__init__' in vars(item)
+    ]
+
+
+@pytest.mark.parametrize('cls', registered_classes(), ids=lambda cls: cls.__name__)
+def test_documented_defaults_are_those_of_the_signature(cls):
+    documentation = inspect.getdoc(cls) or ''
+    arguments = re.search(r'^Args:\n((?:    .*\n?|\n)+)', documentation, re.MULTILINE)
+    assert arguments, 'no Args: section'
+    entries = re.findall(r'^    (\*{0,2}\w+)(?: \(.*?\))?:((?:.*\n?)(?:^     .*\n?|^\n)*)', arguments[1], re.MULTILINE)
+    documented = dict(entries)
+    parameters = {
+        ('*' * {2: 1, 4: 2}.get(int(parameter.kind), 0)) + name: parameter.default
+        for name, parameter in inspect.signature(cls).parameters.items()
+    }
+    assert set(documented) == set(parameters)
+    for name, default in parameters.items():
+        text = re.search(r'Defaults\s+to\s+(.+?)\.\s*$', documented[name], re.DOTALL)
+        if default is inspect.Parameter.empty:
+            assert text is None, name
+        else:
+            assert text, f'{name}: default not documented'
+            assert ast.literal_eval(re.sub(r'\s+', ' ', text[1]).strip('`')) == default, name
