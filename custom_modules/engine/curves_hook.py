@@ -1,7 +1,6 @@
 """Tells how training goes, epoch by epoch: a line of text, a point on each curve, scalars for TensorBoard."""
 
 import math
-import os
 import time
 from pathlib import Path
 
@@ -10,11 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
+
+from custom_modules.engine.checkpoints import write_atomically
 
 TRAIN, VAL, LR = '#0072B2', '#D55E00', '#000000'  # blue, vermillion, black of Okabe and Ito's colour-blind-safe set
 
@@ -208,6 +209,10 @@ def scale(axes: Axes, values: list[float], log_from: float) -> str:
     if not seen or min(seen) <= 0 or max(seen) <= log_from * min(seen):
         return ''
     axes.set_yscale('log')
+    few_decades = max(seen) < 1000 * min(seen)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if few_decades else (1,), numticks=6))
+    axes.yaxis.set_major_formatter('{x:g}')
+    axes.yaxis.set_minor_formatter(NullFormatter())
     return ', log scale'
 
 
@@ -251,10 +256,5 @@ def draw_pair(axes: Axes, history: list[dict], what: str, title: str, form: str,
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG beside ``path`` and moves it into place."""
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        figure.savefig(beside, format='png', dpi=120)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Writes a PNG whole or not at all."""
+    write_atomically(path, lambda file: figure.savefig(file, format='png', dpi=120))
