@@ -22,7 +22,7 @@ def run_tool(main: Callable[[], int]) -> int:
     try:
         return main()
     except InputError as error:
-        if os.environ.get('RANK', '0') == '0':  # once, not once a process
+        if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':  # once, not once a process
             for problem in error.problems:
                 print(f'error: {problem}', file=sys.stderr)
         return 2

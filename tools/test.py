@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.errors import InputError, run_tool  # noqa: E402
+from custom_modules.errors import run_tool
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -36,12 +36,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
 
     from mmengine.dist import is_main_process
-    from mmengine.runner import Runner
 
     from custom_modules.datasets.splitting import read_manifest_digest
     from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint, write_atomically
-    from custom_modules.engine.launch import has_accelerator, place
-    from custom_modules.engine.preflight import check_dataset, check_weights
+    from custom_modules.engine.launch import TerseRunner, has_accelerator, place
+    from custom_modules.engine.preflight import check_classes, check_dataset, check_weights
     from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
     from custom_modules.evaluation.predictions import count, format_counts, format_rows, rows
     from custom_modules.evaluation.predictions_metric import PredictionsMetric
@@ -51,12 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = load_checkpoint(args.checkpoint)
     classes = checkpoint_classes(checkpoint, args.checkpoint)
     place(cfg, args.launcher)
-    data_classes = check_dataset(cfg, ['test'])
-    if classes != data_classes:
-        raise InputError(
-            f'{args.checkpoint} was trained for {", ".join(classes)}; '
-            f'{cfg.test_dataloader.dataset.data_root} has {", ".join(data_classes)}: names and order must be the same'
-        )
+    data_root = cfg.test_dataloader.dataset.data_root
+    check_classes(checkpoint, args.checkpoint, check_dataset(cfg, ['test']), data_root)
     check_weights(cfg.model, checkpoint, args.checkpoint)
 
     keep_test_only(cfg, args.checkpoint)
@@ -64,10 +59,10 @@ def main(argv: list[str] | None = None) -> int:
         average_flips(cfg)
     if args.amp and has_accelerator():
         cfg.test_cfg.fp16 = True
-    elif args.amp:
+    elif args.amp and is_main_process():
         print('--amp: no accelerator here, testing in full precision')
 
-    runner = Runner.from_cfg(cfg)
+    runner = TerseRunner.from_cfg(cfg)
     collector = PredictionsMetric()
     runner.test_evaluator.metrics.append(collector)
     metrics = runner.test()
@@ -75,8 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     counts = count(collector.predictions, classes)
-    meta = checkpoint.get('meta', {})
-    trained_on, tested_on = meta.get('dataset_digest'), read_manifest_digest(Path(cfg.test_dataloader.dataset.data_root))
+    meta = checkpoint.get('meta') or {}
+    trained_on, tested_on = meta.get('dataset_digest'), read_manifest_digest(Path(data_root))
     result = {
         **counts.as_dict(),
         **{key: value for key, value in metrics.items() if not key.startswith('accuracy/')},
@@ -89,15 +84,17 @@ def main(argv: list[str] | None = None) -> int:
     }
     write_atomically(Path(work_dir) / 'metrics.json', lambda file: file.write(json.dumps(result, indent=1).encode()))
     print()
-    print(format_counts(counts, metrics['loss/nll']))
+    print(format_counts(counts, metrics.get('nll/mean')))
     if meta.get('pretrained'):
         print(f'pretrained  {meta["pretrained"]}')
+    print()
     print(f'written     {Path(work_dir) / "metrics.json"}')
     if args.out:
         table = format_rows(rows(collector.predictions, classes), Path(args.out).suffix)
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(args.out), lambda file: file.write(table.encode()))
         print(f'written     {args.out}')
-    if None not in (trained_on, tested_on) and trained_on != tested_on:
+    if trained_on and tested_on and trained_on != tested_on:
         print(
             f'warning: trained on another split ({trained_on[:12]}) than this one ({tested_on[:12]}): '
             'some of these photos may have been trained on, and the figures mean nothing if so'

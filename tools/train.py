@@ -1,6 +1,7 @@
 """Trains a config: ``python tools/train.py configs/flower_mobilenetv2.py``; ``--demo`` needs no photos or weights."""
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -21,7 +22,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Upstream's flags, ``--data-root`` and ``--demo``."""
     parser = argparse.ArgumentParser(description='Train a flower classifier.')
     parser.add_argument('config', help='what to train, e.g. configs/flower_mobilenetv2.py')
-    parser.add_argument('--demo', action='store_true', help='train for two minutes on drawn, synthetic flowers instead')
+    parser.add_argument('--demo', action='store_true', help='train two minutes on drawn, synthetic flowers instead')
     parser.add_argument('--data-root', metavar='DIR', help='the prepared dataset, for all loaders at once')
     parser.add_argument('--work-dir', metavar='DIR', help='where the run writes; default: work_dirs/<config name>')
     parser.add_argument(
@@ -33,7 +34,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision (needs an accelerator)')
     parser.add_argument('--no-validate', action='store_true', help='train without validating')
-    parser.add_argument('--auto-scale-lr', action='store_true', help="scale the lr to the batch size, from the config's")
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the lr to the actual batch size')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -47,8 +48,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def prepare_demo(data_root: Path, work_dir: Path) -> None:
-    """Draws the synthetic flowers, splits them like any photos, and makes room for the run."""
+def prepare_demo(data_root: Path) -> None:
+    """Draws the synthetic flowers and splits them like any photos."""
     from custom_modules.datasets.demo_flowers import draw_demo_flowers
     from custom_modules.datasets.splitting import split_dataset
 
@@ -58,35 +59,41 @@ def prepare_demo(data_root: Path, work_dir: Path) -> None:
         with tempfile.TemporaryDirectory(dir=data_root.parent) as raw:
             draw_demo_flowers(Path(raw))
             split_dataset(Path(raw), data_root)
-    if work_dir.exists():
-        print(f'replacing the last demo run in {work_dir}')
-        shutil.rmtree(work_dir)
 
 
 def summary(runner: 'Runner', demo: bool) -> str:
     """The closing block: best and last score, where the weights are, what to do next."""
     from custom_modules.engine.best_checkpoint_hook import BestCheckpointHook
-    from custom_modules.evaluation.predictions import Proportion
+    from custom_modules.engine.checkpoints import newest_checkpoint
 
-    config = next(Path(runner.work_dir).glob('*.py'), Path('CONFIG'))
+    work_dir = Path(runner.cfg.work_dir)
+    config = work_dir / Path(runner.cfg.filename).name
     lines = []
     best = next((hook for hook in runner.hooks if isinstance(hook, BestCheckpointHook)), None)
     if best is None or best.best_value is None:
-        lines.append(f'no best.pth: nothing was validated; weights: {runner.work_dir}')
+        weights = newest_checkpoint(work_dir)
+        lines.append('no best.pth:   nothing was validated')
+        lines.append(f'last weights:  {weights}')
     else:
+        weights = work_dir / best.filename
         n = len(runner.val_dataloader.dataset)
         photos = 'synthetic pictures' if demo else 'validation photos'
-        best_top1, last_top1 = (Proportion(round(value * n / 100), n) for value in (best.best_value, best.last_value))
-        lines += [
-            f'top-1 on {photos}: best {best_top1}, epoch {best.best_epoch}',
-            f'{"":19}last {last_top1}, epoch {runner.epoch}',
-            f'best weights:  {best.path}',
-            f'test:          python tools/test.py {config} {best.path}',
-        ]
-    lines.append(f'watch:         tensorboard --logdir {runner.work_dir}')
+        lines.append(f'top-1 on {photos}: best {_top1(best.best_value, n)}, epoch {best.best_epoch}')
+        if best.last_value is not None:
+            lines.append(f'{"":{len(photos) + 11}}last {_top1(best.last_value, n)}, epoch {runner.epoch}')
+        lines.append(f'best weights:  {weights}')
+    lines.append(f'test:          python tools/test.py {config} {weights}')
+    lines.append(f'watch:         tensorboard --logdir {work_dir}')
     if demo:
         lines.append('your photos:   python tools/split_dataset.py PHOTOS data/flowers')
     return '\n'.join(['', '-' * 80, *lines, '-' * 80])
+
+
+def _top1(percent: float, n: int) -> str:
+    """``percent`` of ``n`` photos with its count and interval; a value that is not finite as it is."""
+    from custom_modules.evaluation.predictions import Proportion
+
+    return str(Proportion(round(percent * n / 100), n)) if math.isfinite(percent) else str(percent)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -95,25 +102,30 @@ def main(argv: list[str] | None = None) -> int:
 
     from mmengine.dist import barrier, is_main_process
     from mmengine.logging import print_log
-    from mmengine.runner import Runner
 
-    from custom_modules.engine.checkpoints import newest_checkpoint
-    from custom_modules.engine.launch import has_accelerator, place
-    from custom_modules.engine.preflight import check_dataset, check_pretrained
-    from custom_modules.engine.run_config import parse_options, read_config
+    from custom_modules.engine.checkpoints import load_checkpoint, newest_checkpoint
+    from custom_modules.engine.launch import TerseRunner, has_accelerator, place
+    from custom_modules.engine.preflight import check_dataset, check_pretrained, check_resume
+    from custom_modules.engine.run_config import keep_train_only, overview, parse_options, read_config
 
     cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root, args.work_dir, args.demo)
     work_dir = Path(cfg.work_dir)
     notes = []
+    old = newest_checkpoint(work_dir)
+    holds_run = old is not None or (work_dir / 'best.pth').exists()
+    # A demo run may be replaced by the next one, but only where no one has chosen the folder.
+    replace_demo = args.demo and not args.resume and args.work_dir is None
     if args.resume:
         cfg.resume = True
-        checkpoint = newest_checkpoint(work_dir) if args.resume == 'auto' else Path(args.resume)
+        checkpoint = old if args.resume == 'auto' else Path(args.resume)
         cfg.load_from = str(checkpoint) if checkpoint else None
-        notes.append(f'resuming from {checkpoint}' if checkpoint else f'no checkpoint in {work_dir} yet: starting anew')
-    elif not args.demo and (newest_checkpoint(work_dir) or (work_dir / 'best.pth').exists()):
+        holds_run = holds_run and checkpoint is not None and checkpoint.resolve().parent != work_dir.resolve()
+        notes.append(f'resuming from {checkpoint}' if checkpoint else f'no checkpoint in {work_dir}: starting anew')
+    if holds_run and not replace_demo:
         raise InputError(f'{work_dir}: holds a run already; go on with it by --resume, or name another --work-dir')
     if args.no_validate:
-        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        keep_train_only(cfg)
+        notes.append('--no-validate: no best.pth is kept, and early stopping is off')
     if args.auto_scale_lr:
         cfg.auto_scale_lr.enable = True
     if args.amp and has_accelerator():
@@ -124,15 +136,23 @@ def main(argv: list[str] | None = None) -> int:
 
     place(cfg, args.launcher)
     if args.demo and is_main_process():
-        prepare_demo(Path(cfg.train_dataloader.dataset.data_root), work_dir)
+        prepare_demo(Path(cfg.train_dataloader.dataset.data_root))
     barrier()
-    check_dataset(cfg, ['train'] if args.no_validate else ['train', 'val'])
-    if weights := check_pretrained(cfg.model):
-        cfg.pretrained = weights  # BestCheckpointHook hands it on, so that no result hides what it started from
-        notes.append(f'pretrained weights: {weights}')
+    classes = check_dataset(cfg, ['train'] if args.no_validate else ['train', 'val'])
+    if cfg.load_from:
+        weights = load_checkpoint(cfg.load_from)
+        if cfg.resume:
+            check_resume(cfg, weights, cfg.load_from, classes)
+    if pretrained := check_pretrained(cfg.model):
+        cfg.pretrained = pretrained  # BestCheckpointHook hands it on, so that no result hides what it started from
+        notes.append(f'pretrained weights: {pretrained}')
+    if replace_demo and holds_run and is_main_process():
+        print(f'replacing the last demo run in {work_dir}')
+        shutil.rmtree(work_dir)
+    barrier()
 
-    runner = Runner.from_cfg(cfg)
-    for note in notes:
+    runner = TerseRunner.from_cfg(cfg)
+    for note in [*notes, overview(cfg)]:
         print_log(note, logger='current')
     runner.train()
     if is_main_process():

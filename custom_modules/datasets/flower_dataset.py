@@ -34,9 +34,7 @@ class FlowerDataset(BaseDataset):
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault('classes', read_classes(Path(data_root) / 'classes.txt'))
-        super().__init__(
-            ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, pipeline=pipeline, **kwargs
-        )
+        super().__init__(ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, pipeline=pipeline, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Reads and checks the whole annotation; a dict with ``img_path`` and ``gt_label`` for each photo."""

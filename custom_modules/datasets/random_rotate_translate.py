@@ -48,9 +48,7 @@ class RandomRotateTranslate(BaseTransform):
         if np.random.rand() >= self.prob:
             return None
         angle, dx, dy = np.random.uniform(-1, 1, 3)
-        return RotateTranslateParams(
-            angle * self.degrees, dx * self.translate * width, dy * self.translate * height
-        )
+        return RotateTranslateParams(angle * self.degrees, dx * self.translate * width, dy * self.translate * height)
 
     def apply(self, img: np.ndarray, params: RotateTranslateParams) -> np.ndarray:
         """Warps ``img`` by ``params``, bilinearly."""

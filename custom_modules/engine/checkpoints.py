@@ -1,6 +1,6 @@
 """Checkpoint files: written whole or not at all, loaded without running code. What goes into one is the caller's.
 
-Importing this module makes MMEngine write and load local checkpoints in this way; configs name it in ``custom_imports``.
+Importing this module makes MMEngine write and load local checkpoints so; configs name it in ``custom_imports``.
 """
 
 import os
@@ -15,6 +15,7 @@ import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
+from numpy._core import multiarray
 
 from custom_modules.engine.pretrained_weights import fetch_command
 from custom_modules.errors import InputError
@@ -28,10 +29,10 @@ torch.serialization.add_safe_globals(
         np.dtype,
         np.dtypes.Float64DType,
         np.dtypes.Int64DType,
-        (np._core.multiarray._reconstruct, 'numpy._core.multiarray._reconstruct'),
-        (np._core.multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),  # written under numpy 1
-        (np._core.multiarray.scalar, 'numpy._core.multiarray.scalar'),
-        (np._core.multiarray.scalar, 'numpy.core.multiarray.scalar'),
+        (multiarray._reconstruct, 'numpy._core.multiarray._reconstruct'),
+        (multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),  # written under numpy 1
+        (multiarray.scalar, 'numpy._core.multiarray.scalar'),
+        (multiarray.scalar, 'numpy.core.multiarray.scalar'),
     ]
 )
 
@@ -120,5 +121,7 @@ def checkpoint_classes(checkpoint: dict, name: str) -> list[str]:
     meta = checkpoint.get('meta') or {}
     classes = meta.get('classes') or (meta.get('dataset_meta') or {}).get('classes')
     if not classes:
-        raise InputError(f'{name}: holds no class names, so its scores cannot be named; test a best.pth or epoch_N.pth')
+        raise InputError(
+            f'{name}: holds no class names, so its scores cannot be named; give a best.pth or epoch_N.pth'
+        )
     return list(classes)

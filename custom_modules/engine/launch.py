@@ -2,18 +2,45 @@
 
 import os
 import subprocess
+from typing import Any
 
-import torch
 import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import init_dist, is_distributed
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+from mmengine.utils.dl_utils import set_multi_processing
 
 from custom_modules.errors import InputError
+
+STARTERS = {'pytorch': 'torchrun', 'slurm': 'srun', 'mpi': 'mpirun'}
+# How each names, in the environment, a process's number, its number on this host and the count of processes.
+RANK_NAMES = {
+    'pytorch': ('RANK', 'LOCAL_RANK', 'WORLD_SIZE'),
+    'slurm': ('SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE'),
+}
 
 
 def has_accelerator() -> bool:
     """Whether MMEngine will put the model on an accelerator rather than on the CPU."""
     return get_device() != 'cpu'
+
+
+class TerseRunner(Runner):
+    """MMEngine's Runner; what is longer than a screen (environment, config, hooks) goes to the log file alone."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """The run's logger; its first handler is the terminal's."""
+        logger = super().build_logger(*args, **kwargs)
+        logger.handlers[0].addFilter(lambda record: record.getMessage().count('\n') < 20)
+        return logger
+
+    def dump_config(self) -> None:
+        """Leaves the training's config in the work dir as it is when the run is a test."""
+        if self._train_dataloader is not None:
+            super().dump_config()
 
 
 def place(cfg: Config, launcher: str) -> None:
@@ -28,27 +55,33 @@ def place(cfg: Config, launcher: str) -> None:
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(name) is not None:
             cfg[name].setdefault('pin_memory', accelerator)
-    if launcher == 'none' or accelerator:
+            if not cfg[name].get('num_workers'):
+                cfg[name].persistent_workers = False  # torch refuses to keep no workers
+    if launcher == 'none':
+        return
+    rank, _, _ = RANK_NAMES[launcher]
+    if rank not in os.environ:
+        raise InputError(f'--launcher {launcher}: this process was not started by {STARTERS[launcher]} (no {rank})')
+    if accelerator:
+        # The Runner would do both, but only after the tools have asked which process is the main one.
+        set_multi_processing(**cfg.env_cfg.mp_cfg, distributed=True)
+        init_dist(launcher, **cfg.env_cfg.dist_cfg)
         return
     # On a CPU, MMEngine's init_dist calls torch.cuda.set_device, and its wrapper names device_ids: both fail.
-    if launcher == 'slurm':
-        _take_slurm_environment()
-    if 'RANK' not in os.environ:
-        raise InputError(f'--launcher {launcher}: this process was not started by it (no RANK in the environment)')
-    if not torch.distributed.is_initialized():
+    _take_environment(launcher)
+    if not is_distributed():
         torch.distributed.init_process_group('gloo')
     cfg.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None})
 
 
-def _take_slurm_environment() -> None:
-    """Names slurm's process number, count and first host as torch expects them."""
-    if 'SLURM_PROCID' not in os.environ:
-        raise InputError('--launcher slurm: this process was not started by srun (no SLURM_PROCID in the environment)')
-    os.environ['RANK'] = os.environ['SLURM_PROCID']
-    os.environ['LOCAL_RANK'] = os.environ['SLURM_LOCALID']
-    os.environ['WORLD_SIZE'] = os.environ['SLURM_NTASKS']
+def _take_environment(launcher: str) -> None:
+    """Names the launcher's process number, its number on this host, the count and the first host as torch does."""
+    for ours, theirs in zip(RANK_NAMES['pytorch'], RANK_NAMES[launcher], strict=True):
+        os.environ[ours] = os.environ[theirs]
     os.environ.setdefault('MASTER_PORT', '29500')
-    if 'MASTER_ADDR' not in os.environ:
+    if launcher == 'mpi' and 'MASTER_ADDR' not in os.environ:
+        raise InputError('--launcher mpi: MASTER_ADDR has to name the first host, e.g. MASTER_ADDR=127.0.0.1')
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
         hosts = subprocess.run(
             ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']], capture_output=True, text=True, check=True
         )

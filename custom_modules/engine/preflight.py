@@ -1,7 +1,8 @@
-"""Before the first step: what in a config, its dataset or its weights would make the run not what its author thinks."""
+"""Before the first step: what in a config, its dataset or its weights would make the run not what one thinks."""
 
 import difflib
 import inspect
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,38 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from custom_modules.datasets.annotation import check_disjoint, read_classes, read_samples
-from custom_modules.engine.checkpoints import load_checkpoint
+from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint
 from custom_modules.errors import InputError
 
 MIN_LOADED = 0.95  # share of the backbone's keys that pretrained weights must cover
-# Top-level keys that MMEngine reads from the config itself, beside the Runner's own parameters.
-RUNNER_KEYS = {'compile', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'efficient_conv_bn_eval'}
 
+# Keys that MMEngine reads from a part of the config itself, beside the parameters of the class it builds from it.
+READ_BY_MMENGINE = {
+    '': {'compile', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'efficient_conv_bn_eval',
+         'activation_checkpointing'},
+    'dataloader': {'num_batch_per_epoch', 'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_init_fn'},
+    'optim_wrapper': {'optimizer', 'paramwise_cfg', 'constructor'},
+    'param_scheduler': {'convert_to_iter_based'},
+    'train_cfg': {'by_epoch'},
+    'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
+    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'auto_scale_lr': {'enable', 'base_batch_size'},
+}  # fmt: skip
 # What MMEngine builds where a config names no type.
 DEFAULT_TYPES = {
     'optim_wrapper': 'OptimWrapper',
     'train_cfg': 'EpochBasedTrainLoop',
     'val_cfg': 'ValLoop',
     'test_cfg': 'TestLoop',
+    'log_processor': 'LogProcessor',
+}
+# Names that configs give to what they use in several places: already put there when options are laid over them.
+VARIABLES = {
+    'data_root': '--data-root DIR',
+    'num_classes': 'model.head.num_classes and data_preprocessor.num_classes',
+    'train_pipeline': 'train_dataloader.dataset.pipeline',
+    'test_pipeline': 'val_dataloader.dataset.pipeline and test_dataloader.dataset.pipeline',
+    'vis_backends': 'visualizer.vis_backends',
 }
 
 
@@ -46,12 +66,17 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
         node: Any = cfg._cfg_dict
         path: list[str] = []
         for key in dotted.split('.'):
-            known = _known_keys(node, path)
+            known = _known_keys(node, path, options)
+            if known is None:  # nothing is there yet whose keys could be known
+                break
             if key not in known:
                 where = '.'.join(path) or 'the config'
                 near = difflib.get_close_matches(key, sorted(known), n=1)
                 hint = f'; did you mean {".".join([*path, near[0]])}?' if near else ''
-                problems.append(f'--cfg-options {dotted}: {where} has no {key!r}{hint}')
+                if not path and key in VARIABLES:
+                    problems.append(f'--cfg-options {dotted}: has no effect any more; set {VARIABLES[key]}')
+                else:
+                    problems.append(f'--cfg-options {dotted}: {where} has no {key!r}{hint}')
                 break
             path.append(key)
             node = node[int(key)] if isinstance(node, list | tuple) else node.get(key)
@@ -59,19 +84,28 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
         raise InputError(*problems)
 
 
-def _known_keys(node: Any, path: list[str]) -> set[str]:
-    """The keys that ``node``, found at ``path``, has or that its class takes."""
+def _known_keys(node: Any, path: list[str], options: dict[str, Any]) -> set[str] | None:
+    """The keys that ``node``, found at ``path``, has, that its class takes or that MMEngine reads; None if unknown."""
+    where = '.'.join(path)
+    name = path[-1] if path else ''
     if isinstance(node, list | tuple):
         return {str(i) for i in range(len(node))}
-    if not isinstance(node, dict):
-        return set()
-    known = set(node)
     if not path:
-        known |= _parameters(Runner) | RUNNER_KEYS
-    elif path[-1].endswith('_dataloader'):
+        return _parameters(Runner) - {'cfg'} | READ_BY_MMENGINE['']
+    kind = options.get(f'{where}.type') or (node or {}).get('type') if isinstance(node, dict | None) else None
+    kind = kind or DEFAULT_TYPES.get(where)
+    part = 'dataloader' if name.endswith('_dataloader') else name
+    if node is None and kind is None and part not in READ_BY_MMENGINE:
+        return None
+    if not isinstance(node, dict | None):
+        return set()
+    known = set(node or {}) | READ_BY_MMENGINE.get(part, set()) | {'type', '_delete_'}
+    if part == 'dataloader':
         known |= _parameters(DataLoader)
-    elif isinstance(kind := node.get('type', DEFAULT_TYPES.get(path[-1])), str):
+    elif isinstance(kind, str):
         known |= _parameters(_resolve(kind))
+    elif path == ['default_hooks']:  # a hook may have any name, a misspelt one has no type
+        known |= {key.split('.')[1] for key in options if re.fullmatch(r'default_hooks\.\w+\.type', key)}
     return known
 
 
@@ -87,7 +121,7 @@ def _parameters(cls: Any) -> set[str]:
     for base in inspect.getmro(cls) if inspect.isclass(cls) else ():
         if '__init__' not in vars(base):
             continue
-        parameters = inspect.signature(base.__init__).parameters.values()
+        parameters = inspect.signature(vars(base)['__init__']).parameters.values()
         names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {'self'}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
@@ -108,10 +142,7 @@ def check_dataset(cfg: Config, loaders: Iterable[str]) -> list[str]:
             continue
         root = Path(dataset.data_root)
         if not (root / 'classes.txt').is_file():
-            raise InputError(
-                f'{root}: no prepared dataset (no classes.txt); prepare one with: '
-                f'python tools/split_dataset.py RAW_PHOTOS {root}'
-            )
+            raise InputError(f'{root}: {_how_to_prepare(root)}')
         classes = read_classes(root / 'classes.txt')
         samples[name] = read_samples(root / dataset.ann_file, classes, root / dataset.data_prefix)
     if {'train', 'val'} <= samples.keys():
@@ -134,6 +165,52 @@ def check_dataset(cfg: Config, loaders: Iterable[str]) -> list[str]:
     return classes
 
 
+def _how_to_prepare(root: Path) -> str:
+    """Why ``root``, which has no classes.txt, is no prepared dataset, and the command that makes one."""
+    if not root.is_dir():
+        return f'no such folder; prepare it with: python tools/split_dataset.py RAW_PHOTOS {root}'
+    if (root / 'train').is_dir() and (root / 'val').is_dir():
+        return f'no prepared dataset yet (no classes.txt); finish it with: python tools/generate_metadata.py {root}'
+    return (
+        'no prepared dataset (no classes.txt, train/ and val/); if these are the raw photos, split them with: '
+        f'python tools/split_dataset.py {root} data/flowers'
+    )
+
+
+def check_classes(checkpoint: dict, name: str, classes: list[str], data_root: str) -> None:
+    """Makes sure that a checkpoint's classes are the dataset's, in the same order.
+
+    Raises:
+        InputError: They differ, or the checkpoint names none.
+    """
+    trained = checkpoint_classes(checkpoint, name)
+    if classes and trained != classes:
+        raise InputError(
+            f'{name} was trained for {", ".join(trained)}; {data_root} has {", ".join(classes)}: '
+            'names and order must be the same'
+        )
+
+
+def check_resume(cfg: Config, checkpoint: dict, name: str, classes: list[str]) -> None:
+    """Makes sure that training can go on from ``checkpoint``.
+
+    Raises:
+        InputError: It has no optimizer state, is of another model or other classes, or has nothing left to train.
+    """
+    if 'optimizer' not in checkpoint:
+        raise InputError(  # mmpretrain #1970
+            f'{name}: holds weights alone, no optimizer state to resume; give an epoch_N.pth of that run instead'
+        )
+    check_weights(cfg.model, checkpoint, name)
+    check_classes(checkpoint, name, classes, cfg.train_dataloader.dataset.data_root)
+    done, wanted = checkpoint['meta'].get('epoch', 0), cfg.train_cfg.get('max_epochs')
+    if wanted is not None and done > wanted:
+        raise InputError(
+            f'{name}: has trained for {done} epochs, train_cfg.max_epochs is {wanted}: nothing is left to do; '
+            f'for more epochs add: --cfg-options train_cfg.max_epochs={done + 1}'
+        )
+
+
 def check_pretrained(model: ConfigDict) -> str | None:
     """Makes sure that the backbone's pretrained weights fit it; returns one line that says how well, None without any.
 
@@ -143,18 +220,19 @@ def check_pretrained(model: ConfigDict) -> str | None:
     init = model.backbone.get('init_cfg')
     if not isinstance(init, dict) or init.get('type') != 'Pretrained':
         return None
-    checkpoint = load_checkpoint(init.checkpoint)
-    prefix = f'{init.prefix.rstrip(".")}.' if init.get('prefix') else ''
+    checkpoint = load_checkpoint(init['checkpoint'])
+    prefix = f'{init["prefix"].rstrip(".")}.' if init.get('prefix') else ''
     weights = {k.removeprefix(prefix): v for k, v in _state_dict(checkpoint).items() if k.startswith(prefix)}
     backbone = MODELS.build({k: v for k, v in model.backbone.items() if k != 'init_cfg'})
     fitting, wanted = _fit(weights, backbone)
     if fitting < MIN_LOADED * wanted:
         raise InputError(
-            f'{init.checkpoint}: has {fitting} of the {wanted} weights of the backbone {model.backbone.type}: another '
-            'architecture, or keys converted from nowhere; import it with: python tools/fetch_weights.py NAME --from FILE'
+            f'{init["checkpoint"]}: has {fitting} of the {wanted} weights of the {model.backbone.type} backbone: another '
+            'architecture, or key names of another project; import it with: '
+            'python tools/fetch_weights.py NAME --from FILE'
         )
     note = (checkpoint.get('meta') or {}).get('note')
-    return f'{init.checkpoint}, {fitting}/{wanted} of the backbone' + (f'; {note}' if note else '')
+    return f'{init["checkpoint"]}, {fitting}/{wanted} of the backbone' + (f'; {note}' if note else '')
 
 
 def check_weights(model: ConfigDict, checkpoint: dict, name: str) -> None:
@@ -168,7 +246,7 @@ def check_weights(model: ConfigDict, checkpoint: dict, name: str) -> None:
     if fitting < wanted:
         raise InputError(
             f'{name}: has {fitting} of the {wanted} weights of this {model.backbone.type} model; '
-            'test it with the config that it was trained with'
+            'use the config that it was trained with'
         )
 
 

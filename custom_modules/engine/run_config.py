@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.device import get_device
 
 from custom_modules.engine.preflight import check_options
 from custom_modules.errors import InputError
 
 DEMO_FRAGMENT = Path(__file__).parents[2] / 'configs' / '_base_' / 'demo.py'
+JUDGES = ('BestCheckpointHook', 'ResumableEarlyStoppingHook')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -54,8 +56,8 @@ def read_config(
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', message='pkg_resources is deprecated')  # mmcv #3325
             cfg = Config.fromfile(path)
-    except (SyntaxError, KeyError, TypeError, OSError) as error:
-        raise InputError(f'{path}: not a usable config: {error}') from error
+    except Exception as error:  # a config is a program: anything may happen in it
+        raise InputError(f'{path}: not a usable config: {type(error).__name__}: {error}') from error
     if demo:
         cfg.merge_from_dict(Config.fromfile(DEMO_FRAGMENT).to_dict())
         cfg.model.backbone.pop('init_cfg', None)
@@ -67,6 +69,29 @@ def read_config(
     name = Path(path).stem + ('_demo' if demo else '')
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / name)
     return cfg
+
+
+def overview(cfg: Config) -> str:
+    """One line with what decides a training's result, as it is after all overrides."""
+    optimizer = cfg.optim_wrapper.get('optimizer', {})
+    parts = [
+        f'{cfg.model.backbone.get("type")} on {cfg.train_dataloader.dataset.get("data_root")}',
+        f'{optimizer.get("type")} lr {optimizer.get("lr")}',
+        f'batch {cfg.train_dataloader.get("batch_size")}',
+        f'{cfg.train_cfg.get("max_epochs")} epochs',
+        f'seed {cfg.get("randomness", {}).get("seed")}',
+        get_device(),
+    ]
+    return f'training {", ".join(parts)}; the whole config: {Path(cfg.work_dir) / Path(cfg.filename).name}'
+
+
+def keep_train_only(cfg: Config) -> None:
+    """Leaves of ``cfg`` what training without validation needs: no hook that judges validations."""
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in JUDGES]
+    for name, hook in cfg.default_hooks.items():
+        if hook is not None and hook['type'] in JUDGES:
+            cfg.default_hooks[name] = None
 
 
 def keep_test_only(cfg: Config, checkpoint: str) -> None:

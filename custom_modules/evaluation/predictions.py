@@ -137,13 +137,13 @@ def format_rows(table: Sequence[dict], suffix: str) -> str:
     raise ValueError(f'unknown format {suffix!r}: use .csv or .json')
 
 
-def format_counts(counts: Counts, nll: float) -> str:
-    """The figures of a test as lines for a terminal; ``nll`` is the mean negative log-likelihood in nats."""
+def format_counts(counts: Counts, nll: float | None) -> str:
+    """The figures of a test as lines for a terminal; ``nll`` is the mean negative log-likelihood in nats, if known."""
     width = max(map(len, [*counts.recall, 'class']))
     lines = [
         f'top-1 accuracy  {counts.top1}',
         f'top-1 error     {counts.error}',
-        f'mean NLL        {nll:.4f}',
+        *([] if nll is None else [f'mean NLL        {nll:.4f}']),
         '',
         f'{"class":{width}}  recall                       precision                    F1',
     ]

@@ -17,6 +17,8 @@ class PredictionsMetric(BaseMetric):
         collect_device: Where processes exchange their results, ``'cpu'`` or ``'gpu'``. Defaults to ``'cpu'``.
     """
 
+    default_prefix = 'predictions'
+
     def __init__(self, collect_device: str = 'cpu') -> None:
         super().__init__(collect_device=collect_device)
         self.predictions: list[Prediction] = []
@@ -30,5 +32,5 @@ class PredictionsMetric(BaseMetric):
 
     def compute_metrics(self, results: list[Prediction]) -> dict:
         """Keeps the results of all processes; MMEngine has cut them to one a photo."""
-        self.predictions = results
+        self.predictions = [Prediction(*result) for result in results]  # MMEngine has made plain tuples of them
         return {}
