@@ -20,10 +20,20 @@ from numpy._core import multiarray
 from custom_modules.engine.pretrained_weights import fetch_command
 from custom_modules.errors import InputError
 
+
+def _history_method(cls: type, name: str) -> Callable:
+    """Stands in for ``getattr``, by which a pickled ``HistoryBuffer`` names its own statistics; gives nothing else."""
+    if cls is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise pickle.UnpicklingError(f'Unsupported global: getattr of {name!r}')
+    return getattr(cls, name)
+
+
 # What MMEngine's own checkpoints hold beyond torch's default allow-list (torch >= 2.6 loads with weights_only=True).
 torch.serialization.add_safe_globals(
     [
         HistoryBuffer,  # message_hub: the logged scalars (mmengine #1650, #1655)
+        (_history_method, '__builtin__.getattr'),  # its statistics, pickled under protocol 2 (mmengine #1655)
+        (_history_method, 'builtins.getattr'),
         # A HistoryBuffer holds two arrays of numbers; numpy rebuilds them from these (mmengine #1655).
         np.ndarray,
         np.dtype,
