@@ -1,7 +1,7 @@
 """MobileNetV2 from ImageNet weights: report 1, experiment 1, as written (lr 0.001, batch 8, 20 epochs).
 
-    python tools/fetch_weights.py mobilenet_v2
-    python tools/train.py configs/flower_mobilenetv2.py
+python tools/fetch_weights.py mobilenet_v2
+python tools/train.py configs/flower_mobilenetv2.py
 """
 
 _base_ = [

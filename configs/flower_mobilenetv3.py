@@ -1,7 +1,7 @@
 """MobileNetV3-Large from ImageNet weights: what report 1 recommends next. Not measured here yet.
 
-    python tools/fetch_weights.py mobilenet_v3_large
-    python tools/train.py configs/flower_mobilenetv3.py
+python tools/fetch_weights.py mobilenet_v3_large
+python tools/train.py configs/flower_mobilenetv3.py
 """
 
 _base_ = [

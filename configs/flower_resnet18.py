@@ -1,7 +1,7 @@
 """ResNet18 from ImageNet weights: report 2 (SGD, StepLR, 15 epochs, early stopping, five augmentations).
 
-    python tools/fetch_weights.py resnet18
-    python tools/train.py configs/flower_resnet18.py
+python tools/fetch_weights.py resnet18
+python tools/train.py configs/flower_resnet18.py
 """
 
 _base_ = [

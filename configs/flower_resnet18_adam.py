@@ -1,7 +1,7 @@
 """ResNet18 with Adam: report 1, experiment 2 (Adam lr 0.001, five augmentations). Not measured here yet.
 
-    python tools/fetch_weights.py resnet18
-    python tools/train.py configs/flower_resnet18_adam.py
+python tools/fetch_weights.py resnet18
+python tools/train.py configs/flower_resnet18_adam.py
 """
 
 _base_ = 'flower_resnet18.py'

@@ -20,6 +20,8 @@ val_dataloader = dict(batch_size=32, dataset=dict(data_root=data_root, pipeline=
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(_delete_=True, optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.01))
-param_scheduler = dict(_delete_=True, type='OneCycleLR', eta_max=3e-3, total_steps=25, by_epoch=True, convert_to_iter_based=True)
+param_scheduler = dict(
+    _delete_=True, type='OneCycleLR', eta_max=3e-3, total_steps=25, by_epoch=True, convert_to_iter_based=True
+)
 train_cfg = dict(max_epochs=25)
 auto_scale_lr = dict(base_batch_size=32)
