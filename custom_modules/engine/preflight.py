@@ -79,7 +79,7 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
                     problems.append(f'--cfg-options {dotted}: {where} has no {key!r}{hint}')
                 break
             path.append(key)
-            node = node[int(key)] if isinstance(node, list | tuple) else node.get(key)
+            node = node[int(key)] if isinstance(node, list | tuple) else (node or {}).get(key)
     if problems:
         raise InputError(*problems)
 
@@ -227,8 +227,8 @@ def check_pretrained(model: ConfigDict) -> str | None:
     fitting, wanted = _fit(weights, backbone)
     if fitting < MIN_LOADED * wanted:
         raise InputError(
-            f'{init["checkpoint"]}: has {fitting} of the {wanted} weights of the {model.backbone.type} backbone: another '
-            'architecture, or key names of another project; import it with: '
+            f'{init["checkpoint"]}: has {fitting} of the {wanted} weights of the {model.backbone.type} backbone: of '
+            'another architecture, or key names of another project; import it with: '
             'python tools/fetch_weights.py NAME --from FILE'
         )
     note = (checkpoint.get('meta') or {}).get('note')

@@ -62,7 +62,10 @@ def read_config(
         cfg.merge_from_dict(Config.fromfile(DEMO_FRAGMENT).to_dict())
         cfg.model.backbone.pop('init_cfg', None)
     check_options(cfg, options)
-    cfg.merge_from_dict(options)
+    try:
+        cfg.merge_from_dict(options)
+    except (TypeError, KeyError) as error:
+        raise InputError(f'--cfg-options: {error}') from error
     for name in LOADERS:
         if data_root is not None and cfg.get(name) is not None:
             cfg[name].dataset.data_root = data_root

@@ -1,0 +1,138 @@
+"""Shared by all tests: five drawn flowers as a prepared dataset, one tiny training, and ways to call the tools."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# 20 thousand weights at 32 pixels, in this process: an epoch takes half a second.
+TINY_CONFIG = """
+_base_ = {base!r}
+
+model = dict(backbone=dict(widen_factor=0.25, init_cfg=None))
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=32),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(32, 32)),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(num_workers=0, dataset=dict(data_root={data!r}, pipeline=train_pipeline))
+val_dataloader = dict(batch_size=4, num_workers=0, dataset=dict(data_root={data!r}, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(lr=0.05))
+train_cfg = dict(max_epochs=2)
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a tool returned and printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line on stderr of a tool that was given unusable input."""
+        assert self.code == 2, self
+        (line,) = self.err.splitlines()
+        assert line.startswith('error: '), line
+        return line
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The one tiny training that tests may read, but not change."""
+
+    work_dir: Path
+    result: Result
+
+
+@pytest.fixture(scope='session')
+def tool_environment() -> dict[str, str]:
+    """The environment for tools in processes of their own: one thread, no process group of a surrounding job."""
+    kept = {k: v for k, v in os.environ.items() if k not in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_PORT')}
+    return {**kept, 'OMP_NUM_THREADS': '1', 'COLUMNS': '100'}
+
+
+@pytest.fixture(scope='session')
+def run_process(tool_environment: dict[str, str]) -> Callable[..., Result]:
+    """A function that runs a tool in a process of its own: ``run_process('train', config, '--amp', cwd=…)``."""
+
+    def run(name: str, *args: object, cwd: Path, before: tuple[str, ...] = ()) -> Result:
+        command = [sys.executable, *before, str(ROOT / 'tools' / f'{name}.py'), *map(str, args)]
+        done = subprocess.run(command, cwd=cwd, env=tool_environment, capture_output=True, text=True, timeout=300)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """A function that calls a tool's ``main`` in this process, in ``tmp_path``: ``call('train', config, '--amp')``."""
+    import importlib
+
+    from custom_modules.errors import run_tool
+
+    monkeypatch.setenv('LOCAL_RANK', '0')  # set, and so put back, for the tools set it themselves
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, *args: object) -> Result:
+        main = importlib.import_module(f'tools.{name}').main
+        capfd.readouterr()
+        code = run_tool(lambda: main([str(arg) for arg in args]))
+        return Result(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Raw photos: five classes of eleven drawn flowers, 48 pixels wide."""
+    from custom_modules.datasets.demo_flowers import draw_demo_flowers
+
+    folder = tmp_path_factory.mktemp('photos') / 'raw'
+    draw_demo_flowers(folder, per_class=11, size=48)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def data(raw: Path) -> Path:
+    """The prepared dataset made of them: 40 photos to train on, 15 to validate; not to be changed."""
+    from custom_modules.datasets.splitting import split_dataset
+
+    folder = raw.parent / 'data'
+    split_dataset(raw, folder)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def tiny_config(data: Path) -> Path:
+    """A config that inherits flower_mobilenetv2.py and trains a narrow one for two epochs on ``data``."""
+    file = data.parent / 'tiny.py'
+    base = str(ROOT / 'configs' / 'flower_mobilenetv2.py')
+    file.write_text(TINY_CONFIG.format(base=base, data=str(data)))
+    return file
+
+
+@pytest.fixture(scope='session')
+def trained(
+    tiny_config: Path, run_process: Callable[..., Result], tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    """The tiny config, trained by tools/train.py in a process of its own."""
+    work_dir = tmp_path_factory.mktemp('run') / 'work_dir'
+    result = run_process('train', tiny_config, '--work-dir', work_dir, cwd=work_dir.parent)
+    assert result.code == 0, result.err
+    return Trained(work_dir, result)

@@ -1,0 +1,142 @@
+"""Two processes on the CPU (gloo): they train in step, validate each photo once, and test as one process does."""
+
+import hashlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+ROOT = Path(__file__).parents[2]
+
+# Written beside the test's config: leaves a digest of every weight and buffer that this rank ends with.
+DIGEST_HOOK = """
+import hashlib
+from pathlib import Path
+
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmpretrain.registry import HOOKS
+
+
+@HOOKS.register_module()
+class DigestHook(Hook):
+    priority = 'LOWEST'
+
+    def after_val_epoch(self, runner, metrics=None):
+        state = runner.model.state_dict()
+        lines = [f'{key} {hashlib.sha256(value.numpy().tobytes()).hexdigest()}' for key, value in state.items()]
+        Path(runner.work_dir, f'epoch_{runner.epoch}_rank_{get_rank()}').write_text('\\n'.join(lines))
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        with Path(runner.work_dir, f'photos_rank_{get_rank()}').open('a') as file:
+            file.writelines(f'{sample.img_path}\\n' for sample in data_batch['data_samples'])
+"""
+
+
+@pytest.fixture(scope='module')
+def run_two(tool_environment, tmp_path_factory):
+    """A function that runs a tool in two processes: ``run_two('train', config, …)``; returns stdout and stderr."""
+
+    def run(name, *args, code=0, path=''):
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            port = probe.getsockname()[1]
+        launcher = ['-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', str(port)]
+        command = [sys.executable, *launcher, str(ROOT / 'tools' / f'{name}.py'), *map(str, args)]
+        here = tmp_path_factory.mktemp('two')
+        done = subprocess.run(
+            [*command, '--launcher', 'pytorch'],
+            cwd=here,
+            env={**tool_environment, 'PYTHONPATH': str(path)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert (done.returncode == 0) == (code == 0), done.stderr
+        return done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture(scope='module')
+def two(tiny_config, run_two, tmp_path_factory):
+    """The work dir of the tiny training in two processes, and what it printed."""
+    folder = tmp_path_factory.mktemp('two_processes')
+    (folder / 'digest_hook.py').write_text(DIGEST_HOOK)
+    config = folder / 'tiny.py'
+    imports = Config.fromfile(ROOT / 'configs' / '_base_' / 'default_runtime.py').custom_imports.imports
+    config.write_text(
+        f'_base_ = {str(tiny_config)!r}\n'
+        f'custom_imports = dict(imports={[*imports, "digest_hook"]!r})\n'
+        "default_hooks = dict(digest=dict(type='DigestHook'))\n"
+    )
+    out, _ = run_two('train', config, '--work-dir', folder / 'run', path=folder)
+    return folder / 'run', out
+
+
+def test_every_rank_has_the_same_weights_and_buffers(two):
+    work_dir, _ = two
+    for epoch in (1, 2):
+        first, second = ((work_dir / f'epoch_{epoch}_rank_{rank}').read_text() for rank in (0, 1))
+        assert 'running_mean' in first
+        assert 'num_batches_tracked' in first
+        assert first == second
+    # The best checkpoint is what the ranks had when it was validated, without the wrapper's prefix.
+    best = torch.load(work_dir / 'best.pth', weights_only=True)
+    digests = [
+        f'module.{key} {hashlib.sha256(value.numpy().tobytes()).hexdigest()}'
+        for key, value in best['state_dict'].items()
+    ]
+    assert '\n'.join(digests) == (work_dir / f'epoch_{best["meta"]["epoch"]}_rank_0').read_text()
+
+
+def test_the_ranks_share_the_photos_of_an_epoch(two):
+    work_dir, _ = two
+    seen = [(work_dir / f'photos_rank_{rank}').read_text().split() for rank in (0, 1)]
+    assert [len(paths) for paths in seen] == [2 * 20, 2 * 20]
+    for epoch in (0, 1):
+        first, second = (set(paths[epoch * 20 : (epoch + 1) * 20]) for paths in seen)
+        assert len(first | second) == 40
+
+
+def test_one_process_prints_and_each_photo_is_validated_once(two):
+    work_dir, out = two
+    assert out.count('best weights:') == 1
+    assert len(re.findall(r'epoch 2/2 ', out)) == 1
+    value = torch.load(work_dir / 'best.pth', weights_only=True)['meta']['value']
+    assert value * 15 / 100 == pytest.approx(round(value * 15 / 100), abs=1e-4)  # 15 is odd: a photo twice gives 16
+    assert not list(work_dir.glob('.*'))
+
+
+def test_testing_in_two_processes_gives_the_figures_of_one(two, tiny_config, run_two, run_process, tmp_path):
+    work_dir, _ = two
+    for name in ('one', 'two'):
+        (tmp_path / name).mkdir()
+        best = shutil.copy(work_dir / 'best.pth', tmp_path / name)
+        argv = ['test', tiny_config, best, '--out', tmp_path / name / 'rows.json']
+        if name == 'one':
+            result = run_process(*argv, cwd=tmp_path)
+            assert result.code == 0, result.err
+        else:
+            run_two(*argv)
+    one, two_ = (json.loads((tmp_path / name / 'metrics.json').read_text()) for name in ('one', 'two'))
+    assert one['accuracy/top1']['n'] == 15
+    assert one.pop('nll/mean') == pytest.approx(two_.pop('nll/mean'), rel=1e-6)
+    assert {**one, 'checkpoint': ''} == {**two_, 'checkpoint': ''}
+    rows = [json.loads((tmp_path / name / 'rows.json').read_text()) for name in ('one', 'two')]
+    assert [row['path'] for row in rows[0]] == [row['path'] for row in rows[1]]
+    for first, second in zip(*rows, strict=True):
+        assert first['score'] == pytest.approx(second['score'], abs=1e-6)
+
+
+def test_unusable_input_is_told_once(tiny_config, run_two):
+    out, err = run_two('train', tiny_config, '--cfg-options', 'optim_wrapper.optimizer.lrr=1', code=2)
+    assert err.count('error: --cfg-options optim_wrapper.optimizer.lrr') == 1
+    assert out == ''

@@ -1,0 +1,172 @@
+"""tools/test.py: its figures against an independent count, and what it refuses."""
+
+import csv
+import json
+import math
+import os
+import re
+import shutil
+
+import pytest
+import torch
+
+CLASSES = ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
+
+
+@pytest.fixture
+def best(trained, tmp_path):
+    """A copy of the tiny run's best.pth, alone in a folder."""
+    (tmp_path / 'tested').mkdir()
+    return shutil.copy(trained.work_dir / 'best.pth', tmp_path / 'tested')
+
+
+def changed(checkpoint, **meta):
+    """The checkpoint with other values in its meta; None takes the key out."""
+    content = torch.load(checkpoint, weights_only=True)
+    content['meta'] = {key: value for key, value in {**content['meta'], **meta}.items() if value is not None}
+    torch.save(content, checkpoint)
+    return checkpoint
+
+
+def wilson(k, n, z=1.959963984540054):
+    """The Wilson interval in percent, from the textbook's formula."""
+    centre = (k / n + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(k / n * (1 - k / n) / n + z * z / (4 * n * n))
+    return 100 * (centre - half), 100 * (centre + half)
+
+
+def test_figures_equal_a_recount_of_the_rows(best, tiny_config, data, call, tmp_path):
+    result = call('test', tiny_config, best, '--out', 'out/rows.csv')
+    assert result.code == 0, result.err
+    metrics = json.loads((tmp_path / 'tested' / 'metrics.json').read_text())
+    with (tmp_path / 'out' / 'rows.csv').open(newline='') as file:
+        table = list(csv.DictReader(file))
+
+    listed = [line.rpartition(' ')[0] for line in (data / 'val.txt').read_text().splitlines()]
+    assert [row['path'] for row in table] == [str(data / 'val' / path) for path in listed]
+    assert [row['label'] for row in table] == [path.split('/')[0] for path in listed]
+    right, nll = 0, 0.0
+    for row in table:
+        scores = {name: float(row[f'score_{name}']) for name in CLASSES}
+        assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
+        assert row['prediction'] == max(CLASSES, key=scores.get)
+        assert float(row['score']) == max(scores.values())
+        right += row['prediction'] == row['label']
+        nll -= math.log(scores[row['label']])
+
+    top1, error = metrics['accuracy/top1'], metrics['error/top1']
+    assert (top1['k'], top1['n'], top1['percent']) == (right, 15, pytest.approx(100 * right / 15))
+    assert top1['wilson95'] == pytest.approx(wilson(right, 15))
+    assert error['percent'] == pytest.approx(100 - top1['percent'])
+    assert (error['k'], error['n']) == (15 - right, 15)
+    assert metrics['nll/mean'] == pytest.approx(nll / 15, rel=1e-5)
+    for name, figures in metrics['classes'].items():
+        true_positives = sum(row['label'] == row['prediction'] == name for row in table)
+        assert figures['recall']['k'] == figures['precision']['k'] == true_positives
+        assert figures['recall']['n'] == 3
+        assert figures['precision']['n'] == sum(row['prediction'] == name for row in table)
+    # It is the very checkpoint that won the training.
+    assert top1['percent'] == pytest.approx(torch.load(best, weights_only=True)['meta']['value'])
+    assert metrics['dataset'] == metrics['trained_on'] == json.loads((data / 'manifest.json').read_text())['digest']
+
+    low, high = wilson(right, 15)
+    percent = f'{100 * right / 15:.2f} % ({right}/15, 95 % interval {low:.2f}-{high:.2f})'
+    assert f'top-1 accuracy  {percent}' in result.out
+    assert re.search(rf'top-1 error     {100 - 100 * right / 15:.2f} % \({15 - right}/15, ', result.out)
+
+
+def test_json_holds_the_same_rows(best, tiny_config, call, tmp_path):
+    call('test', tiny_config, best, '--out', tmp_path / 'rows.csv')
+    call('test', tiny_config, best, '--out', tmp_path / 'rows.json')
+    with (tmp_path / 'rows.csv').open(newline='') as file:
+        from_csv = list(csv.DictReader(file))
+    from_json = json.loads((tmp_path / 'rows.json').read_text())
+    assert [{key: str(value) for key, value in row.items()} for row in from_json] == from_csv
+
+
+def test_tta_averages_each_photo_with_its_mirror_image(best, tiny_config, call, tmp_path):
+    mirrored = tmp_path / 'mirrored.py'
+    pipeline = [
+        {'type': 'LoadImageFromFile'},
+        {'type': 'Resize', 'scale': (32, 32)},
+        {'type': 'RandomFlip', 'prob': 1.0},
+        {'type': 'PackInputs'},
+    ]
+    mirrored.write_text(
+        f'_base_ = {str(tiny_config)!r}\ntest_dataloader = dict(dataset=dict(pipeline={pipeline!r}))\n'
+    )
+    tables = {}
+    for name, argv in {'plain': [tiny_config], 'mirror': [mirrored], 'tta': [tiny_config, '--tta']}.items():
+        result = call('test', argv[0], best, *argv[1:], '--out', f'{name}.json')
+        assert result.code == 0, result.err
+        tables[name] = json.loads((tmp_path / f'{name}.json').read_text())
+    metrics = json.loads((tmp_path / 'tested' / 'metrics.json').read_text())
+    assert metrics['tta'] is True
+    assert metrics['accuracy/top1']['n'] == 15
+    for plain, mirror, tta in zip(*tables.values(), strict=True):
+        assert plain['path'] == tta['path']
+        assert plain['score_rose'] != mirror['score_rose']
+        for name in CLASSES:
+            mean = (plain[f'score_{name}'] + mirror[f'score_{name}']) / 2
+            assert tta[f'score_{name}'] == pytest.approx(mean, abs=1e-6)
+
+
+def test_amp_without_an_accelerator(best, tiny_config, call):
+    result = call('test', tiny_config, best, '--amp')
+    assert result.code == 0
+    assert '--amp: no accelerator here, testing in full precision' in result.out
+
+
+def test_the_trainings_config_is_left_as_it_was(trained, call, tmp_path):
+    work_dir = shutil.copytree(trained.work_dir, tmp_path / 'run')
+    before = (work_dir / 'tiny.py').read_text()
+    assert call('test', work_dir / 'tiny.py', work_dir / 'best.pth').code == 0
+    assert (work_dir / 'tiny.py').read_text() == before
+    assert call('test', work_dir / 'tiny.py', work_dir / 'epoch_2.pth').code == 0
+
+
+def test_another_split_is_a_warning_and_exit_code_1(best, tiny_config, call):
+    result = call('test', tiny_config, changed(best, dataset_digest='0' * 64))
+    assert result.code == 1
+    assert 'warning: trained on another split (000000000000)' in result.out
+    assert 'top-1 accuracy' in result.out
+
+
+def test_unusable_checkpoints(best, trained, tiny_config, call, tmp_path):
+    def refusal(checkpoint, *options) -> str:
+        before = sorted(tmp_path.rglob('*'))
+        result = call('test', tiny_config, checkpoint, *options)
+        assert sorted(tmp_path.rglob('*')) == before
+        return result.error
+
+    swapped = ['dandelion', 'daisy', 'rose', 'sunflower', 'tulip']
+    best = tmp_path / 'tested' / 'best.pth'
+    assert 'was trained for dandelion, daisy, rose' in refusal(changed(best, classes=swapped))
+    assert 'names and order must be the same' in refusal(best)
+    assert 'holds no class names' in refusal(changed(best, classes=None))
+    shutil.copy(trained.work_dir / 'best.pth', best)
+    assert 'use the config that it was trained with' in refusal(
+        best, '--cfg-options', 'model.backbone.widen_factor=0.5'
+    )
+    assert 'no such file' in refusal(tmp_path / 'absent.pth')
+    assert 'no such folder' in refusal(best, '--data-root', 'nowhere')
+    for name, content in {
+        'text.pth': b'no checkpoint at all',
+        'empty.pth': b'',
+        'torn.pth': best.read_bytes()[:-1000],
+        'half.pth': best.read_bytes()[: best.stat().st_size // 2],
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        assert f'{name}: ' in refusal(tmp_path / name)
+    torch.save([1, 2], tmp_path / 'list.pth')
+    assert 'holds a list, not a checkpoint' in refusal(tmp_path / 'list.pth')
+    torch.save(torch.load(best, weights_only=True)['state_dict'], tmp_path / 'bare.pth')
+    assert 'holds no class names' in refusal(tmp_path / 'bare.pth')
+
+
+def test_out_needs_a_known_suffix(tiny_config, call, capfd):
+    with pytest.raises(SystemExit) as caught:
+        call('test', tiny_config, 'best.pth', '--out', 'rows.txt')
+    assert caught.value.code == 2
+    assert 'the name must end in .csv or .json' in capfd.readouterr().err
+    assert not os.listdir()

@@ -1,0 +1,309 @@
+"""tools/train.py: one real run, killing and resuming it, and what it refuses before anything is written."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ROOT = Path(__file__).parents[2]
+MOBILENET = ROOT / 'configs' / 'flower_mobilenetv2.py'
+SCALARS = {'epoch/lr', 'epoch/loss_train', 'epoch/loss_val', 'epoch/accuracy_train', 'epoch/accuracy_val'}
+
+
+def is_plain(value) -> bool:
+    """Whether ``value`` is made of Python's own types alone."""
+    if isinstance(value, dict):
+        return all(is_plain(part) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return type(value) in (str, int, float, bool, type(None))
+
+
+def files(folder: Path) -> dict[str, int]:
+    """Each file under ``folder`` with the time it was written."""
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob('*') if path.is_file()}
+
+
+@pytest.fixture
+def run_copy(trained, tmp_path) -> Path:
+    """A copy of the finished tiny run, to be resumed or broken."""
+    return Path(shutil.copytree(trained.work_dir, tmp_path / 'run'))
+
+
+def test_the_work_dir_of_a_run(trained):
+    names = {path.name for path in trained.work_dir.iterdir()}
+    assert {'best.pth', 'epoch_1.pth', 'epoch_2.pth', 'curves.png', 'tiny.py'} <= names
+    assert not [name for name in names if name.endswith('.tmp')]
+    assert (trained.work_dir / 'curves.png').read_bytes()[:4] == b'\x89PNG'
+
+    best = torch.load(trained.work_dir / 'best.pth', weights_only=True)
+    assert set(best) == {'state_dict', 'meta'}
+    assert is_plain(best['meta'])
+    assert best['meta']['classes'] == ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
+    assert best['meta']['epoch'] in (1, 2)
+    assert best['meta']['dataset_digest']
+
+
+def test_what_a_run_prints(trained):
+    out = trained.result.out
+    assert 'training MobileNetV2 on ' in out
+    assert 'SGD lr 0.05, batch 8, 2 epochs, seed 0, ' in out
+    for epoch in (1, 2):
+        form = (
+            rf'epoch {epoch}/2  lr [\d.e-]+  train loss [\d.]+ acc [\d.]+ %  val loss [\d.]+ acc [\d.]+ % \(\d+/15\)'
+        )
+        assert re.search(form, out)
+    block = out[out.index('-' * 80) :]
+    best, last = (re.search(rf'{word} ([\d.]+) % \((\d+)/15, 95 % interval', block) for word in ('best', 'last'))
+    for found in (best, last):
+        assert float(found[1]) == pytest.approx(100 * int(found[2]) / 15, abs=0.005)
+    assert int(best[2]) >= int(last[2])
+    assert f'python tools/test.py {trained.work_dir / "tiny.py"} {trained.work_dir / "best.pth"}' in block
+    assert 'synthetic' not in out
+    # What a newcomer reads is the training, not the compiler flags of torch or a warning about what nobody needs.
+    assert len(out.splitlines()) < 60
+    assert 'MultiScaleDeformableAttention' not in trained.result.err
+    (log,) = trained.work_dir.glob('*/*.log')
+    assert 'System environment:' in log.read_text()
+
+
+def test_tensorboard(trained):
+    (events,) = trained.work_dir.rglob('events.out.tfevents.*')
+    board = EventAccumulator(str(events.parent)).Reload()
+    assert set(board.Tags()['scalars']) >= SCALARS
+    for tag in SCALARS:
+        assert [event.step for event in board.Scalars(tag)] == [1, 2]
+    assert [event.value for event in board.Scalars('epoch/lr')] == pytest.approx([0.05, 0.05 * 0.98])
+    best = torch.load(trained.work_dir / 'best.pth', weights_only=True)['meta']
+    accuracies = [event.value for event in board.Scalars('epoch/accuracy_val')]
+    assert max(accuracies) == pytest.approx(best['value'])
+    assert board.Tags()['images'] == ['augmented training photos']
+    (grid,) = board.Images('augmented training photos')
+    assert min(grid.height, grid.width) > 500
+
+
+def test_mmengines_checkpoints_load_as_data(trained):
+    from custom_modules.engine.checkpoints import load_checkpoint
+
+    checkpoint = load_checkpoint(trained.work_dir / 'epoch_2.pth')
+    assert {'state_dict', 'optimizer', 'message_hub', 'param_schedulers'} <= set(checkpoint)
+    buffers = checkpoint['message_hub']['log_scalars']
+    assert any(len(buffer._log_history) for buffer in buffers.values())
+
+
+def test_a_used_work_dir_is_refused_and_left_alone(trained, tiny_config, call):
+    before = files(trained.work_dir)
+    result = call('train', tiny_config, '--work-dir', trained.work_dir)
+    assert 'holds a run already; go on with it by --resume' in result.error
+    assert files(trained.work_dir) == before
+
+
+def test_a_foreign_checkpoint_does_not_overwrite_a_run(trained, run_copy, tiny_config, call):
+    before = files(run_copy)
+    result = call('train', tiny_config, '--work-dir', run_copy, '--resume', trained.work_dir / 'epoch_1.pth')
+    assert 'holds a run already' in result.error
+    assert files(run_copy) == before
+
+
+def test_kill_and_resume(tiny_config, tool_environment, run_process, tmp_path):
+    work_dir = tmp_path / 'run'
+    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(tiny_config), '--work-dir', str(work_dir)]
+    more = ['--cfg-options', 'train_cfg.max_epochs=100']
+    with (tmp_path / 'log').open('w') as log:
+        process = subprocess.Popen([*command, *more], env=tool_environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 120
+        while not (work_dir / 'epoch_2.pth').exists():
+            assert process.poll() is None, (tmp_path / 'log').read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    done = max(int(path.stem.removeprefix('epoch_')) for path in work_dir.glob('epoch_*.pth'))
+    for path in work_dir.glob('*.pth'):
+        torch.load(path, weights_only=False)  # no file is torn
+    before = torch.load(work_dir / 'best.pth', weights_only=True)['meta']
+
+    more = ['--resume', '--cfg-options', f'train_cfg.max_epochs={done + 1}']
+    result = run_process('train', *command[2:], *more, cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert f'resuming from {work_dir / f"epoch_{done}.pth"}' in result.out
+    assert re.findall(r'Epoch\(train\) +\[(\d+)\]', result.out) == [str(done + 1)]
+    after = torch.load(work_dir / 'best.pth', weights_only=True)['meta']
+    assert after['value'] >= before['value']
+    if after['value'] == before['value']:
+        assert after['epoch'] == before['epoch']
+
+    from custom_modules.engine.checkpoints import load_checkpoint
+
+    last = load_checkpoint(work_dir / f'epoch_{done + 1}.pth')
+    assert [record['epoch'] for record in last['CurvesHook']['history']] == list(range(1, done + 2))
+
+
+def test_resume_where_nothing_was_begun(tiny_config, call, tmp_path):
+    result = call('train', tiny_config, '--work-dir', tmp_path / 'new', '--resume', '--amp', '--no-validate')
+    assert result.code == 0
+    assert f'no checkpoint in {tmp_path / "new"}: starting anew' in result.out
+    assert '--amp: no accelerator here, training in full precision' in result.out
+    assert '--no-validate: no best.pth is kept' in result.out
+    assert 'epoch 2/2' in result.out
+    assert 'no best.pth:   nothing was validated' in result.out
+    assert (tmp_path / 'new' / 'epoch_2.pth').exists()
+    assert not (tmp_path / 'new' / 'best.pth').exists()
+    # What the block names as the next command works.
+    config, checkpoint = re.search(r'python tools/test.py (\S+) (\S+)', result.out).groups()
+    assert call('test', config, checkpoint).code == 0
+
+
+def test_resume_of_a_finished_run_validates_its_last_epoch_again(run_copy, tiny_config, call):
+    (run_copy / 'best.pth').unlink()  # as if killed before the validation
+    result = call('train', tiny_config, '--work-dir', run_copy, '--resume')
+    assert result.code == 0
+    assert 'Validating epoch 2 again' in result.out
+    assert 'Epoch(train)' not in result.out
+    assert torch.load(run_copy / 'best.pth', weights_only=True)['meta']['epoch'] == 2
+
+
+def test_what_cannot_be_resumed(run_copy, trained, tiny_config, call, tmp_path):
+    def refusal(checkpoint, *options) -> str:
+        before = files(run_copy)
+        result = call('train', tiny_config, '--work-dir', run_copy, '--resume', checkpoint, *options)
+        assert files(run_copy) == before
+        return result.error
+
+    assert 'best.pth: holds weights alone, no optimizer state' in refusal(run_copy / 'best.pth')
+    assert 'give an epoch_N.pth' in refusal(run_copy / 'best.pth')
+    assert 'has trained for 2 epochs, train_cfg.max_epochs is 1' in refusal(
+        run_copy / 'epoch_2.pth', '--cfg-options', 'train_cfg.max_epochs=1'
+    )
+    assert 'use the config that it was trained with' in refusal(
+        run_copy / 'epoch_2.pth', '--cfg-options', 'model.backbone.widen_factor=0.5'
+    )
+    assert 'epoch_9.pth: no such file' in refusal(run_copy / 'epoch_9.pth')
+    torn = run_copy / 'epoch_3.pth'
+    torn.write_bytes((trained.work_dir / 'epoch_2.pth').read_bytes()[:-2000])
+    assert 'epoch_3.pth: torn, or no checkpoint' in refusal('auto')
+
+
+class Bomb:
+    """Pickles into a call that creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_checkpoint_that_would_run_code(tiny_config, data, call, tmp_path):
+    bomb, fired = tmp_path / 'epoch_1.pth', tmp_path / 'fired'
+    torch.save({'state_dict': Bomb(fired)}, bomb)
+    init = ['--data-root', data, '--cfg-options', f'model.backbone.init_cfg.checkpoint={bomb}']
+    for argv in (
+        ['train', tiny_config, '--resume', bomb],
+        ['train', tiny_config, '--cfg-options', f'load_from={bomb}'],
+        ['train', MOBILENET, *init],
+        ['test', tiny_config, bomb],
+    ):
+        result = call(*argv)
+        assert 'would run code' in result.error
+        assert 'mkdir' in result.error
+        assert not fired.exists()
+        assert sorted(tmp_path.iterdir()) == [bomb]
+
+
+@pytest.mark.parametrize(
+    ('argv', 'said'),
+    [
+        (['configs/flower_mobilenet.py'], 'configs/flower_mobilenet.py: no such config'),
+        (['{tiny}', '--data-root', 'nowhere'], 'nowhere: no such folder; prepare it with: python tools/split_dataset'),
+        (['{tiny}', '--data-root', '{raw}'], 'python tools/split_dataset.py {raw} data/flowers'),
+        (['{tiny}', '--launcher', 'pytorch'], '--launcher pytorch: this process was not started by torchrun'),
+        (['{tiny}', '--cfg-options', 'train_cfg.max_epochs'], 'not of the form KEY=VALUE'),
+        (
+            ['{tiny}', '--cfg-options', 'optim_wrapper.optimizer.lrr=1'],
+            "optim_wrapper.optimizer has no 'lrr'; did you mean optim_wrapper.optimizer.lr?",
+        ),
+        (['{tiny}', '--cfg-options', 'train_dataloder.batch_size=1'], 'did you mean train_dataloader?'),
+        (['{tiny}', '--cfg-options', 'model.head.num_classes=3'], 'names 5 classes, but model.head.num_classes is 3'),
+        (
+            ['{mobilenet}', '--data-root', '{data}'],
+            'checkpoints/mobilenet_v2.pth: no such file; get it with: python tools/fetch_weights.py mobilenet_v2',
+        ),
+    ],
+)
+def test_unusable_input_is_one_line_and_nothing_is_written(argv, said, tiny_config, raw, data, call, tmp_path):
+    names = {'tiny': tiny_config, 'raw': raw, 'data': data, 'mobilenet': MOBILENET}
+    result = call('train', *(arg.format(**names) for arg in argv))
+    assert said.format(**names) in result.error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('name', 'old', 'new', 'said'),
+    [
+        ('val.txt', 'daisy/', 'dandelion/', 'val.txt:1: '),
+        ('val.txt', '.jpg 0', '.jpg 7', 'val.txt:1: index 7 is out of range'),
+        ('val.txt', 'daisy_0', 'other_0', 'val.txt:1: no file '),
+        ('train.txt', '0\n', '0', 'train.txt:1: annotations without line breaks'),
+        ('classes.txt', 'daisy', 'train', "classes.txt:1: 'train' is a part of the split"),
+    ],
+)
+def test_broken_annotations(name, old, new, said, tiny_config, data, call, tmp_path):
+    root = tmp_path / 'data'
+    shutil.copytree(data, root)
+    file = root / name
+    file.write_text(file.read_text().replace(old, new))
+    result = call('train', tiny_config, '--data-root', root)
+    assert result.code == 2
+    lines = result.err.splitlines()
+    assert all(line.startswith('error: ') for line in lines)
+    assert said in lines[0]
+    assert sorted(tmp_path.iterdir()) == [root]
+
+
+def test_weights_of_another_architecture(data, call, tmp_path, trained):
+    init = f'model.backbone.init_cfg.checkpoint={trained.work_dir / "best.pth"}'
+    result = call('train', MOBILENET, '--data-root', data, '--cfg-options', init)
+    assert re.search(r'has \d+ of the 260 weights of the MobileNetV2 backbone', result.error)
+    assert 'fetch_weights.py NAME --from FILE' in result.error
+    assert not list(tmp_path.iterdir())
+
+
+def test_in_a_process_of_its_own_there_is_no_traceback(tiny_config, run_process, tmp_path):
+    result = run_process('train', tiny_config, '--cfg-options', 'model.backbone.widen_facto=1', cwd=tmp_path)
+    assert 'did you mean model.backbone.widen_factor?' in result.error
+    assert result.out == ''
+    assert not list(tmp_path.iterdir())
+
+
+def test_demo_does_not_replace_a_chosen_work_dir(trained, tiny_config, call):
+    before = files(trained.work_dir)
+    result = call('train', tiny_config, '--demo', '--work-dir', trained.work_dir)
+    assert 'holds a run already' in result.error
+    assert files(trained.work_dir) == before
+
+
+@pytest.mark.parametrize('tool', ['train', 'test'])
+def test_help_does_not_wait_for_torch(tool):
+    check = f"""
+import sys, tools.{tool} as tool
+try:
+    tool.main(['--help'])
+except SystemExit as end:
+    assert end.code == 0
+assert not {{'torch', 'mmengine', 'numpy'}} & set(sys.modules)
+"""
+    began = time.monotonic()
+    subprocess.run([sys.executable, '-c', check], cwd=ROOT, check=True, capture_output=True)
+    assert time.monotonic() - began < 1
