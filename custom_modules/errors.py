@@ -18,11 +18,20 @@ class InputError(ValueError):
 
 
 def run_tool(main: Callable[[], int]) -> int:
-    """Runs a tool's ``main`` and turns :class:`InputError` into lines on stderr and exit code 2."""
+    """Runs a tool's ``main``; :class:`InputError` becomes lines on stderr and exit code 2."""
     try:
         return main()
     except InputError as error:
-        if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':  # once, not once a process
-            for problem in error.problems:
-                print(f'error: {problem}', file=sys.stderr)
-        return 2
+        problems = error.problems
+    except ImportError as error:
+        if 'libGL' not in str(error):
+            raise
+        # opencv-python, which mmcv-lite requires, links a library that servers and containers lack.
+        problems = (
+            f'{error}: apt-get install libgl1, or put the build without windows in its place: '
+            'pip uninstall -y opencv-python && pip install --force-reinstall opencv-python-headless',
+        )
+    if os.environ.get('RANK', '0') == '0':  # once, not once a process
+        for problem in problems:
+            print(f'error: {problem}', file=sys.stderr)
+    return 2

@@ -36,6 +36,7 @@ custom_hooks = [
     dict(type='ValidateOnResumeHook'),
 ]
 
+log_processor = dict(log_with_hierarchy=True)  # TensorBoard tags in groups: train/loss, val/accuracy/top1, ...
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 visualizer = dict(vis_backends=vis_backends)
 randomness = dict(seed=0)

@@ -70,12 +70,12 @@ class Scene:
 
 def sample_scene(name: str, rng: Random) -> Scene:
     """Chooses background, colour, positions, light and noise."""
-    count = int(rng.choice([1, 2, 3], p=[0.65, 0.2, 0.15]))
+    count = int(rng.choice([1, 2], p=[0.75, 0.25]))
     blooms = []
     for i in range(count):
-        radius = rng.uniform(0.24, 0.42) if count == 1 else rng.uniform(0.5, 0.72) * 0.5 / count**0.6
+        radius = rng.uniform(0.32, 0.46) if count == 1 else rng.uniform(0.22, 0.3)
         x = 0.5 + (i - (count - 1) / 2) * 0.75 / count + rng.normal(0, 0.05)
-        y = rng.uniform(0.28, 0.5) if count == 1 else rng.uniform(0.25, 0.6)
+        y = rng.uniform(0.36, 0.5) if count == 1 else rng.uniform(0.28, 0.6)
         squash = rng.uniform({'tulip': 1, 'dandelion': 0.9}.get(name, 0.72), 1)
         blooms.append(Bloom(x, y, radius, rng.normal(0, 0.22), squash, x + rng.normal(0, 0.08)))
     return Scene(
@@ -332,7 +332,7 @@ def draw_flower(name: str, size: int, rng: Random) -> NDArray[np.uint8]:
     return np.clip(noisy, 0, 255).round().astype(np.uint8)
 
 
-def draw_demo_flowers(out: Path, per_class: int = 80, size: int = 96, seed: int = 0) -> None:
+def draw_demo_flowers(out: Path, per_class: int = 120, size: int = 96, seed: int = 0) -> None:
     """Draws ``out/<class>/<class>_000.jpg`` and so on: five kinds of flower, synthetic.
 
     A picture depends on (seed, class, index) alone; with the same NumPy and OpenCV it is the same to the byte.
