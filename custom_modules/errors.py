@@ -31,7 +31,7 @@ def run_tool(main: Callable[[], int]) -> int:
             f'{error}: apt-get install libgl1, or put the build without windows in its place: '
             'pip uninstall -y opencv-python && pip install --force-reinstall opencv-python-headless',
         )
-    if os.environ.get('RANK', '0') == '0':  # once, not once a process
+    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':  # once, not once a process
         for problem in problems:
             print(f'error: {problem}', file=sys.stderr)
     return 2

@@ -98,7 +98,7 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        unsafe = re.search(r'GLOBAL ([\w.]+)', str(error))
+        unsafe = re.search(r'global:? (?:GLOBAL )?([\w.]+)', str(error), re.IGNORECASE)
         what = f'it would run code ({unsafe[1]})' if unsafe else 'it is no checkpoint, or it would run code'
         raise InputError(f'{path}: not loaded, {what}; use a file from a source you trust, or train again') from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
