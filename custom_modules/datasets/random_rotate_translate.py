@@ -56,7 +56,8 @@ class RandomRotateTranslate(BaseTransform):
         matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), params.angle, 1.0)
         matrix[:, 2] += params.dx, params.dy
         border = (self.pad_val,) * 4
-        return cv2.warpAffine(img, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=border)
+        warped = cv2.warpAffine(img, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=border)
+        return warped.reshape(img.shape)  # OpenCV drops a channel axis of length 1
 
     def transform(self, results: dict) -> dict:
         """Transforms ``results['img']``."""

@@ -85,28 +85,34 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
 
 
 def _known_keys(node: Any, path: list[str], options: dict[str, Any]) -> set[str] | None:
-    """The keys that ``node``, found at ``path``, has, that its class takes or that MMEngine reads; None if unknown."""
-    where = '.'.join(path)
-    name = path[-1] if path else ''
+    """The keys that ``node``, found at ``path``, has, that its class takes or that MMEngine reads; None for any."""
     if isinstance(node, list | tuple):
         return {str(i) for i in range(len(node))}
-    if not path:
-        return _parameters(Runner) - {'cfg'} | READ_BY_MMENGINE['']
-    kind = options.get(f'{where}.type') or (node or {}).get('type') if isinstance(node, dict | None) else None
-    kind = kind or DEFAULT_TYPES.get(where)
-    part = 'dataloader' if name.endswith('_dataloader') else name
-    if node is None and kind is None and part not in READ_BY_MMENGINE:
-        return None
     if not isinstance(node, dict | None):
         return set()
-    known = set(node or {}) | READ_BY_MMENGINE.get(part, set()) | {'type', '_delete_'}
-    if part == 'dataloader':
-        known |= _parameters(DataLoader)
-    elif isinstance(kind, str):
-        known |= _parameters(_resolve(kind))
-    elif path == ['default_hooks']:  # a hook may have any name, a misspelt one has no type
+    where = '.'.join(path)
+    part = 'dataloader' if re.fullmatch(r'\w+_dataloader', where) else where
+    kind = options.get(f'{where}.type') or (node or {}).get('type') or DEFAULT_TYPES.get(part)
+    built = (
+        DataLoader
+        if part == 'dataloader'
+        else Runner
+        if not path
+        else _resolve(kind)
+        if isinstance(kind, str)
+        else None
+    )
+    if built is None and node is None and part not in READ_BY_MMENGINE:
+        return None
+    parameters = _parameters(built)
+    if parameters is None:
+        return None
+    known = parameters | READ_BY_MMENGINE.get(part, set())
+    if not path:  # what else a config has at the top are its own variables
+        return known - {'cfg'}
+    if part == 'default_hooks':  # a new hook may have any name, but has a type
         known |= {key.split('.')[1] for key in options if re.fullmatch(r'default_hooks\.\w+\.type', key)}
-    return known
+    return known | set(node or {}) | {'type', '_delete_'}
 
 
 def _resolve(name: str) -> Any:
@@ -115,17 +121,19 @@ def _resolve(name: str) -> Any:
     return next((cls for cls in found if cls is not None), None)
 
 
-def _parameters(cls: Any) -> set[str]:
-    """The named parameters of ``cls`` and of the bases that its ``**kwargs`` reach."""
+def _parameters(cls: Any) -> set[str] | None:
+    """The named parameters of ``cls`` and of the bases that its ``**kwargs`` reach; None where those go elsewhere."""
     names: set[str] = set()
+    open_ended = False
     for base in inspect.getmro(cls) if inspect.isclass(cls) else ():
-        if '__init__' not in vars(base):
+        if base is object or '__init__' not in vars(base):
             continue
         parameters = inspect.signature(vars(base)['__init__']).parameters.values()
         names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {'self'}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        if not open_ended:
             break
-    return names
+    return None if open_ended else names
 
 
 def check_dataset(cfg: Config, loaders: Iterable[str]) -> list[str]:

@@ -1,0 +1,126 @@
+"""From a config and command-line arguments to one run's config."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from custom_modules.engine.run_config import (
+    average_flips,
+    keep_test_only,
+    keep_train_only,
+    overview,
+    parse_options,
+    read_config,
+)
+from custom_modules.errors import InputError
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+def read(name='flower_resnet18', **given):
+    return read_config(str(CONFIGS / f'{name}.py'), **{'options': {}, 'data_root': None, 'work_dir': None, **given})
+
+
+def test_options_are_parsed_as_upstream_does():
+    assert parse_options(None) == {}
+    pairs = ['a.b=1', 'c=0.5', 'd=x=y', 'e=[1,2]', 'f=(3,4)', 'g=True', 'h=None', 'i=']
+    assert parse_options(pairs) == {
+        'a.b': 1,
+        'c': 0.5,
+        'd': 'x=y',
+        'e': [1, 2],
+        'f': (3, 4),
+        'g': True,
+        'h': None,
+        'i': '',
+    }
+    for pair in ('a', '=1', 'a=[(1,2]', ''):
+        with pytest.raises(InputError, match=r'^--cfg-options'):
+            parse_options([pair])
+
+
+def test_overrides_reach_every_loader():
+    cfg = read(options={'train_cfg.max_epochs': 3}, data_root='somewhere', work_dir='there')
+    assert cfg.train_cfg.max_epochs == 3
+    assert {cfg[f'{name}_dataloader'].dataset.data_root for name in ('train', 'val', 'test')} == {'somewhere'}
+    assert cfg.work_dir == 'there'
+
+
+def test_the_work_dir_is_named_for_the_config():
+    assert read().work_dir == str(Path('work_dirs') / 'flower_resnet18')
+    assert read(demo=True).work_dir == str(Path('work_dirs') / 'flower_resnet18_demo')
+    assert read(options={'work_dir': 'mine'}).work_dir == 'mine'
+
+
+@pytest.mark.parametrize(
+    'text', ['x = ', 'x = 1 / 0', "_base_ = 'absent.py'", "custom_imports = dict(imports=['no.x'])"]
+)
+def test_a_config_that_cannot_be_read(text, tmp_path):
+    (tmp_path / 'bad.py').write_text(text)
+    with pytest.raises(InputError, match=r'bad\.py: not a usable config: '):
+        read_config(str(tmp_path / 'bad.py'), {}, None, None)
+
+
+def test_no_such_config_lists_those_there_are(monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    with pytest.raises(InputError, match=r'flower\.py: no such config; there are: .*configs/flower_mobilenetv2\.py'):
+        read_config('configs/flower.py', {}, None, None)
+    with pytest.raises(InputError, match='configs: no such config'):
+        read_config('configs', {}, None, None)
+
+
+def test_options_that_do_not_fit_what_is_there(tmp_path):
+    (tmp_path / 'a.py').write_text("model = dict(backbone=dict(type='ResNet', depth=18, init_cfg=None))")
+    with pytest.raises(InputError, match=r'^--cfg-options: '):
+        read_config(str(tmp_path / 'a.py'), {'model.backbone.init_cfg.checkpoint': 'x'}, None, None)
+
+
+@pytest.mark.parametrize('name', ['flower_mobilenetv2', 'flower_resnet18', 'flower_resnet18_adam'])
+def test_demo_is_laid_over_any_config(name):
+    cfg = read(name, demo=True)
+    assert 'init_cfg' not in cfg.model.backbone
+    assert {cfg[f'{part}_dataloader'].dataset.data_root for part in ('train', 'val', 'test')} == {'data/demo_flowers'}
+    assert cfg.optim_wrapper.optimizer.type == 'AdamW'
+    assert 'momentum' not in cfg.optim_wrapper.optimizer
+
+
+def test_keep_train_only_takes_out_what_judges_validations():
+    cfg = read()
+    keep_train_only(cfg)
+    assert cfg.val_dataloader is cfg.val_cfg is cfg.val_evaluator is None
+    assert 'BestCheckpointHook' not in [hook['type'] for hook in cfg.custom_hooks]
+    assert 'CurvesHook' in [hook['type'] for hook in cfg.custom_hooks]
+    assert cfg.default_hooks.early_stopping is None
+    assert cfg.default_hooks.checkpoint.type == 'CheckpointHook'
+
+
+def test_keep_test_only_needs_no_pretrained_weights():
+    cfg = read()
+    keep_test_only(cfg, 'best.pth')
+    assert (cfg.load_from, cfg.resume) == ('best.pth', False)
+    assert 'init_cfg' not in cfg.model.backbone
+    assert cfg.get('train_dataloader') is None
+    assert cfg.val_dataloader is None
+    assert cfg.test_dataloader.dataset.ann_file == 'val.txt'
+
+
+def test_average_flips_keeps_the_pipeline():
+    cfg = read()
+    before = list(cfg.test_dataloader.dataset.pipeline)
+    average_flips(cfg)
+    *same, last = cfg.test_dataloader.dataset.pipeline
+    assert same == before[:-1]
+    assert last['type'] == 'TestTimeAug'
+    assert last['transforms'][1] == [before[-1]]
+    assert [flip['prob'] for flip in last['transforms'][0]] == [1.0, 0.0]
+    assert cfg.model.type == 'AverageClsScoreTTA'
+    assert cfg.model.module.type == 'ImageClassifier'
+
+
+def test_overview_gives_the_values_after_overrides():
+    cfg = read('flower_mobilenetv2_as_logged', options={'train_cfg.max_epochs': 5}, work_dir='run')
+    line = overview(cfg)
+    assert line.startswith('training MobileNetV2 on data/flowers, SGD lr 0.045, batch 32, 5 epochs, seed 0, ')
+    assert line.endswith(f'the whole config: {Path("run") / "flower_mobilenetv2_as_logged.py"}')
+    assert isinstance(cfg, Config)
