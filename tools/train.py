@@ -1,28 +1,21 @@
 """Trains a config: ``python tools/train.py configs/flower_mobilenetv2.py``; ``--demo`` needs no photos or weights."""
 
 import argparse
-import math
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.errors import InputError, run_tool  # noqa: E402
-
-if TYPE_CHECKING:
-    from mmengine.runner import Runner
+from custom_modules.errors import InputError, run_tool
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Upstream's flags, ``--data-root`` and ``--demo``."""
     parser = argparse.ArgumentParser(description='Train a flower classifier.')
     parser.add_argument('config', help='what to train, e.g. configs/flower_mobilenetv2.py')
-    parser.add_argument('--demo', action='store_true', help='train two minutes on drawn, synthetic flowers instead')
+    parser.add_argument('--demo', action='store_true', help='train a few minutes on drawn, synthetic flowers instead')
     parser.add_argument('--data-root', metavar='DIR', help='the prepared dataset, for all loaders at once')
     parser.add_argument('--work-dir', metavar='DIR', help='where the run writes; default: work_dirs/<config name>')
     parser.add_argument(
@@ -44,56 +37,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if args.demo and args.data_root:
+        parser.error('--demo draws its own flowers: leave out --data-root')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
-
-
-def prepare_demo(data_root: Path) -> None:
-    """Draws the synthetic flowers and splits them like any photos."""
-    from custom_modules.datasets.demo_flowers import draw_demo_flowers
-    from custom_modules.datasets.splitting import split_dataset
-
-    if not data_root.exists():
-        print(f'drawing synthetic flowers into {data_root}')
-        data_root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=data_root.parent) as raw:
-            draw_demo_flowers(Path(raw))
-            split_dataset(Path(raw), data_root)
-
-
-def summary(runner: 'Runner', demo: bool) -> str:
-    """The closing block: best and last score, where the weights are, what to do next."""
-    from custom_modules.engine.best_checkpoint_hook import BestCheckpointHook
-    from custom_modules.engine.checkpoints import newest_checkpoint
-
-    work_dir = Path(runner.cfg.work_dir)
-    config = work_dir / Path(runner.cfg.filename).name
-    lines = []
-    best = next((hook for hook in runner.hooks if isinstance(hook, BestCheckpointHook)), None)
-    if best is None or best.best_value is None:
-        weights = newest_checkpoint(work_dir)
-        lines.append('no best.pth:   nothing was validated')
-        lines.append(f'last weights:  {weights}')
-    else:
-        weights = work_dir / best.filename
-        n = len(runner.val_dataloader.dataset)
-        photos = 'synthetic pictures' if demo else 'validation photos'
-        lines.append(f'top-1 on {photos}: best {_top1(best.best_value, n)}, epoch {best.best_epoch}')
-        if best.last_value is not None:
-            lines.append(f'{"":{len(photos) + 11}}last {_top1(best.last_value, n)}, epoch {runner.epoch}')
-        lines.append(f'best weights:  {weights}')
-    lines.append(f'test:          python tools/test.py {config} {weights}')
-    lines.append(f'watch:         tensorboard --logdir {work_dir}')
-    if demo:
-        lines.append('your photos:   python tools/split_dataset.py PHOTOS data/flowers')
-    return '\n'.join(['', '-' * 80, *lines, '-' * 80])
-
-
-def _top1(percent: float, n: int) -> str:
-    """``percent`` of ``n`` photos with its count and interval; a value that is not finite as it is."""
-    from custom_modules.evaluation.predictions import Proportion
-
-    return str(Proportion(round(percent * n / 100), n)) if math.isfinite(percent) else str(percent)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -103,18 +50,26 @@ def main(argv: list[str] | None = None) -> int:
     from mmengine.dist import barrier, is_main_process
     from mmengine.logging import print_log
 
+    from custom_modules.datasets.demo_flowers import prepare_demo_flowers
     from custom_modules.engine.checkpoints import load_checkpoint, newest_checkpoint
     from custom_modules.engine.launch import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_dataset, check_pretrained, check_resume
-    from custom_modules.engine.run_config import keep_train_only, overview, parse_options, read_config
+    from custom_modules.engine.run_config import (
+        default_work_dir,
+        keep_train_only,
+        overview,
+        parse_options,
+        read_config,
+    )
+    from custom_modules.engine.run_summary import run_summary
 
     cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root, args.work_dir, args.demo)
     work_dir = Path(cfg.work_dir)
     notes = []
     old = newest_checkpoint(work_dir)
     holds_run = old is not None or (work_dir / 'best.pth').exists()
-    # A demo run may be replaced by the next one, but only where no one has chosen the folder.
-    replace_demo = args.demo and not args.resume and args.work_dir is None
+    # A demo run may be replaced by the next one, but only in the demo's own folder.
+    replace_demo = args.demo and not args.resume and work_dir == default_work_dir(args.config, demo=True)
     if args.resume:
         cfg.resume = True
         checkpoint = old if args.resume == 'auto' else Path(args.resume)
@@ -136,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
 
     place(cfg, args.launcher)
     if args.demo and is_main_process():
-        prepare_demo(Path(cfg.train_dataloader.dataset.data_root))
+        prepare_demo_flowers(Path(cfg.train_dataloader.dataset.data_root))
     barrier()
     classes = check_dataset(cfg, ['train'] if args.no_validate else ['train', 'val'])
     if cfg.load_from:
@@ -156,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
         print_log(note, logger='current')
     runner.train()
     if is_main_process():
-        print(summary(runner, args.demo))
+        print(run_summary(runner, args.demo))
     return 0
 
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_modules.datasets.splitting import split_dataset
 from custom_modules.errors import InputError
 
 Array = NDArray[np.float64]  # (N, 2) points in local units, x right, y down; or (3,) RGB, 0-255
@@ -360,3 +361,14 @@ def draw_demo_flowers(out: Path, per_class: int = 120, size: int = 96, seed: int
         if out.exists():
             out.rmdir()  # empty; Windows cannot replace it
         Path(staging, 'flowers').replace(out)
+
+
+def prepare_demo_flowers(data_root: Path) -> None:
+    """Draws the flowers and splits them as any photos are, into ``data_root``; one that exists is left alone."""
+    if data_root.exists():
+        return
+    print(f'drawing synthetic flowers into {data_root}')
+    data_root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=data_root.parent) as raw:
+        draw_demo_flowers(Path(raw))
+        split_dataset(Path(raw), data_root)

@@ -69,9 +69,13 @@ def read_config(
     for name in LOADERS:
         if data_root is not None and cfg.get(name) is not None:
             cfg[name].dataset.data_root = data_root
-    name = Path(path).stem + ('_demo' if demo else '')
-    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / name)
+    cfg.work_dir = work_dir or cfg.get('work_dir') or str(default_work_dir(path, demo))
     return cfg
+
+
+def default_work_dir(config: str, demo: bool = False) -> Path:
+    """Where a run writes unless the command line or the config names another folder."""
+    return Path('work_dirs') / (Path(config).stem + ('_demo' if demo else ''))
 
 
 def overview(cfg: Config) -> str:

@@ -287,11 +287,19 @@ def test_in_a_process_of_its_own_there_is_no_traceback(tiny_config, run_process,
     assert not list(tmp_path.iterdir())
 
 
-def test_demo_does_not_replace_a_chosen_work_dir(trained, tiny_config, call):
+@pytest.mark.parametrize('chosen', [['--work-dir', '{}'], ['--cfg-options', 'work_dir={}']], ids=lambda v: v[0])
+def test_demo_does_not_replace_a_chosen_work_dir(chosen, trained, tiny_config, call):
     before = files(trained.work_dir)
-    result = call('train', tiny_config, '--demo', '--work-dir', trained.work_dir)
+    result = call('train', tiny_config, '--demo', *(arg.format(trained.work_dir) for arg in chosen))
     assert 'holds a run already' in result.error
     assert files(trained.work_dir) == before
+
+
+def test_demo_does_not_call_real_photos_synthetic(data, tiny_config, call, capfd):
+    with pytest.raises(SystemExit) as caught:
+        call('train', tiny_config, '--demo', '--data-root', data)
+    assert caught.value.code == 2
+    assert 'leave out --data-root' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize('tool', ['train', 'test'])

@@ -1,0 +1,52 @@
+"""What a training says last."""
+
+import math
+
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from custom_modules.engine.best_checkpoint_hook import BestCheckpointHook
+from custom_modules.engine.run_summary import run_summary
+from custom_modules.evaluation.nll_metric import MeanNLL
+
+
+@pytest.fixture
+def train(tiny_run, tmp_path):
+    """A function that trains two epochs and returns the runner: ``train(hook, accuracies=[75.0, 50.0], …)``."""
+    config = tmp_path / 'tiny.py'
+    config.write_text(f'work_dir = {str(tmp_path)!r}')
+
+    def train(*hooks, **more) -> Runner:
+        runner = tiny_run(list(hooks), cfg=Config.fromfile(config), **more)
+        runner.train()
+        return runner
+
+    return train
+
+
+def test_best_and_last_with_counts_and_next_commands(train, tmp_path):
+    runner = train(BestCheckpointHook(), accuracies=[75.0, 50.0])
+    text = run_summary(runner)
+    assert 'top-1 on validation photos: best 75.00 % (6/8, 95 % interval ' in text
+    assert ' last 50.00 % (4/8, 95 % interval ' in text
+    assert f'python tools/test.py {tmp_path / "tiny.py"} {tmp_path / "best.pth"}' in text
+    assert 'synthetic' not in text
+    assert 'top-1 on synthetic pictures: best 75.00 %' in run_summary(runner, demo=True)
+
+
+def test_last_not_finite(train):
+    assert ' last nan, epoch 2\n' in run_summary(train(BestCheckpointHook(), accuracies=[75.0, math.nan]))
+
+
+def test_nothing_to_keep(train, tmp_path):
+    never_finite = run_summary(train(BestCheckpointHook(), accuracies=[math.nan, math.nan]))
+    assert 'no best.pth:   accuracy/top1 was never finite\n' in never_finite
+    assert f'last weights:  {tmp_path / "epoch_2.pth"}\n' in never_finite
+    assert 'no best.pth:   nothing was validated\n' in run_summary(train(validate=False))
+
+
+def test_another_metric_is_not_called_top1(train):
+    text = run_summary(train(BestCheckpointHook('nll/mean', rule='less'), metrics=[MeanNLL()]))
+    assert 'nll/mean on validation photos: best ' in text
+    assert '%' not in text
