@@ -10,13 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.engine.pretrained_weights import (
-    TOLERANCE,
-    WEIGHTS,
-    fetch_weights,
-    import_weights,
-    present,
-)
+from custom_modules.engine.weights_catalogue import WEIGHTS
 from custom_modules.errors import run_tool
 
 
@@ -42,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.name is None:
         parser.error('NAME is required: one of ' + ', '.join(WEIGHTS))
+
+    from custom_modules.engine.pretrained_weights import TOLERANCE, fetch_weights, import_weights, present
 
     path = args.out / WEIGHTS[args.name].file
     if meta := present(args.name, args.out, args.file):

@@ -17,7 +17,7 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 from numpy._core import multiarray
 
-from custom_modules.engine.pretrained_weights import fetch_command
+from custom_modules.engine.weights_catalogue import fetch_command
 from custom_modules.errors import InputError
 
 

@@ -1,4 +1,4 @@
-"""ImageNet weights before training: where they come from, and their way into MMPretrain's key names.
+"""ImageNet weights before training: their way into MMPretrain's key names. Which there are: weights_catalogue.py.
 
 A file is fetched or imported, recognised by its keys, converted by an explicit table of module names, and written only
 once the converted backbone is shown to compute the same features as the model the file was made for. No training here.
@@ -13,15 +13,18 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+import torchvision
+from mmpretrain.registry import MODELS
+from torch import hub, nn
+
+from custom_modules.engine.checkpoints import load_checkpoint, save_atomically
+from custom_modules.engine.weights_catalogue import NOTES, WEIGHTS, Source
 from custom_modules.errors import InputError
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    State = dict[str, torch.Tensor]
+State = dict[str, torch.Tensor]
 
 TIMEOUT = 30.0
 """Seconds a server may stay silent before the next source is tried."""
@@ -32,93 +35,6 @@ TOLERANCE = 1e-4
 float32 rounds at 6e-8; some 50 layers summed in another order stay near 1e-6. Two equal-shaped layers in each
 other's place move MobileNetV2's features by 0.5 and more (64 pairs tried), timm's other epsilon MobileNetV3's by 0.04.
 """
-
-NOTES = {
-    '9a5d89c693aec7733ae8029d7336ae694a3be3882675ddbb5554d7fd772cec84': (
-        'partly pretrained: stem, layer1-3 and layer4.0.downsample are the ImageNet originals, layer4.0.conv1/2 come '
-        'from a coarsely quantised copy, layer4.1 is untrained; results are not those of a pretrained ResNet18'
-    ),
-}
-"""What has to be said about a file, by its sha256."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file on a server; its name ends in the first 8 hex digits of its sha256.
-
-    Args:
-        owner: Who publishes it.
-        url: Its address.
-    """
-
-    owner: str
-    url: str
-
-    @property
-    def file_name(self) -> str:
-        return self.url.rpartition('/')[2]
-
-    @property
-    def hash_prefix(self) -> str:
-        return self.file_name.removesuffix('.pth').rpartition('-')[2]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """One model's weights: the file name configs use, and the sources to try, in order."""
-
-    file: str
-    sources: tuple[Source, ...]
-    backbone: dict[str, Any]
-    """MMPretrain's backbone as its base config has it."""
-    timm_name: str
-
-
-def _sources(zoo: str, torchvision: str) -> tuple[Source, ...]:
-    """The servers, in order.
-
-    The zoo's addresses stand in mmpretrain's metafiles, torchvision's in its weights enums; a test compares them. The
-    zoo's domain lapsed in June 2026 (mmdetection #12445-7); the mirror has its files under the same paths, as the
-    maintained fork names them (onedl-mmpretrain, tables in configs/*/README.md at cbd0bcf).
-    """
-    return (
-        Source('OpenMMLab model zoo', f'https://download.openmmlab.com/mmclassification/v0/{zoo}'),
-        Source(
-            'mirror of onedl-mmpretrain',
-            f'https://pub-ed9ed750ddcc469da251e2d1a2cea382.r2.dev/mmclassification/v0/{zoo}',
-        ),
-        Source('torchvision', f'https://download.pytorch.org/models/{torchvision}'),
-    )
-
-
-# MobileNetV3: the zoo's conversion of torchvision's weights, which is better than its own training (top-1 74.0 against
-# 73.5 and 67.7 against 66.7) and makes it the same whichever server answers. The other two are trainings of their own.
-WEIGHTS: dict[str, Weights] = {
-    'mobilenet_v2': Weights(
-        'mobilenet_v2.pth',
-        _sources('mobilenet_v2/mobilenet_v2_batch256_imagenet_20200708-3b2dc3af.pth', 'mobilenet_v2-b0353104.pth'),
-        {'type': 'MobileNetV2', 'widen_factor': 1.0},
-        'mobilenetv2_100',
-    ),
-    'resnet18': Weights(
-        'resnet18.pth',
-        _sources('resnet/resnet18_8xb32_in1k_20210831-fbbb1da6.pth', 'resnet18-f37072fd.pth'),
-        {'type': 'ResNet', 'depth': 18, 'num_stages': 4, 'out_indices': (3,), 'style': 'pytorch'},
-        'resnet18',
-    ),
-    'mobilenet_v3_large': Weights(
-        'mobilenet_v3_large.pth',
-        _sources('mobilenet_v3/convert/mobilenet_v3_large-3ea3c186.pth', 'mobilenet_v3_large-8738ca79.pth'),
-        {'type': 'MobileNetV3', 'arch': 'large'},
-        'mobilenetv3_large_100',
-    ),
-    'mobilenet_v3_small': Weights(
-        'mobilenet_v3_small.pth',
-        _sources('mobilenet_v3/convert/mobilenet_v3_small-8427ecf0.pth', 'mobilenet_v3_small-047dcff4.pth'),
-        {'type': 'MobileNetV3', 'arch': 'small'},
-        'mobilenetv3_small_100',
-    ),
-}
 
 LAYOUTS = ('mmpretrain', 'torchvision', 'timm')
 
@@ -147,16 +63,6 @@ class Imported:
     sha256: str
     hash_known: bool
     note: str
-
-
-def fetch_command(checkpoint_path: str | Path) -> str | None:
-    """The command that provides a missing checkpoint, or ``None`` where no model's weights have that file name."""
-    path = Path(checkpoint_path)
-    for name, weights in WEIGHTS.items():
-        if path.name == weights.file:
-            out = '' if path.parent.name == 'checkpoints' else f' --out "{path.parent.as_posix()}"'
-            return f'python tools/fetch_weights.py {name}{out}'
-    return None
 
 
 # ---------------------------------------------------------------------------------------------- names of the modules
@@ -282,16 +188,12 @@ def _some(names: Any) -> str:
 # ------------------------------------------------------------------------------------------- reading and converting
 
 
-def read_state(path: Path) -> 'State':
+def read_state(path: Path) -> State:
     """The float32 tensors of a checkpoint, bare or under ``state_dict`` or ``model``.
 
     Raises:
         InputError: If it cannot be read as plain data, or holds no finite tensors under names.
     """
-    import torch
-
-    from custom_modules.engine.checkpoints import load_checkpoint  # imports this module
-
     state: Any = load_checkpoint(path)
     for wrapper in ('state_dict', 'model'):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
@@ -312,7 +214,7 @@ def read_state(path: Path) -> 'State':
     return weights | steps
 
 
-def convert(name: str, state: 'State', file: str) -> tuple['State', str, float | None, float]:
+def convert(name: str, state: State, file: str) -> tuple[State, str, float | None, float]:
     """A backbone's state_dict in MMPretrain's names, proven to compute what the source computes.
 
     Args:
@@ -327,8 +229,6 @@ def convert(name: str, state: 'State', file: str) -> tuple['State', str, float |
     Raises:
         InputError: If it is another model, does not fit, or the features differ.
     """
-    import torch
-
     layout = recognise(state, name, file)
     table = module_names(name, layout)
     state = {key: value for key, value in state.items() if key.rpartition('.')[0] in table}
@@ -362,25 +262,18 @@ def convert(name: str, state: 'State', file: str) -> tuple['State', str, float |
     return converted, layout, difference, covered
 
 
-def build_backbone(name: str) -> 'nn.Module':
+def build_backbone(name: str) -> nn.Module:
     """MMPretrain's backbone of that name, in eval mode, as its base config has it."""
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # mmcv-lite's and HSigmoid's, which say nothing about these models
-        import mmpretrain.models  # noqa: F401  (registers the backbones)
-        from mmpretrain.registry import MODELS
-
+        warnings.simplefilter('ignore')  # HSigmoid's, which says nothing about these models
         backbone = MODELS.build(dict(WEIGHTS[name].backbone))
     backbone.eval()  # returns None: MMPretrain's backbones override train() without returning themselves
     return backbone
 
 
-def _build_source(name: str, layout: str) -> tuple['nn.Module', Any]:
+def _build_source(name: str, layout: str) -> tuple[nn.Module, Any]:
     """The model a file was made for, in eval mode, and the function that gives its features before pooling."""
-    from torch import nn
-
     if layout == 'torchvision':
-        import torchvision
-
         model = torchvision.models.get_model(name, weights=None).eval()
         if name == 'resnet18':
             return model, nn.Sequential(*list(model.children())[:-2])  # without avgpool and fc
@@ -393,7 +286,7 @@ def _build_source(name: str, layout: str) -> tuple['nn.Module', Any]:
     return model, model.forward_features
 
 
-def _load(model: 'nn.Module', state: 'State', complaint: str) -> None:
+def _load(model: nn.Module, state: State, complaint: str) -> None:
     """Loads strictly, but for the classifier and for batch norm's step counters, which no computation here reads."""
     modules = {key.rpartition('.')[0] for key in state}
     needed = {key for key in model.state_dict() if key.rpartition('.')[0] in modules}
@@ -409,13 +302,11 @@ def _load(model: 'nn.Module', state: 'State', complaint: str) -> None:
         raise InputError(f'{complaint}: {_some(missing)} not in the file')
 
 
-def _match_eps(state: 'State', backbone: 'nn.Module', source: 'nn.Module') -> None:
+def _match_eps(state: State, backbone: nn.Module, source: nn.Module) -> None:
     """Lets batch norm's scale absorb another epsilon: w / sqrt(var + eps) stays what it was.
 
     timm's MobileNetV3 uses 1e-5, MMPretrain's and torchvision's 1e-3.
     """
-    from torch import nn
-
     (source_eps,) = {module.eps for module in source.modules() if isinstance(module, nn.BatchNorm2d)}
     for name, module in backbone.named_modules():
         if isinstance(module, nn.BatchNorm2d) and module.eps != source_eps:
@@ -438,8 +329,6 @@ def import_weights(name: str, file: Path, out: Path, source: str | None = None) 
     Raises:
         InputError: If the file is unusable, or cannot be proven to be that model's.
     """
-    from custom_modules.engine.checkpoints import save_atomically
-
     sha256 = _sha256(file)
     prefixes = {known.hash_prefix for known in WEIGHTS[name].sources if known.file_name == file.name}
     for prefix in prefixes:
@@ -496,8 +385,6 @@ def present(name: str, out: Path, file: Path | None = None) -> dict | None:
     Raises:
         InputError: If what is there is damaged, is something else, or comes from another file than ``file``.
     """
-    from custom_modules.engine.checkpoints import load_checkpoint
-
     path = out / WEIGHTS[name].file
     if not path.exists():
         return None
@@ -516,8 +403,6 @@ def present(name: str, out: Path, file: Path | None = None) -> dict | None:
 
 
 def _download(source: Source, file: Path, progress: bool) -> None:
-    from torch import hub
-
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torch.hub passes none, and would wait for a silent server for ever
     try:

@@ -15,15 +15,13 @@ from torch import nn
 from custom_modules.engine import pretrained_weights
 from custom_modules.engine.pretrained_weights import (
     LAYOUTS,
-    WEIGHTS,
-    Source,
     build_backbone,
-    fetch_command,
     fetch_weights,
     import_weights,
     module_names,
     present,
 )
+from custom_modules.engine.weights_catalogue import WEIGHTS, Source, fetch_command
 from custom_modules.errors import InputError
 
 SHARED = Path(__file__).parents[3] / 'shared' / 'checkpoints'

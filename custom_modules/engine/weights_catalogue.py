@@ -1,0 +1,102 @@
+"""Which ImageNet weights there are, under which file name, from which servers. Nothing is fetched or read here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NOTES = {
+    '9a5d89c693aec7733ae8029d7336ae694a3be3882675ddbb5554d7fd772cec84': (
+        'partly pretrained: stem, layer1-3 and layer4.0.downsample are the ImageNet originals, layer4.0.conv1/2 come '
+        'from a coarsely quantised copy, layer4.1 is untrained; results are not those of a pretrained ResNet18'
+    ),
+}
+"""What has to be said about a file, by its sha256."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file on a server; its name ends in the first 8 hex digits of its sha256.
+
+    Args:
+        owner: Who publishes it.
+        url: Its address.
+    """
+
+    owner: str
+    url: str
+
+    @property
+    def file_name(self) -> str:
+        return self.url.rpartition('/')[2]
+
+    @property
+    def hash_prefix(self) -> str:
+        return self.file_name.removesuffix('.pth').rpartition('-')[2]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One model's weights: the file name configs use, and the sources to try, in order."""
+
+    file: str
+    sources: tuple[Source, ...]
+    backbone: dict[str, Any]
+    """MMPretrain's backbone as its base config has it."""
+    timm_name: str
+
+
+def _sources(zoo: str, torchvision: str) -> tuple[Source, ...]:
+    """The servers, in order.
+
+    The zoo's addresses stand in mmpretrain's metafiles, torchvision's in its weights enums; a test compares them. The
+    zoo's domain lapsed in June 2026 (mmdetection #12445-7); the mirror has its files under the same paths, as the
+    maintained fork names them (onedl-mmpretrain, tables in configs/*/README.md at cbd0bcf).
+    """
+    return (
+        Source('OpenMMLab model zoo', f'https://download.openmmlab.com/mmclassification/v0/{zoo}'),
+        Source(
+            'mirror of onedl-mmpretrain',
+            f'https://pub-ed9ed750ddcc469da251e2d1a2cea382.r2.dev/mmclassification/v0/{zoo}',
+        ),
+        Source('torchvision', f'https://download.pytorch.org/models/{torchvision}'),
+    )
+
+
+# MobileNetV3: the zoo's conversion of torchvision's weights, which is better than its own training (top-1 74.0 against
+# 73.5 and 67.7 against 66.7) and makes it the same whichever server answers. The other two are trainings of their own.
+WEIGHTS: dict[str, Weights] = {
+    'mobilenet_v2': Weights(
+        'mobilenet_v2.pth',
+        _sources('mobilenet_v2/mobilenet_v2_batch256_imagenet_20200708-3b2dc3af.pth', 'mobilenet_v2-b0353104.pth'),
+        {'type': 'MobileNetV2', 'widen_factor': 1.0},
+        'mobilenetv2_100',
+    ),
+    'resnet18': Weights(
+        'resnet18.pth',
+        _sources('resnet/resnet18_8xb32_in1k_20210831-fbbb1da6.pth', 'resnet18-f37072fd.pth'),
+        {'type': 'ResNet', 'depth': 18, 'num_stages': 4, 'out_indices': (3,), 'style': 'pytorch'},
+        'resnet18',
+    ),
+    'mobilenet_v3_large': Weights(
+        'mobilenet_v3_large.pth',
+        _sources('mobilenet_v3/convert/mobilenet_v3_large-3ea3c186.pth', 'mobilenet_v3_large-8738ca79.pth'),
+        {'type': 'MobileNetV3', 'arch': 'large'},
+        'mobilenetv3_large_100',
+    ),
+    'mobilenet_v3_small': Weights(
+        'mobilenet_v3_small.pth',
+        _sources('mobilenet_v3/convert/mobilenet_v3_small-8427ecf0.pth', 'mobilenet_v3_small-047dcff4.pth'),
+        {'type': 'MobileNetV3', 'arch': 'small'},
+        'mobilenetv3_small_100',
+    ),
+}
+
+
+def fetch_command(checkpoint_path: str | Path) -> str | None:
+    """The command that provides a missing checkpoint, or ``None`` where no model's weights have that file name."""
+    path = Path(checkpoint_path)
+    for name, weights in WEIGHTS.items():
+        if path.name == weights.file:
+            out = '' if path.parent.name == 'checkpoints' else f' --out "{path.parent.as_posix()}"'
+            return f'python tools/fetch_weights.py {name}{out}'
+    return None
