@@ -90,8 +90,10 @@ def main(argv: list[str] | None = None) -> int:
         notes.append('--amp: no accelerator here, training in full precision')
 
     place(cfg, args.launcher)
-    if args.demo and is_main_process():
-        prepare_demo_flowers(Path(cfg.train_dataloader.dataset.data_root))
+    data_root = Path(cfg.train_dataloader.dataset.data_root)
+    if args.demo and is_main_process() and not data_root.exists():
+        print(f'drawing synthetic flowers into {data_root}')
+        prepare_demo_flowers(data_root)
     barrier()
     classes = check_dataset(cfg, ['train'] if args.no_validate else ['train', 'val'])
     if cfg.load_from:

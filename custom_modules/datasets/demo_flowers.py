@@ -364,10 +364,7 @@ def draw_demo_flowers(out: Path, per_class: int = 120, size: int = 96, seed: int
 
 
 def prepare_demo_flowers(data_root: Path) -> None:
-    """Draws the flowers and splits them as any photos are, into ``data_root``; one that exists is left alone."""
-    if data_root.exists():
-        return
-    print(f'drawing synthetic flowers into {data_root}')
+    """Draws the flowers and splits them as any photos are, into ``data_root``."""
     data_root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=data_root.parent) as raw:
         draw_demo_flowers(Path(raw))
