@@ -20,7 +20,7 @@ def run_summary(runner: Runner, demo: bool = False) -> str:
         reason = 'nothing was validated' if best is None else f'{best.metric} was never finite'
         lines = [f'no best.pth:   {reason}', f'last weights:  {weights}']
     else:
-        weights = best.path
+        weights = work_dir / best.filename
         photos = 'synthetic pictures' if demo else 'validation photos'
         n = len(runner.val_dataloader.dataset)
         label = f'{"top-1" if best.metric == "accuracy/top1" else best.metric} on {photos}:'
