@@ -38,12 +38,13 @@ def main(argv: list[str] | None = None) -> int:
     from mmengine.dist import is_main_process
 
     from custom_modules.datasets.splitting import read_manifest_digest
-    from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint, write_atomically
+    from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint
     from custom_modules.engine.launch import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_classes, check_dataset, check_weights
     from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
     from custom_modules.evaluation.predictions import count, format_counts, format_rows, rows
     from custom_modules.evaluation.predictions_metric import PredictionsMetric
+    from custom_modules.files import write_atomically
 
     work_dir = args.work_dir or str(Path(args.checkpoint).parent)
     cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root, work_dir)

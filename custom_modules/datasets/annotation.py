@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from custom_modules.errors import InputError
+from custom_modules.files import write_atomically
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 SPLIT_NAMES = ('train', 'val', 'test')
@@ -255,12 +256,8 @@ def _read_lines(file: Path) -> list[str]:
 
 
 def _write_lines(file: Path, lines: Iterable[str]) -> None:
-    partial = file.with_name(f'.{file.name}.partial-{os.getpid()}')
+    text = ''.join(f'{line}\n' for line in lines)
     try:
-        try:
-            partial.write_bytes(''.join(f'{line}\n' for line in lines).encode())
-            os.replace(partial, file)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomically(file, lambda beside: beside.write(text.encode()))
     except OSError as error:
         raise InputError(f'{file}: cannot be written: {error.strerror}') from None

@@ -3,12 +3,11 @@
 Importing this module makes MMEngine write and load local checkpoints so; configs name it in ``custom_imports``.
 """
 
-import os
 import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from numpy._core import multiarray
 
 from custom_modules.engine.weights_catalogue import fetch_command
 from custom_modules.errors import InputError
+from custom_modules.files import write_atomically
 
 
 def _history_method(cls: type, name: str) -> Callable:
@@ -45,22 +45,6 @@ torch.serialization.add_safe_globals(
         (multiarray.scalar, 'numpy.core.multiarray.scalar'),
     ]
 )
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Lets ``write`` fill a file beside ``path`` and moves it into place, so that ``path`` never names a torn file.
-
-    A file already at ``path`` stays until the new one is complete.
-    """
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with beside.open('wb') as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())  # a power cut after the move must not leave an empty file under the final name
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def save_atomically(checkpoint: dict, path: Path) -> None:

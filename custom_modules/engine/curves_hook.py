@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
-from custom_modules.engine.checkpoints import write_atomically
+from custom_modules.files import write_atomically
 
 TRAIN, VAL, LR = '#0072B2', '#D55E00', '#000000'  # blue, vermillion, black of Okabe and Ito's colour-blind-safe set
 
