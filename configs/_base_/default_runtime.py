@@ -16,7 +16,6 @@ custom_imports = dict(
         'custom_modules.engine.resumable_early_stopping_hook',
         'custom_modules.engine.validate_on_resume_hook',
         'custom_modules.evaluation.nll_metric',
-        'custom_modules.evaluation.predictions_metric',
     ],
     allow_failed_imports=False,
 )

@@ -4,23 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
-from mmpretrain.registry import METRICS
 
 from custom_modules.evaluation.predictions import Prediction
 
 
-@METRICS.register_module()
 class PredictionsMetric(BaseMetric):
     """Keeps one :class:`Prediction` a photo in ``predictions``, in the dataset's order; adds no figure of its own.
 
-    Args:
-        collect_device: Where processes exchange their results, ``'cpu'`` or ``'gpu'``. Defaults to ``'cpu'``.
+    Not registered: a config could name it, but nothing would read ``predictions``. tools/test.py adds it itself.
     """
 
     default_prefix = 'predictions'
 
-    def __init__(self, collect_device: str = 'cpu') -> None:
-        super().__init__(collect_device=collect_device)
+    def __init__(self) -> None:
+        super().__init__()
         self.predictions: list[Prediction] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
