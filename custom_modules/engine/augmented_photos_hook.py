@@ -23,7 +23,7 @@ class AugmentedPhotosHook(Hook):
     class. The pipeline has to give uint8 BGR, as ``PackInputs`` after ``LoadImageFromFile`` does.
 
     Args:
-        count (int): How many photos to show. Defaults to 16.
+        count: How many photos to show. Defaults to 16.
     """
 
     # Last of all: a photo that cannot be read is reported after everything else was set up.

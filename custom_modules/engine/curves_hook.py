@@ -33,12 +33,12 @@ class CurvesHook(Hook):
     does not compute is left out.
 
     Args:
-        filename (str): Name of the picture in the work dir. Defaults to 'curves.png'.
-        accuracy (str): Key of the validation accuracy, in percent. Defaults to 'accuracy/top1'.
-        loss (str): Key of the validation loss. Defaults to 'nll/mean'.
+        filename: Name of the picture in the work dir. Defaults to 'curves.png'.
+        accuracy: Key of the validation accuracy, in percent. Defaults to 'accuracy/top1'.
+        loss: Key of the validation loss. Defaults to 'nll/mean'.
 
     Attributes:
-        history (list[dict]): One record an epoch: ``epoch`` (from 1), ``lr`` (at its start), ``train_loss``,
+        history: One record an epoch: ``epoch`` (from 1), ``lr`` (at its start), ``train_loss``,
             ``train_accuracy``, ``val_loss``, ``val_accuracy`` (percent; None where not known), ``seconds``.
     """
 

@@ -18,13 +18,13 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
     its code has 0.1 (mmengine #1491); here it is 0: any gain counts, and an equal value is none.
 
     Args:
-        monitor (str): Key of the validation result to watch. Defaults to 'accuracy/top1'.
-        rule (str, optional): Which of two values is better, 'greater' or 'less'; None infers it from the key.
+        monitor: Key of the validation result to watch. Defaults to 'accuracy/top1'.
+        rule: Which of two values is better, 'greater' or 'less'; None infers it from the key.
             Defaults to None.
-        min_delta (float): A gain has to be larger than this, in the metric's unit. Defaults to 0.0.
-        check_finite (bool): Whether a value that is not finite stops the training at once. Defaults to True.
-        patience (int): After how many validations in a row without a gain training stops. Defaults to 5.
-        stopping_threshold (float, optional): Training stops once the value is better than this. Defaults to None.
+        min_delta: A gain has to be larger than this, in the metric's unit. Defaults to 0.0.
+        check_finite: Whether a value that is not finite stops the training at once. Defaults to True.
+        patience: After how many validations in a row without a gain training stops. Defaults to 5.
+        stopping_threshold: Training stops once the value is better than this. Defaults to None.
     """
 
     priority = 'VERY_LOW'  # ready before ValidateOnResumeHook

@@ -18,8 +18,8 @@ class MeanNLL(BaseMetric):
     Label smoothing, class weights and batch augmentations change the training loss, but not this.
 
     Args:
-        collect_device (str): Where the ranks' results are brought together, 'cpu' or 'gpu'. Defaults to 'cpu'.
-        prefix (str, optional): Stands before the result's key in place of 'nll'. Defaults to None.
+        collect_device: Where the ranks' results are brought together, 'cpu' or 'gpu'. Defaults to 'cpu'.
+        prefix: Stands before the result's key in place of 'nll'. Defaults to None.
     """
 
     default_prefix = 'nll'
