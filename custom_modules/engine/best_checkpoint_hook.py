@@ -16,7 +16,7 @@ from mmpretrain.registry import HOOKS
 from torch import nn
 
 from custom_modules.datasets.splitting import read_manifest_digest
-from custom_modules.engine.checkpoints import save_atomically
+from custom_modules.engine.checkpoints import load_checkpoint, save_atomically
 from custom_modules.errors import InputError
 
 BETTER = {'greater': operator.gt, 'less': operator.lt}
@@ -36,15 +36,15 @@ class BestCheckpointHook(Hook):
     for nothing; the best begins anew, so that a work dir always ends with the best of what was validated into it.
 
     Args:
-        metric (str): Key of the validation result to compare. Defaults to 'accuracy/top1'.
-        rule (str): Which of two values is better, 'greater' or 'less'. Defaults to 'greater'.
-        filename (str): Name of the file in the work dir. Defaults to 'best.pth'.
+        metric: Key of the validation result to compare. Defaults to 'accuracy/top1'.
+        rule: Which of two values is better, 'greater' or 'less'. Defaults to 'greater'.
+        filename: Name of the file in the work dir. Defaults to 'best.pth'.
 
     Attributes:
-        best_value (float | None): The best value so far.
-        best_epoch (int | None): The epoch it was reached in, counted from 1.
-        last_value (float | None): The value of the last validation, which may not be finite.
-        path (Path): Where the file is, known from ``before_train`` on.
+        best_value: The best value so far.
+        best_epoch: The epoch it was reached in, counted from 1.
+        last_value: The value of the last validation, which may not be finite.
+        path: Where the file is, known from ``before_train`` on.
     """
 
     # Before EMAHook (NORMAL) takes the validated weights out of the model again.
@@ -86,7 +86,7 @@ class BestCheckpointHook(Hook):
     def _read_record(self, runner: Runner) -> tuple[float, int] | None:
         """What ``best.pth`` says of itself, if it is this run's."""
         if self.path.is_file():
-            meta = torch.load(self.path, map_location='cpu', weights_only=True, mmap=True)['meta']
+            meta = load_checkpoint(self.path).get('meta') or {}
             if (meta.get('run'), meta.get('metric')) == (self.run, self.metric):
                 return meta['value'], meta['epoch']
         if self.best_value is not None:

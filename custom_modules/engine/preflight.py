@@ -93,15 +93,7 @@ def _known_keys(node: Any, path: list[str], options: dict[str, Any]) -> set[str]
     where = '.'.join(path)
     part = 'dataloader' if re.fullmatch(r'\w+_dataloader', where) else where
     kind = options.get(f'{where}.type') or (node or {}).get('type') or DEFAULT_TYPES.get(part)
-    built = (
-        DataLoader
-        if part == 'dataloader'
-        else Runner
-        if not path
-        else _resolve(kind)
-        if isinstance(kind, str)
-        else None
-    )
+    built = {'': Runner, 'dataloader': DataLoader}.get(part) or (_resolve(kind) if isinstance(kind, str) else None)
     if built is None and node is None and part not in READ_BY_MMENGINE:
         return None
     parameters = _parameters(built)

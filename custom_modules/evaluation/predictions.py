@@ -44,9 +44,9 @@ class Proportion:
         return 100 * low, 100 * high
 
     def __str__(self) -> str:
-        if not self.n:
+        if self.interval is None:
             return '- (0/0)'
-        low, high = self.interval or (0.0, 0.0)
+        low, high = self.interval
         return f'{self.percent:.2f} % ({self.k}/{self.n}, 95 % interval {low:.2f}-{high:.2f})'
 
     def as_dict(self) -> dict:
