@@ -78,7 +78,6 @@ def orientation_histogram(image: np.ndarray) -> np.ndarray:
 
 
 def test_shape_tells_the_flowers_apart_and_mean_colour_does_not() -> None:
-    pytest.importorskip('sklearn')
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.hooks import Hook
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from custom_modules.engine.curves_hook import CurvesHook, draw_curves, epoch_line, save_figure
 from custom_modules.engine.validate_on_resume_hook import ValidateOnResumeHook
@@ -68,10 +69,9 @@ def test_without_validation_and_accuracy(tiny_run, tmp_path):
 
 
 def test_scalars_reach_tensorboard(tiny_run, tmp_path):
-    event_accumulator = pytest.importorskip('tensorboard.backend.event_processing.event_accumulator')
     visualizer = {'type': 'UniversalVisualizer', 'vis_backends': [{'type': 'TensorboardVisBackend'}]}
     tiny_run([CurvesHook()], accuracies=[50.0, 75.0], metrics=[MeanNLL()], visualizer=visualizer).train()
-    events = event_accumulator.EventAccumulator(str(next(tmp_path.glob('*/vis_data'))))
+    events = EventAccumulator(str(next(tmp_path.glob('*/vis_data'))))
     events.Reload()
     assert [(row.step, row.value) for row in events.Scalars('epoch/accuracy_val')] == [(1, 50.0), (2, 75.0)]
     tags = {f'epoch/{name}' for name in ('lr', 'loss_train', 'loss_val', 'accuracy_train', 'accuracy_val')}

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torchvision
 from torch import nn
@@ -36,7 +37,6 @@ def random_state(name: str, layout: str, classes: int = 7, seed: int = 0) -> dic
     elif layout == 'torchvision':
         model = torchvision.models.get_model(name, weights=None, num_classes=classes)
     else:
-        timm = pytest.importorskip('timm')
         model = timm.create_model(WEIGHTS[name].timm_name, pretrained=False, num_classes=classes)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
