@@ -2,6 +2,8 @@
 
 python tools/fetch_weights.py mobilenet_v2
 python tools/train.py configs/flower_mobilenetv2.py
+
+Measured once, seed 0, 457 validation photos: top-1 96.94 % (443/457) at its best epoch, 96.28 % (440/457) at its last.
 """
 
 _base_ = [

@@ -2,6 +2,9 @@
 
 python tools/fetch_weights.py resnet18
 python tools/train.py configs/flower_resnet18.py
+
+Measured once, seed 0, from PARTLY pretrained weights, so no measure of the model: top-1 83.15 % (380/457 validation
+photos) at its best epoch, stopped early after epoch 9.
 """
 
 _base_ = [
