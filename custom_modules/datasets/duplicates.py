@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 PHASH_BITS, DHASH_BITS = 64, 256
 # Two photos are near-duplicates when both distances are within these. Measured on the 2278 flower photos: 456 of them,
-# each copied in eight ways (half size, JPEG quality 50, PNG, brightness +-5 %, cropped by 1 or 2 % on every edge, or by
+# each copied in eight ways (half size, JPEG quality 50, PNG, brightness +-5 %, cropped by 1 or 2 % on every edge or by
 # 2 % at top and left), make 3648 copies, of which all but two are found; of the 2.6 million pairs of photos, 13 are
 # within, and all 13 are true. Neither hash alone can do that: pHash within 16 makes 972 pairs, most of them false.
 MAX_PHASH_DISTANCE, MAX_DHASH_DISTANCE = 16, 56
 MAX_PIXELS = 89_478_485  # Pillow's limit, from which on it speaks of a decompression bomb
 # What the loader of training and prediction (OpenCV) reads too, whatever the file is called.
-FORMATS = ('JPEG', 'MPO', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
+FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
 
 _REDUCED_SIDE = 64  # pixels; JPEGs are decoded at 1/2, 1/4 or 1/8 of their size, no smaller than this
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -53,19 +53,12 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
     sha256 = None
     try:
         if not os.path.isfile(path):
-            return Fingerprint(None, None, 'no such file')
+            return Fingerprint(None, None, 'no file')
         with open(path, 'rb') as file:
             sha256 = _sha256(file)
             if not file.tell():
                 return Fingerprint(sha256, None, 'empty file')
-            file.seek(0)
-            from PIL import Image
-
-            with Image.open(file, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    return Fingerprint(sha256, None, _too_large(f'{width} x {height} pixels'))
-                return Fingerprint(sha256, _perceptual_hash(image))
+            return Fingerprint(sha256, _perceptual_hash(_open(file)))
     except Exception as error:  # fed with garbage, decoders raise almost anything
         return Fingerprint(sha256, None, _reason(error))
 
@@ -167,6 +160,22 @@ def _sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
+def _open(file: BinaryIO) -> 'Image':
+    """Opens a picture that training can decode and that fits into memory; it is not decoded yet."""
+    from PIL import Image
+
+    image = Image.open(file, formats=FORMATS)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise Image.DecompressionBombError(f'{width} x {height} pixels')
+    if image.mode in ('I', 'F'):
+        raise ValueError('32 bits a channel, which training cannot read')
+    if image.format == 'PNG':  # OpenCV insists on its checksums, Pillow does not while decoding
+        image.verify()
+        image = Image.open(file, formats=FORMATS)
+    return image
+
+
 def _perceptual_hash(image: 'Image') -> int:
     """Returns pHash (Zauner 2010, section 3.2.1) and dHash (Krawetz 2013), as imagehash has them, in one number."""
     import imagehash
@@ -209,14 +218,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return 'no picture, or of a kind that training cannot read'
     if isinstance(error, Image.DecompressionBombError):
-        return _too_large('a decompression bomb')
+        return f'too large, more than {MAX_PIXELS // 10**6} million pixels'
     if isinstance(error, OSError) and error.strerror:
         return f'cannot be read: {error.strerror}'
     return f'broken picture: {" ".join(str(error).split()) or type(error).__name__}'
-
-
-def _too_large(what: str) -> str:
-    return f'too large: {what}, and {MAX_PIXELS // 10**6} million pixels are the limit'
 
 
 def _cores() -> int:
