@@ -50,6 +50,8 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
     A copy whose orientation was dropped without turning the pixels looks different, here as in training.
     Whatever is wrong with the file becomes :attr:`Fingerprint.problem`; nothing is raised.
     """
+    import imagehash  # noqa: F401 - here, for below its absence would look like a broken picture
+
     sha256 = None
     try:
         if not os.path.isfile(path):
