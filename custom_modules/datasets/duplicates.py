@@ -3,12 +3,11 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL.Image import Image
 
 PHASH_BITS, DHASH_BITS = 64, 256
@@ -114,45 +113,28 @@ def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
     size = (PHASH_BITS + DHASH_BITS) // 8
     words = np.frombuffer(b''.join(value.to_bytes(size, 'big') for value in members), '>u8').reshape(-1, size // 8)
     words = words.astype(np.uint64)
-    parent = list(range(len(words)))
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = item = parent[parent[item]]
-        return item
-
-    labels = np.arange(
-        len(words)
-    )  # the root of each, so that pairs within a group are dropped before Python sees them
-    for first, second in _near_pairs(words):
-        new = labels[first] != labels[second]
-        if new.any():
-            for a, b in zip(first[new].tolist(), second[new].tolist(), strict=True):
-                low, high = sorted((root(a), root(b)))
-                parent[high] = low
-            labels = np.array([root(item) for item in range(len(words))])
-    groups: dict[int, list[int]] = {}
-    for item, positions in enumerate(members.values()):
-        groups.setdefault(root(item), []).extend(positions)
-    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
-
-
-def _near_pairs(words: 'np.ndarray') -> 'Iterator[tuple[np.ndarray, np.ndarray]]':
-    """Yields the near pairs of (N, 5) uint64 hashes, as two arrays of positions, for one block after the other."""
-    import numpy as np
-
     phash, dhash = np.ascontiguousarray(words[:, 0]), words[:, 1:]
+    groups = np.arange(len(words))  # the first of the group that each is in
     for row in range(0, len(words), _ROWS):
-        rows = phash[row : row + _ROWS, None]
+        rows = slice(row, row + _ROWS)
         for column in range(row, len(words), _COLUMNS):
-            near = np.bitwise_count(rows ^ phash[column : column + _COLUMNS]) <= MAX_PHASH_DISTANCE
-            if not near.any():
+            columns = slice(column, column + _COLUMNS)
+            near = np.bitwise_count(phash[rows, None] ^ phash[columns]) <= MAX_PHASH_DISTANCE
+            if not near.any() or ((groups[rows] == groups[row]).all() and (groups[columns] == groups[row]).all()):
                 continue
-            first, second = np.nonzero(near)
+            first, second = np.divmod(np.flatnonzero(near), near.shape[1])
             first, second = first + row, second + column
-            first, second = first[first < second], second[first < second]
+            new = groups[first] != groups[second]
+            first, second = first[new], second[new]
             near = np.bitwise_count(dhash[first] ^ dhash[second]).sum(1) <= MAX_DHASH_DISTANCE
-            yield first[near], second[near]
+            for a, b in zip(first[near].tolist(), second[near].tolist(), strict=True):
+                low, high = sorted((groups[a], groups[b]))
+                if low != high:
+                    groups[groups == high] = low
+    together: dict[int, list[int]] = {}
+    for group, positions in zip(groups.tolist(), members.values(), strict=True):
+        together.setdefault(group, []).extend(positions)
+    return sorted(sorted(group) for group in together.values() if len(group) > 1)
 
 
 def _sha256(file: BinaryIO) -> str:
