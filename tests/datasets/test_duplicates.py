@@ -41,9 +41,9 @@ hashes = st.integers(0, 2 ** (PHASH_BITS + DHASH_BITS) - 1)
 
 @pytest.fixture(scope='module')
 def flowers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The demo's 600 pictures."""
+    """Pictures like the demo's."""
     folder = tmp_path_factory.mktemp('demo')
-    draw_demo_flowers(folder)
+    draw_demo_flowers(folder, per_class=20)
     return sorted(folder.glob('*/*'))
 
 
@@ -78,13 +78,19 @@ def looks(*files: Path) -> list[int]:
     return [item.phash for item in found]
 
 
-def test_the_demos_pictures_are_no_near_duplicates(flowers):
+def test_drawn_pictures_are_no_near_duplicates(flowers):
     assert group_near_duplicates(looks(*flowers)) == []
+
+
+@pytest.mark.slow
+def test_the_demos_600_pictures_are_no_near_duplicates(tmp_path):
+    draw_demo_flowers(tmp_path)
+    assert group_near_duplicates(looks(*tmp_path.glob('*/*'))) == []
 
 
 @pytest.mark.parametrize('how', COPIES)
 def test_planted_copies_are_found_among_drawn_pictures(flowers, tmp_path, how):
-    chosen = flowers[::20]
+    chosen = flowers[::4]
     for number, file in enumerate(chosen):
         (tmp_path / f'{number:03}.jpg').write_bytes(COPIES[how](Image.open(file).convert('RGB')))
     found = group_near_duplicates(looks(*chosen, *sorted(tmp_path.iterdir())))
@@ -234,16 +240,22 @@ def test_groups_across_blocks(monkeypatch):
 
 @pytest.mark.parametrize('count', [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('kind', ['different', 'alike'])
-def test_many_hashes_take_seconds_and_little_memory(kind, count):
+def test_many_hashes_take_seconds(kind, count):
     chance = random.Random(0)
     base = chance.getrandbits(320)
     values = [chance.getrandbits(320) if kind == 'different' else base ^ i for i in range(count)]
     values[-1] = values[0] ^ 3 << 256
-    tracemalloc.start()
     started = time.process_time()
     groups = group_near_duplicates(values)
-    seconds, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    seconds = time.process_time() - started
     assert groups == ([[0, count - 1]] if kind == 'different' else [list(range(count))])
     assert seconds < 60, 'a few seconds on an idle core'
-    assert peak < 200e6
+
+
+def test_memory_grows_with_the_hashes_not_with_their_pairs():
+    values = [random.Random(number).getrandbits(320) for number in range(5_000)]
+    tracemalloc.start()
+    group_near_duplicates(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8e6, '5000 x 5000 bytes would be 25 MB'
