@@ -1,5 +1,6 @@
 """What goes wrong in a way the person at the keyboard can mend: raised anywhere, printed by the tools. No logic."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,9 @@ class InputError(ValueError):
 
 def run_tool(main: Callable[[], int]) -> int:
     """Runs a tool's ``main``; :class:`InputError` becomes lines on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal cannot show must not end the tool
+            stream.reconfigure(errors='backslashreplace')
     try:
         return main()
     except InputError as error:

@@ -1,8 +1,10 @@
 """Splits a folder of class folders into train/, val/, classes.txt, train.txt, val.txt and manifest.json.
 
-The split is drawn per class from the seed: the same seed and photos give the same dataset on any machine.
+The split is drawn per class from the seed: the same seed and photos give the same dataset on any machine. Photos that
+cannot be read are left out. So is content that repeats: all of it where it stands in two classes, all but the first by
+name within one. Near-duplicates (resized, recompressed, brightened, slightly cropped) stay on one side.
 OUT appears whole or not at all; a killed run leaves only a hidden .OUT.partial-... folder beside it, to be deleted.
-Exit codes: 0 done, 1 done but files other than hidden ones were left out, 2 unusable input.
+Exit codes: 0 done, 1 done but something other than hidden files was left out or looks wrong, 2 unusable input.
 """
 
 import argparse
@@ -14,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.datasets.splitting import MODES, Progress, split_dataset
-from custom_modules.errors import run_tool
+from custom_modules.errors import InputError, run_tool
 
 
 @contextmanager
@@ -27,8 +29,31 @@ def progress_bar() -> Iterator[Progress | None]:
     from rich.progress import Progress as Bar
 
     with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task('photos')
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task('')
+
+        def show(step: str, done: int, total: int) -> None:
+            bar.update(task, description=step, completed=done, total=total)
+
+        yield show
+
+
+def parse_rename(pairs: list[str]) -> dict[str, str]:
+    """Returns the class of each folder that ``--rename`` names.
+
+    Raises:
+        InputError: For what is no ``FOLDER=CLASS``, and for a folder named twice.
+    """
+    rename: dict[str, str] = {}
+    problems = []
+    for pair in pairs:
+        folder, equals, name = pair.rpartition('=')
+        if not (folder and equals and name):
+            problems.append(f'--rename {pair}: FOLDER=CLASS is expected, as in roses=rose')
+        elif rename.setdefault(folder, name) != name:
+            problems.append(f'--rename {pair}: {folder} becomes {rename[folder]} already')
+    if problems:
+        raise InputError(*problems)
+    return rename
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,12 +66,40 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument('--seed', type=int, default=0, help='what the split is drawn from (default: %(default)s)')
     parser.add_argument('--mode', choices=MODES, default='copy', help='how photos get there (default: %(default)s)')
+    parser.add_argument(
+        '--rename',
+        nargs='+',
+        default=[],
+        metavar='FOLDER=CLASS',
+        help='classes that are not called like their folders',
+    )
+    parser.add_argument('--folds', type=int, default=0, metavar='K', help='also list K folds of train, in fold0/ ...')
+    parser.add_argument(
+        '--keep-all', action='store_true', help='keep every photo, unopened: look for no broken ones and no duplicates'
+    )
     args = parser.parse_args(argv)
+    rename = parse_rename(args.rename)
     with progress_bar() as progress:
-        report = split_dataset(args.raw, args.out, args.ratio, args.seed, args.mode, progress)
+        report = split_dataset(
+            args.raw,
+            args.out,
+            args.ratio,
+            args.seed,
+            args.mode,
+            progress,
+            keep_all=args.keep_all,
+            folds=args.folds,
+            rename=rename,
+        )
     print(report)
     print(f'dataset {report.digest}')
-    print(f'next: python tools/train.py configs/flower_mobilenetv2.py --data-root {args.out}')
+    train = f'python tools/train.py configs/flower_mobilenetv2.py --data-root {args.out}'
+    print(f'next: {train}')
+    if args.folds:
+        print(
+            f'on a fold: {train} --cfg-options train_dataloader.dataset.ann_file=fold0/train.txt '
+            'val_dataloader.dataset.ann_file=fold0/val.txt val_dataloader.dataset.data_prefix=train'
+        )
     return int(report.has_problems)
 
 

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -10,14 +12,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from custom_modules.datasets import splitting
 from custom_modules.datasets.annotation import check_disjoint, read_classes, read_samples
 from custom_modules.datasets.splitting import (
     HIDDEN,
+    compare_photos,
     index_prepared,
+    plan_folds,
     plan_split,
     read_manifest_digest,
     scan_raw,
@@ -29,14 +34,28 @@ REPO = Path(__file__).parents[2]
 PHOTOS = REPO.parent / 'shared' / 'flower_dataset_raw'
 FLOWERS = {'daisy': 588, 'dandelion': 556, 'rose': 583, 'sunflower': 536, 'tulip': 585}
 
+REAL = pytest.mark.skipif(not PHOTOS.is_dir(), reason='the raw flower photos are not beside this checkout')
+
 names = st.text('abcdefgh .-_', min_size=1, max_size=8)
 folders = st.dictionaries(names, st.sets(names, min_size=5, max_size=30), min_size=2, max_size=4)
 ratios = st.integers(20, 80).map(lambda percent: percent / 100)
 
 
+@st.composite
+def grouped(draw: st.DrawFn, across: bool) -> tuple[dict[str, set[str]], list[list[str]]]:
+    """Photos by class, and groups of two or more of them, within a class or across classes."""
+    photos = draw(folders)
+    paths = [f'{name}/{image}' for name in sorted(photos) for image in sorted(photos[name])]
+    labels = draw(st.lists(st.integers(0, 12), min_size=len(paths), max_size=len(paths)))
+    groups: dict[tuple, list[str]] = {}
+    for path, label in zip(paths, labels, strict=True):
+        groups.setdefault((label, across or path.split('/')[0]), []).append(path)
+    return photos, [group for (label, _), group in groups.items() if label < 8 and len(group) > 1]
+
+
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """Two classes of ten photos of a few bytes each."""
+    """Two classes of ten small photos."""
     return make(tmp_path / 'raw', {'rose': 10, 'daisy': 10})
 
 
@@ -44,8 +63,14 @@ def make(folder: Path, counts: dict[str, int]) -> Path:
     for name, count in counts.items():
         (folder / name).mkdir(parents=True)
         for number in range(count):
-            (folder / name / f'{number:03}.jpg').write_text(f'{name} {number}')
+            draw(folder / name / f'{number:03}.jpg')
     return folder
+
+
+def draw(file: Path, of: str = '') -> None:
+    """Draws a picture that is like no other, but for those of the same name."""
+    noise = random.Random(of or f'{file.parent.name}/{file.name}').randbytes(16 * 16)
+    Image.frombytes('L', (16, 16), noise).resize((32, 32)).save(file, 'PNG')
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -66,7 +91,7 @@ def refused(raw: Path, out: Path, *said: str, **options) -> None:
 
 @settings(deadline=None)
 @given(folders, ratios, st.integers(), st.randoms())
-def test_plan_is_complete_disjoint_counted_and_independent_of_order(photos, ratio, seed, random):
+def test_plan_is_complete_disjoint_counted_and_independent_of_order(photos, ratio, seed, chance):
     plan = plan_split(photos, ratio, seed)
     assert plan.classes == sorted(photos)
     for name, images in photos.items():
@@ -74,7 +99,7 @@ def test_plan_is_complete_disjoint_counted_and_independent_of_order(photos, rati
         assert len(train) == int(Fraction(str(ratio)) * len(images))
         assert train | val == images
         assert not train & val
-    shuffled = {name: random.sample(sorted(photos[name]), len(photos[name])) for name in reversed(photos)}
+    shuffled = {name: chance.sample(sorted(photos[name]), len(photos[name])) for name in reversed(photos)}
     assert plan_split(shuffled, ratio, seed) == plan
 
 
@@ -86,6 +111,58 @@ def test_a_new_photo_moves_at_most_one_other(photos, seed, which):
     after = plan_split({**photos, name: {*photos[name], 'new one'}}, 0.8, seed).sides['train']
     assert {**after, name: []} == {**before, name: []}
     assert len((set(before[name]) ^ set(after[name])) - {'new one'}) <= 1
+
+
+@settings(deadline=None)
+@given(grouped(across=True), ratios, st.integers(), st.randoms())
+def test_groups_never_straddle(photos_and_groups, ratio, seed, chance):
+    photos, groups = photos_and_groups
+    try:
+        plan = plan_split(photos, ratio, seed, groups)
+    except InputError as error:
+        assume('near-duplicates stay on one side' not in str(error))
+        raise
+    side_of = {sample.path: side for side in plan.sides for sample in plan.samples(side)}
+    assert side_of.keys() == {f'{name}/{image}' for name, images in photos.items() for image in images}
+    assert len(side_of) == len(plan.samples('train')) + len(plan.samples('val'))
+    assert all(len({side_of[path] for path in group}) == 1 for group in groups)
+    shuffled = [chance.sample(group, len(group)) for group in chance.sample(groups, len(groups))]
+    assert plan_split(photos, ratio, seed, shuffled) == plan
+
+
+@settings(deadline=None)
+@given(grouped(across=False), ratios, st.integers())
+def test_the_ratio_is_kept_as_far_as_groups_allow(photos_and_groups, ratio, seed):
+    photos, groups = photos_and_groups
+    try:
+        plan = plan_split(photos, ratio, seed, groups)
+    except InputError as error:
+        assume('near-duplicates stay on one side' not in str(error))
+        raise
+    for name, images in photos.items():
+        sizes = [len(group) for group in groups if group[0].startswith(f'{name}/')]
+        missed = len(plan.sides['train'][name]) - int(Fraction(str(ratio)) * len(images))
+        assert abs(missed) <= max(0, max(sizes, default=0) - (len(images) - sum(sizes))) // 2
+
+
+@settings(deadline=None)
+@given(grouped(across=True), st.integers(), st.integers(2, 4))
+def test_folds_share_train_out_and_keep_groups_together(photos_and_groups, seed, count):
+    photos, groups = photos_and_groups
+    try:
+        plan = plan_folds(plan_split(photos, 0.8, seed, groups), count)
+    except InputError as error:
+        assume('near-duplicates' not in str(error))
+        raise
+    assert sorted(sample for fold in plan.folds for sample in fold) == sorted(plan.samples('train'))
+    fold_of = {sample.path: number for number, fold in enumerate(plan.folds) for sample in fold}
+    for group in groups:
+        assert len({fold_of.get(path) for path in group}) == 1
+    if not groups:
+        for label in range(len(photos)):
+            sizes = [sum(sample.label == label for sample in fold) for fold in plan.folds]
+            assert max(sizes) - min(sizes) <= 1
+        assert max(map(len, plan.folds)) - min(map(len, plan.folds)) <= 1
 
 
 def test_another_seed_gives_another_split():
@@ -109,20 +186,143 @@ def test_the_ratio_counts_as_the_decimal_it_is_written_as(ratio, count, to_train
 
 
 def test_the_assignment_gives_2276_and_572_photos(tmp_path):
-    report = split_dataset(make(tmp_path / 'raw', FLOWERS), tmp_path / 'out', mode='hardlink')
+    report = split_dataset(make(tmp_path / 'raw', FLOWERS), tmp_path / 'out', mode='hardlink', keep_all=True)
     assert report.counts['val'] == {'daisy': 118, 'dandelion': 112, 'rose': 117, 'sunflower': 108, 'tulip': 117}
     assert [sum(report.counts[side].values()) for side in ('train', 'val')] == [2276, 572]
     assert len((tmp_path / 'out' / 'train.txt').read_text().splitlines()) == 2276
 
 
-def test_the_real_photos(tmp_path):
-    if not PHOTOS.is_dir():
-        pytest.skip('the raw flower photos are not beside this checkout')
+@REAL
+def test_the_real_photos_leak_for_no_seed(tmp_path):
+    compared = compare_photos(PHOTOS, scan_raw(PHOTOS))
+    assert len(compared.left_out) == 7
+    assert len(compared.groups) == 9
+    sizes = {name: len(images) for name, images in compared.photos.items()}
+    sides = set()
+    for seed in range(20):
+        plan = plan_split(compared.photos, seed=seed, groups=compared.groups)
+        assert {name: len(images) for name, images in plan.sides['train'].items()} == {
+            name: int(0.8 * size) for name, size in sizes.items()
+        }
+        train = {sample.path for sample in plan.samples('train')}
+        assert all(len(train.intersection(group)) in (0, len(group)) for group in compared.groups)
+        sides.add(tuple(group[0] in train for group in compared.groups))
+    assert len(sides) > 10, 'groups are drawn too'
+
+
+@REAL
+def test_the_real_photos_can_all_be_kept(tmp_path):
     sizes = {path.name: len(list(path.iterdir())) for path in sorted(PHOTOS.iterdir())}
-    report = split_dataset(PHOTOS, tmp_path / 'out', mode='symlink')
+    report = split_dataset(PHOTOS, tmp_path / 'out', mode='symlink', keep_all=True)
     assert report.counts['train'] == {name: int(0.8 * size) for name, size in sizes.items()}
     assert report.counts['val'] == {name: size - int(0.8 * size) for name, size in sizes.items()}
     assert not report.has_problems
+
+
+def test_repeated_content_and_unreadable_photos_are_left_out(raw, tmp_path):
+    copied = (raw / 'rose' / '003.jpg').read_bytes()
+    (raw / 'rose' / '001 copy.jpg').write_bytes((raw / 'rose' / '001.jpg').read_bytes())
+    for path in ('daisy/x.jpg', 'rose/z.jpg'):
+        (raw / path).write_bytes(copied)
+    (raw / 'daisy' / 'text.jpg').write_text('no picture')
+    report = split_dataset(raw, tmp_path / 'out')
+    assert report.left_out == [
+        ('daisy/text.jpg', 'no picture, or of a kind that training cannot read'),
+        ('daisy/x.jpg', 'same content as rose/003.jpg, of another class'),
+        ('rose/001.jpg', 'same content as rose/001 copy.jpg'),
+        ('rose/003.jpg', 'same content as daisy/x.jpg, of another class'),
+        ('rose/z.jpg', 'same content as daisy/x.jpg, of another class'),
+    ]
+    assert report.has_problems
+    assert report.counts == {'train': {'daisy': 8, 'rose': 7}, 'val': {'daisy': 2, 'rose': 2}}
+    everything = split_dataset(raw, tmp_path / 'all', keep_all=True)
+    assert (everything.left_out, sum(everything.counts['train'].values())) == ([], 9 + 9)
+
+
+def test_nothing_left_of_a_class_is_refused_with_the_reason(raw, tmp_path):
+    for number in range(10):
+        (raw / 'rose' / f'{number:03}.jpg').write_text('no picture')
+    refused(raw, tmp_path / 'out', "class 'rose': none of its 10 photo(s) can be used, as rose/000.jpg (no picture")
+
+
+def test_near_duplicates_stay_together_and_are_reported(raw, tmp_path):
+    original = Image.open(raw / 'rose' / '000.jpg')
+    for path, quality in (('rose/light.jpg', 95), ('rose/quality.jpg', 50), ('daisy/conflict.jpg', 80)):
+        original.point(lambda value: 20 + value * 0.9).save(raw / path, quality=quality)
+    for seed in range(5):
+        out = tmp_path / f'out{seed}'
+        report = split_dataset(raw, out, seed=seed, folds=2, ratio=0.6)
+        (group,) = json.loads((out / 'manifest.json').read_bytes())['groups']
+        assert sorted(path.split('/', 1)[1] for path in group) == [
+            'daisy/conflict.jpg', 'rose/000.jpg', 'rose/light.jpg', 'rose/quality.jpg',
+        ]  # fmt: skip
+        assert len({path.split('/')[0] for path in group}) == 1
+        assert all((out / path).is_file() for path in group)
+        assert report.notes == ('near-duplicates: 1 group(s) of 4 photos, each on one side; see manifest.json',)
+        assert report.warnings[0].startswith('near-duplicates in different classes, one label may be wrong: daisy/con')
+        assert report.has_problems
+        assert report.counts['train'] == {'daisy': 6, 'rose': 7}
+
+
+def test_folds_are_lists_over_train(raw, tmp_path):
+    out = tmp_path / 'out'
+    digest = split_dataset(raw, out, folds=4).digest
+    classes = read_classes(out / 'classes.txt')
+    train = read_samples(out / 'train.txt', classes)
+    validated = []
+    for number in range(4):
+        parts = [
+            read_samples(out / f'fold{number}' / f'{side}.txt', classes, out / 'train') for side in splitting.SIDES
+        ]
+        check_disjoint(*parts)
+        assert sorted(parts[0] + parts[1]) == train
+        assert [sum(sample.label == label for sample in parts[1]) for label in (0, 1)] == [2, 2]
+        validated += parts[1]
+    assert sorted(validated) == train
+    assert not (out / 'fold4').exists()
+    assert split_dataset(raw, tmp_path / 'without').digest == digest
+    refused(raw, tmp_path / 'no', '1 folds: two or more', folds=1)
+    refused(raw, tmp_path / 'no', "class 'daisy': its 8 photo(s) in train", "class 'rose'", folds=9)
+
+
+def test_folders_can_be_renamed_and_merged(tmp_path):
+    raw = make(tmp_path / 'raw', {'roses': 5, 'daisy': 5, 'tulips 2': 5})
+    for file in sorted((make(tmp_path / 'more', {'wild': 4}) / 'wild').iterdir()):
+        (raw / 'wild').mkdir(exist_ok=True)
+        file.rename(raw / 'wild' / f'w{file.name}')
+    (raw / 'wild' / 'notes.txt').touch()
+    out = tmp_path / 'out'
+    report = split_dataset(raw, out, rename={'roses': 'rose', 'tulips 2': 'tulip', 'wild': 'rose'})
+    assert report.counts == {'train': {'daisy': 4, 'rose': 7, 'tulip': 4}, 'val': {'daisy': 1, 'rose': 2, 'tulip': 1}}
+    assert [path for path, _ in report.left_out] == ['wild/notes.txt']
+    for side in splitting.SIDES:
+        for file in (out / side / 'rose').iterdir():
+            source = raw / ('wild' if file.name.startswith('w') else 'roses') / file.name
+            assert file.read_bytes() == source.read_bytes()
+    swapped = split_dataset(raw, tmp_path / 'swap', rename={'roses': 'daisy', 'daisy': 'roses', 'tulips 2': 'tulip'})
+    assert list(swapped.counts['train']) == ['daisy', 'roses', 'tulip', 'wild']
+    draw(raw / 'roses' / 'W000.jpg')
+    refused(
+        raw,
+        tmp_path / 'no',
+        '--rename roses=a/b: ',
+        'tulips 2/000.jpg and daisy/000.jpg would both become daisy/000.jpg',
+        *(f'tulips 2/00{n}.jpg and daisy' for n in range(1, 5)),
+        "--rename: no class folder 'rosses': did you mean 'roses'?",
+        rename={'roses': 'a/b', 'tulips 2': 'daisy', 'rosses': 'rose'},
+    )
+    refused(
+        raw, tmp_path / 'no', "'W000.jpg' and 'w000.jpg' differ only in case",
+        rename={'roses': 'rose', 'wild': 'rose', 'tulips 2': 'tulip'},
+    )  # fmt: skip
+
+
+def test_a_photo_that_changes_meanwhile_is_refused(raw, tmp_path):
+    def meddle(step, done, total):
+        if step == 'comparing' and done == total:
+            draw(raw / 'rose' / '000.jpg', of='another')
+
+    refused(raw, tmp_path / 'out', '000.jpg: changed while it was split', progress=meddle)
 
 
 def test_what_is_written_is_the_contract(raw, tmp_path):
@@ -146,6 +346,7 @@ def test_what_is_written_is_the_contract(raw, tmp_path):
         == {side: dict.fromkeys(classes, n) for side, n in (('train', 8), ('val', 2))}
     )
     photos = {name: content for name, content in tree(out).items() if name.endswith('.jpg')}
+    assert all(re.fullmatch('[0-9a-f]{80}', entry['phash']) for entry in manifest['files'].values())
     assert {name: entry['sha256'] for name, entry in manifest['files'].items()} == {
         name: hashlib.sha256(content).hexdigest() for name, content in photos.items()
     }
@@ -168,7 +369,7 @@ def test_the_digest_names_the_data_not_how_it_was_placed(raw, tmp_path):
     (raw / '.DS_Store').touch()
     assert split_dataset(raw, tmp_path / 'b', mode='symlink').digest == digest
     assert split_dataset(raw, tmp_path / 'c', seed=1).digest != digest
-    (raw / 'rose' / '000.jpg').write_text('another photo')
+    draw(raw / 'rose' / '000.jpg', of='another')
     assert split_dataset(raw, tmp_path / 'd').digest != digest
 
 
@@ -187,8 +388,8 @@ def test_modes_place_the_same_photos(raw, tmp_path, monkeypatch, mode):
 
 def test_progress_counts_every_photo(raw, tmp_path):
     calls = []
-    split_dataset(raw, tmp_path / 'out', progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(done, 20) for done in range(1, 21)]
+    split_dataset(raw, tmp_path / 'out', progress=lambda *call: calls.append(call))
+    assert calls == [(step, done, 20) for step in ('comparing', 'copying') for done in range(1, 21)]
 
 
 def test_what_is_no_photo_is_listed_with_its_reason(raw, tmp_path):
@@ -201,7 +402,7 @@ def test_what_is_no_photo_is_listed_with_its_reason(raw, tmp_path):
     (rose / 'more').mkdir()
     (rose / 'link').symlink_to(raw / 'daisy')
     (rose / 'gone.jpg').symlink_to(raw / 'gone.jpg')
-    (rose / 'PHOTO.JPEG').touch()
+    draw(rose / 'PHOTO.JPEG')
     report = split_dataset(raw, tmp_path / 'out')
     assert {path: reason.split(';')[0].split(':')[0] for path, reason in report.left_out} == {
         '.DS_Store': HIDDEN,
@@ -255,8 +456,8 @@ def test_refuses_all_unusable_classes_at_once(tmp_path):
         raw,
         tmp_path / 'out',
         "class folder 'daisy 0' ends in a number",
-        "'000.JPG' and '000.jpg' differ only in case",
         'tulip: no photos',
+        "'000.JPG' and '000.jpg' differ only in case",
         "'Rose' and 'rose' differ only in case",
     )
 
@@ -308,7 +509,7 @@ def test_a_kill_in_the_middle_leaves_no_output(raw, tmp_path):
     code = (
         'import os, signal, sys; from pathlib import Path\n'
         'from custom_modules.datasets.splitting import split_dataset\n'
-        'die = lambda done, total: done == 15 and os.kill(os.getpid(), signal.SIGKILL)\n'
+        'die = lambda step, done, _: step == "copying" and done == 15 and os.kill(os.getpid(), signal.SIGKILL)\n'
         'split_dataset(Path(sys.argv[1]), Path(sys.argv[2]), progress=die)'
     )
     out = tmp_path / 'out'
@@ -333,8 +534,8 @@ def test_links_that_cannot_be_made_name_the_way_out(raw, tmp_path, monkeypatch):
 
 
 def test_an_output_made_meanwhile_is_kept(raw, tmp_path):
-    def meddle(done, total):
-        if done == total:
+    def meddle(step, done, total):
+        if step == 'copying' and done == total:
             make(tmp_path / 'out', {'mine': 1})
 
     with pytest.raises(InputError, match='nothing was written'):
