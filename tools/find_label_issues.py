@@ -2,10 +2,10 @@
 
 python tools/find_label_issues.py PHOTOS --out suspects.html
 
-DATA is a folder of class folders or a prepared dataset, and is only read. Each photo is embedded once by the pretrained
-backbone; the embeddings are kept by content, so a second run takes seconds. Formats of --out: .html is a gallery to look
-through, .csv and .json have one row a suspect. Exit codes: 0 no suspects, 1 suspects or unreadable photos, 2 unusable
-input.
+DATA is a folder of class folders or a prepared dataset, and is only read. Each photo is embedded once by the
+pretrained backbone; the embeddings are kept by content, so a second run takes seconds. Formats of --out: .html is a
+gallery to look through and mark, .csv and .json have one row a suspect.
+Exit codes: 0 no suspects, 1 suspects or unreadable photos, 2 unusable input.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.out.suffix == '.html':
             from custom_modules.datasets.label_issues_page import render_page
 
-            text = render_page(data.root, len(judged), suspects, unreadable, str(args.data))
+            text = render_page(data.root, len(judged), suspects, unreadable)
         else:
             text = format_suspects(suspects, data.classes, unreadable, args.out.suffix)
         try:

@@ -1,6 +1,6 @@
-"""Photos to embeddings: what a pretrained backbone makes of each photo, computed once and kept. Nothing is judged here.
+"""Photos to embeddings: what a pretrained backbone makes of each, computed once and kept. Nothing is judged here.
 
-The pipeline is the test pipeline of configs/_base_/flower_dataset.py. The cache knows photos by their content, so moved
+The pipeline is the test pipeline of configs/_base_/flower_dataset.py. The cache knows photos by their content: moved
 and renamed ones are found again, and a photo is computed anew when it, the weights or the pipeline has changed.
 """
 
@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from custom_modules.engine.checkpoints import load_checkpoint, write_atomically
 from custom_modules.engine.pretrained_weights import WEIGHTS, build_backbone
@@ -225,13 +226,13 @@ def _loaded(
 
 
 def _read_cache(file: Path) -> dict[str, Any]:
-    """Rows of features by sha256; empty when there is no usable cache, for it can be computed again."""
+    """Rows of features by sha256; empty when there is no usable cache, for all of it can be computed again."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             digests, features = arrays['sha256'], arrays['features']
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        if not isinstance(error, FileNotFoundError):
-            warnings.warn(f'{file}: not a usable cache, computing again', stacklevel=2)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}
+    if digests.ndim != 2 or features.ndim != 2 or len(digests) != len(features):
         return {}
     return dict(zip((row.tobytes().hex() for row in digests), features, strict=True))
 
@@ -247,6 +248,10 @@ def _write_cache(file: Path, known: dict[str, Any]) -> None:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return 'no image, whatever its name says'
+    if isinstance(error, AssertionError):  # mmcv's "failed to load image: PATH"
+        return 'broken or cut short, cannot be decoded'
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     lines = str(error).splitlines()
