@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     data = read_labelled(args.data)
 
     from custom_modules.datasets.embeddings import Embedder, embed_photos
-    from custom_modules.engine.checkpoints import write_atomically
+    from custom_modules.files import write_atomically
     from tools.split_dataset import progress_bar
 
     embedder = Embedder(args.weights)

@@ -20,9 +20,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from custom_modules.engine.checkpoints import load_checkpoint, write_atomically
-from custom_modules.engine.pretrained_weights import WEIGHTS, build_backbone
+from custom_modules.engine.checkpoints import load_checkpoint
+from custom_modules.engine.pretrained_weights import build_backbone
+from custom_modules.engine.weights_catalogue import WEIGHTS
 from custom_modules.errors import InputError
+from custom_modules.files import write_atomically
 
 BATCH = 16
 """Photos at a time. On a CPU small batches stay in its caches: 8-16 measured as fast as any or faster."""
