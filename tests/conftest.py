@@ -136,3 +136,24 @@ def trained(
     result = run_process('train', tiny_config, '--work-dir', work_dir, cwd=work_dir.parent)
     assert result.code == 0, result.err
     return Trained(work_dir, result)
+
+
+@pytest.fixture(scope='session')
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights file as tools/fetch_weights.py writes them, of a MobileNetV2 that was never trained."""
+    import torch
+
+    from custom_modules.engine.pretrained_weights import build_backbone
+
+    torch.manual_seed(0)
+    backbone = build_backbone('mobilenet_v2')
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # one batch gives all of the statistics that fit the weights
+    backbone.train()
+    with torch.no_grad():
+        backbone(torch.randn(8, 3, 96, 96))
+    state = {f'backbone.{key}': value for key, value in backbone.state_dict().items()}
+    path = tmp_path_factory.mktemp('weights') / 'mobilenet_v2.pth'
+    torch.save({'state_dict': state, 'meta': {'model': 'mobilenet_v2', 'note': ''}}, path)
+    return path

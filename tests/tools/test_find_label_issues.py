@@ -1,0 +1,149 @@
+"""The command line of tools/find_label_issues.py: what it prints and writes, and its exit codes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from custom_modules.datasets import embeddings
+from tools import find_label_issues
+
+ROOT = Path(__file__).parents[2]
+COLOURS = {'daisy': (240, 240, 240), 'rose': (40, 30, 200), 'sunflower': (20, 190, 240)}  # BGR
+
+
+class ColourEmbedder:
+    """Stands in for the backbone: 4 x 4 pixels of the photo, which tell the colours of these classes apart."""
+
+    name, key = 'colours', '0' * 64
+    load = embeddings.Embedder.load
+
+    def __init__(self, weights: Path) -> None:
+        self._pipeline = lambda item: {'inputs': torch.from_numpy(cv2.imread(item['img_path'])).permute(2, 0, 1)}
+
+    def __call__(self, photos: list[torch.Tensor]) -> np.ndarray:
+        return torch.nn.functional.adaptive_avg_pool2d(torch.stack(photos).float(), 4).flatten(1).numpy()
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three classes of twelve noisy photos of a colour each, read by a stand-in for the backbone."""
+    monkeypatch.setattr(embeddings, 'Embedder', ColourEmbedder)
+    random = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (tmp_path / 'photos' / name).mkdir(parents=True)
+        for number in range(12):
+            shades = colour + random.normal(scale=30, size=(8, 8, 3))
+            picture = np.kron(shades.clip(0, 255), np.ones((4, 4, 1))).astype(np.uint8)
+            (tmp_path / 'photos' / name / f'{number}.png').write_bytes(cv2.imencode('.png', picture)[1].tobytes())
+    return tmp_path / 'photos'
+
+
+def plant(photos: Path) -> None:
+    """Files a rose and a sunflower in the wrong folders."""
+    (photos / 'rose' / '3.png').rename(photos / 'daisy' / 'blüte 🌹.png')
+    (photos / 'sunflower' / '7.png').rename(photos / 'rose' / 'late.png')
+
+
+def test_no_suspects_is_0(photos, call):
+    done = call('find_label_issues', photos, '--out', 'none.csv')
+    assert (done.code, done.err) == (0, '')
+    assert done.out.splitlines()[0] == '0 of 36 labels doubtful, 0 photos unreadable'
+    assert Path('none.csv').read_text().count('\n') == 1
+
+
+def test_planted_suspects_are_printed_and_written_and_a_second_run_computes_nothing(photos, call):
+    plant(photos)
+    before = sorted(path.stat().st_mtime_ns for path in photos.rglob('*'))
+    done = call('find_label_issues', photos, '--out', 'new/suspects.json')
+    assert (done.code, done.err) == (1, '')
+    lines = done.out.splitlines()
+    assert sorted(line.split(' (')[0] for line in lines[:2]) == [
+        'labelled daisy, looks like rose',
+        'labelled rose, looks like sunflower',
+    ]
+    assert lines[2] == '2 of 36 labels doubtful, 0 photos unreadable'
+    assert lines[3].startswith(f'embedded    36 photos now; {Path("work_dirs/embeddings/colours-")}')
+    assert lines[4] == f'written     {Path("new/suspects.json")}'
+    written = json.loads(Path('new/suspects.json').read_text())
+    assert {row['path'] for row in written['suspects']} == {'daisy/blüte 🌹.png', 'rose/late.png'}
+    assert sorted(path.stat().st_mtime_ns for path in photos.rglob('*')) == before
+
+    again = call('find_label_issues', photos, '--out', 'suspects.html', '--top', '1')
+    assert again.code == 1
+    lines = again.out.splitlines()
+    assert lines[1] == 'and 1 more: --top, or --out FILE'
+    assert lines[3].startswith('embedded    0 photos now')
+    assert 'daisy/blüte 🌹.png' in Path('suspects.html').read_text()
+
+
+def test_unreadable_and_left_out_files_are_listed(photos, call):
+    (photos / 'rose' / 'zero.jpg').touch()
+    (photos / 'rose' / 'notes.txt').touch()
+    done = call('find_label_issues', photos, '--out', 'x.json')
+    assert done.code == 1
+    assert done.out.splitlines()[:3] == [
+        'left out: rose/notes.txt (no photo by its suffix: .jpg .jpeg .png .bmp .webp .tif .tiff are)',
+        'unreadable: rose/zero.jpg (no image, whatever its name says)',
+        '0 of 36 labels doubtful, 1 photos unreadable',
+    ]
+    assert json.loads(Path('x.json').read_text())['unreadable'][0]['path'] == 'rose/zero.jpg'
+
+
+def test_unusable_input_is_one_line_and_writes_nothing(photos, call, tmp_path):
+    for path in (photos / 'rose').iterdir():
+        if path.stem not in ('1', '2'):
+            path.unlink()
+    assert "class 'rose': 2 readable photo(s)" in call('find_label_issues', photos, '--out', 'x.csv').error
+    assert 'no such folder' in call('find_label_issues', 'absent', '--out', 'x.csv').error
+    assert 'is a folder; name a file' in call('find_label_issues', photos, '--out', mkdir(tmp_path / 'x.html')).error
+    assert not Path('x.csv').exists()
+
+
+def mkdir(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def test_missing_weights_name_the_command_that_gets_them(raw, call):
+    error = call('find_label_issues', raw).error
+    assert 'mobilenet_v2.pth: no such file; get it with: python tools/fetch_weights.py mobilenet_v2' in error
+
+
+def test_missing_extras_name_the_command_that_installs_them(raw, call, monkeypatch):
+    monkeypatch.setattr(find_label_issues, 'find_spec', lambda name: None if name in ('cleanlab', 'sklearn') else name)
+    assert 'pip install cleanlab scikit-learn' in call('find_label_issues', raw).error
+
+
+@pytest.mark.parametrize('arguments', [['--out', 'x.xlsx'], ['--top', '-1'], ['--seed', '-1'], []])
+def test_unusable_arguments_exit_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        find_label_issues.main([*(['data'] if arguments else []), *arguments])
+    assert caught.value.code == 2
+    assert 'usage:' in capsys.readouterr().err
+
+
+def test_a_real_run_on_a_prepared_dataset(data: Path, random_weights: Path, call: Callable):
+    done = call('find_label_issues', data, '--weights', random_weights, '--cache', 'c', '--out', 'x.json', '--seed', 1)
+    assert done.code in (0, 1), done
+    assert done.err == ''
+    assert f'embedded    55 photos now; {Path("c/mobilenet_v2-")}' in done.out
+    for row in json.loads(Path('x.json').read_text())['suspects']:
+        assert (data / row['path']).is_file()
+        assert row['label'] == row['path'].split('/')[1]
+
+
+def test_help_imports_nothing_that_costs_seconds():
+    command = [sys.executable, '-X', 'importtime', str(ROOT / 'tools' / 'find_label_issues.py'), '--help']
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert 'usage:' in done.stdout
+    imported = {line.rpartition('|')[2].strip().split('.')[0] for line in done.stderr.splitlines()}
+    assert 'argparse' in imported
+    assert not imported & {'torch', 'numpy', 'mmengine', 'mmpretrain', 'mmcv', 'cv2', 'rich', 'sklearn', 'cleanlab'}
