@@ -10,6 +10,7 @@ Exit codes: 0 no suspects, 1 suspects or unreadable photos, 2 unusable input.
 
 import argparse
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,8 +72,9 @@ def main(argv: list[str] | None = None) -> int:
     from tools.split_dataset import progress_bar
 
     embedder = Embedder(args.weights)
-    with progress_bar() as progress:
-        done = embed_photos([data.root / photo.path for photo in data.photos], embedder, args.cache, progress)
+    with progress_bar() as bar:
+        step = None if bar is None else partial(bar, 'embedding')
+        done = embed_photos([data.root / photo.path for photo in data.photos], embedder, args.cache, step)
     unreadable = [(data.photos[i].path, reason) for i, reason in sorted(done.unreadable.items())]
     for path, reason in data.left_out:
         print(f'left out: {path} ({reason})')
