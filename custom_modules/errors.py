@@ -35,7 +35,8 @@ def run_tool(main: Callable[[], int]) -> int:
             f'{error}: apt-get install libgl1, or put the build without windows in its place: '
             'pip uninstall -y opencv-python && pip install --force-reinstall opencv-python-headless',
         )
-    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':  # once, not once a process
+    # Once on each machine, not once a process: what is wrong may be wrong on one machine alone.
+    if all(os.environ.get(name, '0') == '0' for name in ('LOCAL_RANK', 'SLURM_LOCALID')):
         for problem in problems:
             print(f'error: {problem}', file=sys.stderr)
     return 2

@@ -12,8 +12,9 @@ def test_each_problem_is_a_line(capsys):
     assert capsys.readouterr().err == 'error: a.txt:1: wrong\nerror: a.txt:2: wrong too\n'
 
 
-def test_only_the_main_process_speaks(capsys, monkeypatch):
-    monkeypatch.setenv('RANK', '1')
+@pytest.mark.parametrize('name', ['LOCAL_RANK', 'SLURM_LOCALID'])
+def test_one_process_a_machine_speaks(name, capsys, monkeypatch):
+    monkeypatch.setenv(name, '1')
     assert run_tool(lambda: fail(InputError('wrong'))) == 2
     assert capsys.readouterr().err == ''
 

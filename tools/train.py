@@ -71,8 +71,8 @@ def main(argv: list[str] | None = None) -> int:
     # A demo run may be replaced by the next one, but only in the demo's own folder.
     replace_demo = args.demo and not args.resume and work_dir == default_work_dir(args.config, demo=True)
     if args.resume:
-        cfg.resume = True
         checkpoint = old if args.resume == 'auto' else Path(args.resume)
+        cfg.resume = checkpoint is not None
         cfg.load_from = str(checkpoint) if checkpoint else None
         holds_run = holds_run and checkpoint is not None and checkpoint.resolve().parent != work_dir.resolve()
         notes.append(f'resuming from {checkpoint}' if checkpoint else f'no checkpoint in {work_dir}: starting anew')
