@@ -205,6 +205,18 @@ def scan_raw(raw: Path, rename: Mapping[str, str] | None = None) -> Scan:
     Raises:
         InputError: For each folder that is no class, each class without photos, and names that collide.
     """
+    scan, problems = survey_raw(raw, rename)
+    if problems:
+        refuse(problems)
+    return scan
+
+
+def survey_raw(raw: Path, rename: Mapping[str, str] | None = None) -> tuple[Scan, list[str]]:
+    """Lists the photos as :func:`scan_raw` does, and the problems for which that refuses.
+
+    Raises:
+        InputError: The folder cannot be listed, or is a prepared dataset.
+    """
     if not os.path.isdir(raw):
         refuse(
             [f'{raw}: {"not a" if os.path.exists(raw) else "no such"} folder; point at the folder of class folders']
@@ -234,7 +246,12 @@ def scan_raw(raw: Path, rename: Mapping[str, str] | None = None) -> Scan:
             problems.append(f'{raw}: {what} {problem}; rename it')
             continue
         images = []
-        for image in _list(folder):
+        try:
+            listed = _list(folder)
+        except InputError as error:
+            problems += error.problems
+            continue
+        for image in listed:
             if reason := _reason_against_photo(folder / image):
                 left_out.append(LeftOut(printable(f'{folder_name}/{image}'), reason))
                 continue
@@ -259,9 +276,7 @@ def scan_raw(raw: Path, rename: Mapping[str, str] | None = None) -> Scan:
         found = any(name.lower().endswith(IMAGE_SUFFIXES) for name in names)
         hint = 'it holds photos itself: point at the folder above' if found else 'expected are <class>/<photo>'
         problems.append(f'{raw}: no class folders; {hint}')
-    if problems:
-        refuse(problems)
-    return Scan({name: photos[name] for name in sorted(photos)}, sorted(left_out), sources)
+    return Scan({name: photos[name] for name in sorted(photos)}, sorted(left_out), sources), problems
 
 
 def compare_photos(raw: Path, scan: Scan, progress: Progress | None = None) -> Comparison:

@@ -1,0 +1,332 @@
+"""What one photo is, file and picture, and what is odd about it. Photos are not compared here: dataset_checks.py."""
+
+import io
+import math
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from custom_modules.datasets.duplicates import FORMATS, Fingerprint, _cores, fingerprint
+from custom_modules.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# CleanVision's scores and thresholds, 0 to 1, low is bad. None of the 2278 flower photos is below.
+MIN_DARK_SCORE = 0.32  # brightness of the 99th percentile
+MIN_LIGHT_SCORE = 0.05  # 1 - brightness of the 5th percentile
+MIN_ASPECT_SCORE = 0.35  # short edge / long edge
+MIN_INFORMATION_SCORE = 0.25  # entropy / 10; CleanVision's 0.3 comes close to a good daisy on black, 0.31
+# Ours, see _sharpness. Of the 2278 photos one is below, and it is blurred; the next has 0.13. Of 190 blurred by
+# a Gaussian of 1 % of their long edge all are below. CleanVision's own score marks 13 good ones, flowers before a soft
+# background, not that one, and 11 % of the 190.
+MIN_SHARPNESS = 0.1
+ODD_SIZE_FACTOR = 2  # of the median edge; CleanVision alone, among photos of one size, marks those one pixel off
+
+_FORMAT_OF_SUFFIX = {
+    '.jpg': 'JPEG',
+    '.jpeg': 'JPEG',
+    '.png': 'PNG',
+    '.bmp': 'BMP',
+    '.webp': 'WEBP',
+    '.tif': 'TIFF',
+    '.tiff': 'TIFF',
+}
+_ORIENTATION = 0x0112  # the EXIF tag
+_SAMPLE_EDGE, _SHARPNESS_EDGE, _TILE_EDGE = 128, 256, 32  # pixels
+_ISSUES = ('dark', 'light', 'low_information', 'odd_size')
+
+Progress = Callable[[int, int], None]  # photos done, photos in all
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What is known of one file.
+
+    Args:
+        fingerprint: By content and by look.
+        problem: Why training cannot read it, or reads only a part of it; None when it can. Nothing else is known then.
+        width: In pixels, upright, as training sees it.
+        height: In pixels, upright, as training sees it.
+        format: Pillow's name of the file format, such as ``'JPEG'``.
+        mode: Pillow's name of how pixels are stored, such as ``'CMYK'``.
+        orientation: The EXIF tag, 1 to 8; 1 is upright.
+        deep: Whether a channel has 16 bits.
+        animated: Whether there is more than one picture in the file.
+        transparent: Whether a pixel is not opaque.
+        grey: Whether the three channels are equal everywhere.
+        brightness: CleanVision's 5th and 99th percentile, 0 to 1.
+        entropy: CleanVision's, in bits.
+        sharpness: Share of fine detail in the sharpest part of the picture, 0 to 1.
+        scores: CleanVision's scores by issue type, 0 to 1, low is bad; made when all photos are known.
+        odd_size: Whether it is much larger or smaller than the others.
+        decode_seconds: Processor time of the decoding alone.
+    """
+
+    fingerprint: Fingerprint
+    problem: str | None = None
+    width: int = 0
+    height: int = 0
+    format: str = ''
+    mode: str = ''
+    orientation: int = 1
+    deep: bool = False
+    animated: bool = False
+    transparent: bool = False
+    grey: bool = False
+    brightness: tuple[float, float] = (0.0, 1.0)
+    entropy: float = 10.0
+    sharpness: float = 1.0
+    scores: dict[str, float] | None = None
+    odd_size: bool = False
+    decode_seconds: float = 0.0
+
+    def score(self, issue: str) -> float:
+        """Returns a score, 1 where none was measured."""
+        return (self.scores or {}).get(issue, 1.0)
+
+
+def inspect_all(
+    paths: Sequence[str | os.PathLike[str]], workers: int | None = None, progress: Progress | None = None
+) -> list[Photo]:
+    """Reads photos on all cores; memory does not grow with their number, but for what is returned.
+
+    Args:
+        paths: The photos.
+        workers: Number of threads; None for one per core.
+        progress: Called after each photo with the numbers of photos done and in all.
+
+    Returns:
+        One a path, in the order of the paths.
+
+    Raises:
+        InputError: CleanVision is not installed.
+    """
+    from multiprocessing.pool import ThreadPool
+
+    require_cleanvision()
+    import cv2
+
+    # OpenCV and Pillow speak of odd files on stderr; what is odd is reported here, with the path.
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(0)
+    found = []
+    try:
+        with warnings.catch_warnings(), ThreadPool(workers or _cores()) as pool:
+            warnings.simplefilter('ignore')
+            for item in pool.imap(inspect, paths, chunksize=8):
+                found.append(item)
+                if progress:
+                    progress(len(found), len(paths))
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    return _score(found)
+
+
+def inspect(path: str | os.PathLike[str]) -> Photo:
+    """Reads one photo as training does, by OpenCV; whatever is wrong becomes :attr:`Photo.problem`, nothing is raised.
+
+    Pillow says what kind of file it is and whether it is whole: OpenCV fills what is missing with grey in silence.
+    """
+    print_ = fingerprint(path)
+    if print_.problem:
+        return Photo(print_, print_.problem)
+    try:
+        import cv2
+        import numpy as np
+
+        with open(path, 'rb') as file:  # not cv2.imread, which fails on names that are not UTF-8
+            content = file.read()
+        header = _header(content)
+        start = time.thread_time()
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        seconds = time.thread_time() - start
+        if picture is None:
+            return Photo(print_, 'OpenCV, with which training reads, cannot decode it')
+        height, width = picture.shape[:2]
+        return Photo(print_, None, width, height, **header, **_measure(picture), decode_seconds=seconds)
+    except Exception as error:  # fed with garbage, decoders raise almost anything
+        return Photo(print_, f'broken picture: {" ".join(str(error).split()) or type(error).__name__}')
+
+
+def photo_findings(path: str, photo: Photo, crop: int = 224) -> list[tuple[str, str]]:
+    """Says what is odd about one photo.
+
+    Args:
+        path: Its name, for the suffix.
+        photo: What is known of it.
+        crop: Edge of the square that training cuts out, in pixels.
+
+    Returns:
+        Pairs of a kind of finding (``dataset_checks.KINDS``) and a detail.
+    """
+    if photo.problem:
+        return [('empty' if photo.problem == 'empty file' else 'broken', photo.problem)]
+    found = []
+    expected = _FORMAT_OF_SUFFIX.get(PurePath(path).suffix.lower())
+    if expected not in (None, photo.format):
+        found.append(('misnamed', f'{photo.format} inside'))
+    size = f'{photo.width} x {photo.height}'
+    short, long = sorted((photo.width, photo.height))
+    if 2 * short < crop:
+        found.append(('tiny', size))
+    elif short < crop:
+        found.append(('small', size))
+    if photo.odd_size and 2 * short >= crop:
+        found.append(('odd_size', size))
+    if short / long < MIN_ASPECT_SCORE:
+        found.append(('odd_aspect_ratio', f'{size}, {long / short:.1f} : 1'))
+    if photo.score('low_information') < MIN_INFORMATION_SCORE:
+        # A picture of one colour is dark or bright and blurry as well, which says no more.
+        found.append(('low_information', f'score {photo.score("low_information"):.2f}'))
+    else:
+        found += [
+            (issue, f'score {photo.score(issue):.2f}')
+            for issue, least in (('dark', MIN_DARK_SCORE), ('light', MIN_LIGHT_SCORE))
+            if photo.score(issue) < least
+        ]
+        if photo.sharpness < MIN_SHARPNESS:
+            found.append(('blurry', f'sharpness {photo.sharpness:.2f}'))
+    if photo.mode == 'CMYK':
+        found.append(('cmyk', ''))
+    if photo.deep:
+        found.append(('deep', photo.mode))
+    if photo.animated:
+        found.append(('animated', photo.format))
+    if photo.transparent:
+        found.append(('transparent', photo.mode))
+    if photo.mode in ('P', 'PA'):
+        found.append(('palette', photo.mode))
+    if photo.grey:
+        found.append(('grey', photo.mode))
+    if photo.orientation != 1:
+        found.append(('orientation', f'EXIF orientation {photo.orientation}'))
+    return found
+
+
+def require_cleanvision() -> None:
+    """Checks that CleanVision, which brings imagehash and Pillow, can be imported.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    try:
+        import cleanvision  # noqa: F401
+        import imagehash  # noqa: F401 - here, for threads that import the same module at once wait for each other
+    except ImportError as error:
+        raise InputError(f'the check needs CleanVision ({error}): pip install "cleanvision>=0.3.7,<0.4"') from None
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    """Returns what Pillow knows of a file; its pixels are decoded only where there is transparency."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        facts = {
+            'format': 'JPEG' if image.format == 'MPO' else image.format,  # phones put a preview after the photo
+            'mode': image.mode,
+            'orientation': _orientation(image),
+            'deep': ';16' in str(image.tile),  # before the pixels are loaded: Pillow makes 8 bits of 16 then
+            'animated': image.format != 'MPO' and getattr(image, 'is_animated', False),
+        }
+        if image.has_transparency_data:
+            alpha = image.getchannel('A') if 'A' in image.getbands() else image.convert('RGBA').getchannel('A')
+            facts['transparent'] = alpha.getextrema()[0] < 255
+    return facts
+
+
+def _orientation(image: Any) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # broken EXIF does not make a photo unreadable
+        return 1
+    return value if value in range(2, 9) else 1
+
+
+def _measure(picture: 'np.ndarray') -> dict[str, Any]:
+    """Returns what CleanVision measures of a (H, W, 3) uint8 BGR picture, its sharpness, and whether it is grey.
+
+    CleanVision takes 7 ms for a photo of 500 x 333 pixels, several times as long as decoding it; a sample of the
+    pixels has the same histogram.
+    """
+    from cleanvision.issue_managers.image_property import BrightnessProperty, EntropyProperty
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    step = -(-max(height, width) // _SAMPLE_EDGE)
+    sample = picture[:: min(step, height), :: min(step, width), ::-1].copy()
+    image = Image.fromarray(sample)
+    bright = BrightnessProperty('dark').calculate(image)
+    return {
+        'brightness': (float(bright['brightness_perc_5']), float(bright['brightness_perc_99'])),
+        'entropy': float(EntropyProperty().calculate(image)['entropy']),
+        'sharpness': _sharpness(picture),
+        'grey': bool((sample == sample[..., :1]).all()),
+    }
+
+
+def _sharpness(picture: 'np.ndarray') -> float:
+    """Returns the share of fine detail in the sharpest part of a (H, W, 3) uint8 picture, 0 to 1.
+
+    At 256 pixels, in each window of 32: the energy that a Gaussian of one pixel takes away, relative to the variance,
+    as a ratio of amplitudes. A flower in focus before a soft background has windows that are sharp, a blurred photo
+    has none. The idea is that of Crete et al., "The Blur Effect" (2007): blurring again changes a blurred picture
+    little.
+    """
+    import cv2
+    import numpy as np
+
+    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    height, width = grey.shape
+    ratio = _SHARPNESS_EDGE / max(height, width)
+    if ratio < 1:
+        size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    level = grey.astype(np.float32)
+    window = (_TILE_EDGE, _TILE_EDGE)
+    detail = cv2.boxFilter((level - cv2.GaussianBlur(level, (0, 0), 1)) ** 2, -1, window)
+    variance = cv2.boxFilter(level**2, -1, window) - cv2.boxFilter(level, -1, window) ** 2
+    # Where there is nothing to see, the detail is noise: a spread of 10 grey values is something.
+    seen = variance > min(100, max(1, float(np.percentile(variance, 90))))
+    if not seen.any():
+        return 1.0
+    return float(np.sqrt(np.percentile(np.maximum(detail, 0)[seen] / variance[seen], 95)))
+
+
+def _score(photos: Sequence[Photo]) -> list[Photo]:
+    """Returns the photos with CleanVision's scores, all at once, for an odd size is odd among the others."""
+    import pandas as pd
+    from cleanvision.issue_managers.image_property_issue_manager import ImagePropertyIssueManager
+
+    positions = [position for position, photo in enumerate(photos) if not photo.problem]
+    if not positions:
+        return list(photos)
+    readable = [photos[position] for position in positions]
+    edges = [math.sqrt(photo.width * photo.height) for photo in readable]
+    table = pd.DataFrame(
+        {
+            'brightness_perc_5': [photo.brightness[0] for photo in readable],
+            'brightness_perc_99': [photo.brightness[1] for photo in readable],
+            'entropy': [photo.entropy for photo in readable],
+            'size': edges,
+        }
+    )
+    manager = ImagePropertyIssueManager()
+    manager.issues = pd.DataFrame(index=table.index)
+    manager.update_issues(table, list(_ISSUES))
+    columns = [manager.issues[f'{issue}_score'].tolist() for issue in _ISSUES]
+    odd = manager.issues['is_odd_size_issue'].tolist()
+    median = statistics.median(edges)
+    scored = list(photos)
+    for position, edge, is_odd, *scores in zip(positions, edges, odd, *columns, strict=True):
+        scored[position] = replace(
+            photos[position],
+            scores=dict(zip(_ISSUES, scores, strict=True)),
+            odd_size=is_odd and not median / ODD_SIZE_FACTOR <= edge <= median * ODD_SIZE_FACTOR,
+        )
+    return scored
