@@ -1,0 +1,257 @@
+"""How the findings of a check are shown: as text, CSV, JSON and a page with pictures. Nothing is checked here."""
+
+import base64
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from custom_modules.datasets.dataset_checks import (
+    ERROR,
+    KINDS,
+    NOTE,
+    WARNING,
+    CheckReport,
+    Finding,
+    weights_option,
+)
+from custom_modules.datasets.duplicates import FORMATS, MAX_PIXELS
+from custom_modules.errors import InputError
+from custom_modules.files import write_atomically
+
+SUFFIXES = ('.html', '.csv', '.json')
+FIELDS = ('finding', 'kind', 'severity', 'path', 'detail', 'advice')
+
+_TEXT_LINES = 3  # findings of a kind in the summary
+_PAGE_FINDINGS, _PAGE_PHOTOS = 24, 6  # findings of a kind on the page, photos of a finding
+_THUMBNAIL_EDGE = 200  # pixels
+_HEADINGS = {ERROR: 'to mend', WARNING: 'to look at', NOTE: 'harmless'}
+
+
+def format_text(report: CheckReport) -> str:
+    """Returns the summary for a terminal: counts, and for each kind the first findings and what to do."""
+    lines = _class_table(report)
+    for severity, heading in _HEADINGS.items():
+        for kind, findings in report.by_kind.items():
+            if KINDS[kind].severity == severity:
+                lines += ['', f'{heading}: {KINDS[kind].title}: {_count(findings)}{_classes_of(report, findings)}']
+                lines += [f'    {_line(finding)}' for finding in findings[:_TEXT_LINES]]
+                if len(findings) > _TEXT_LINES:
+                    lines.append(f'    and {_count(findings[_TEXT_LINES:])} more')
+                lines.append(f'  > {_advice(report, kind)}')
+    lines += ['', verdict(report)]
+    return '\n'.join(lines)
+
+
+def verdict(report: CheckReport) -> str:
+    """Returns one line: how many findings of which weight."""
+    counts = {severity: sum(_count(found) for _, found in _of(report, severity)) for severity in _HEADINGS}
+    if not report.findings:
+        return 'nothing found'
+    return ', '.join(f'{count} {_HEADINGS[severity]}' for severity, count in counts.items() if count)
+
+
+def speed(report: CheckReport) -> str:
+    """Returns one line: how long the photos took, and how that compares with decoding them."""
+    line = (
+        f'{report.photos} photos in {report.seconds:.1f} s: {report.photos / max(report.seconds, 1e-9):.0f} photos/s'
+    )
+    if report.decode_share:
+        line += f', {1 / report.decode_share:.1f} times the processor time of decoding alone'
+    return line
+
+
+def rows(report: CheckReport) -> list[dict[str, Any]]:
+    """Returns a dict for each photo of each finding, with :data:`FIELDS`; those of one finding share its number."""
+    return [
+        {
+            'finding': number,
+            'kind': finding.kind,
+            'severity': KINDS[finding.kind].severity,
+            'path': path,
+            'detail': finding.detail,
+            'advice': _advice(report, finding.kind),
+        }
+        for number, finding in enumerate(report.findings, 1)
+        for path in finding.paths or ('',)
+    ]
+
+
+def write_report(report: CheckReport, out: Path) -> None:
+    """Writes the report, whole or not at all.
+
+    Args:
+        report: What was found.
+        out: The file; its suffix, one of :data:`SUFFIXES`, says what it becomes.
+
+    Raises:
+        InputError: It cannot be written, or Jinja2, which the page needs, is not installed.
+    """
+    suffix = out.suffix.lower()
+    text = {'.html': format_html, '.csv': format_csv, '.json': format_json}[suffix](report)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise InputError(f'{out}: cannot be written: {error.strerror}') from None
+
+
+def format_csv(report: CheckReport) -> str:
+    """Returns :func:`rows` as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, FIELDS, lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(rows(report))
+    return text.getvalue()
+
+
+def format_json(report: CheckReport) -> str:
+    """Returns everything as JSON: what was checked, how fast, the class weights, and the findings."""
+    content = {
+        'data': report.data,
+        'prepared': report.prepared,
+        'photos': report.photos,
+        'seconds': round(report.seconds, 3),
+        'counts': report.counts,
+        'class_weights': report.class_weights,
+        'summary': {kind: _count(findings) for kind, findings in report.by_kind.items()},
+        'findings': [
+            {
+                'kind': finding.kind,
+                'severity': KINDS[finding.kind].severity,
+                'paths': list(finding.paths),
+                'detail': finding.detail,
+                'count': finding.count,
+                'advice': _advice(report, finding.kind),
+            }
+            for finding in report.findings
+        ],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + '\n'
+
+
+def format_html(report: CheckReport) -> str:
+    """Returns a page that stands for itself: styles and pictures are inside, nothing is fetched.
+
+    Raises:
+        InputError: Jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError:
+        raise InputError('the page needs Jinja2: pip install Jinja2, or write .csv or .json') from None
+
+    kinds: list[dict[str, Any]] = [
+        {
+            'kind': kind,
+            'title': KINDS[kind].title,
+            'severity': severity,
+            'heading': _HEADINGS[severity],
+            'advice': _advice(report, kind),
+            'count': _count(findings),
+            'classes': _classes_of(report, findings).strip(' ()'),
+            'findings': [
+                {
+                    'detail': finding.detail,
+                    'paths': finding.paths[:_PAGE_PHOTOS],
+                    'more': max(0, len(finding.paths) - _PAGE_PHOTOS),
+                }
+                for finding in findings[:_PAGE_FINDINGS]
+            ],
+            'more': _count(findings[_PAGE_FINDINGS:]),
+        }
+        for severity in _HEADINGS
+        for kind, findings in _of(report, severity)
+    ]
+    shown = sorted({path for kind in kinds for finding in kind['findings'] for path in finding['paths']})
+    totals = {label: sum(side[label] for side in report.counts.values()) for label in report.class_weights}
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template('check_report.html').render(
+        name=Path(os.path.abspath(report.data)).name,
+        report=report,
+        verdict=verdict(report),
+        speed=speed(report),
+        kinds=kinds,
+        totals=totals,
+        most=max(totals.values(), default=0) or 1,
+        option=weights_option(report.class_weights.values()),
+        thumbnails=dict(zip(shown, thumbnails([Path(report.data) / path for path in shown]), strict=True)),
+    )
+
+
+def thumbnails(paths: Sequence[Path]) -> list[str | None]:
+    """Returns a small upright JPEG of each photo as a data URI; None where there is none to show."""
+    from multiprocessing.pool import ThreadPool
+
+    with ThreadPool() as pool:
+        return pool.map(_thumbnail, paths)
+
+
+def _thumbnail(path: Path) -> str | None:
+    from PIL import Image, ImageOps
+
+    try:
+        with open(path, 'rb') as file, Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return None
+            image.draft('RGB', (2 * _THUMBNAIL_EDGE, 2 * _THUMBNAIL_EDGE))
+            if image.mode.startswith('I;16'):
+                image = image.point(lambda value: value / 256)  # Pillow would clip 16 bits at 255
+            small = ImageOps.exif_transpose(image).convert('RGB')
+            small.thumbnail((_THUMBNAIL_EDGE, _THUMBNAIL_EDGE))
+            buffer = io.BytesIO()
+            small.save(buffer, 'JPEG', quality=75)
+    except Exception:  # what is shown here may be broken
+        return None
+    return f'data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}'
+
+
+def _class_table(report: CheckReport) -> list[str]:
+    sides = list(report.counts)
+    labels = list(report.class_weights)
+    width = max(len(label) for label in [*labels, 'class', 'total'])
+    table = [
+        f'{"class":<{width}}' + ''.join(f'{side or "photos":>9}' for side in sides) + f'{"weight":>9}',
+        *(
+            f'{label:<{width}}'
+            + ''.join(f'{report.counts[side][label]:>9}' for side in sides)
+            + f'{report.class_weights[label]:>9.3f}'
+            for label in labels
+        ),
+        f'{"total":<{width}}' + ''.join(f'{sum(report.counts[side].values()):>9}' for side in sides),
+    ]
+    return table
+
+
+def _of(report: CheckReport, severity: str) -> list[tuple[str, list[Finding]]]:
+    return [(kind, found) for kind, found in report.by_kind.items() if KINDS[kind].severity == severity]
+
+
+def _count(findings: Sequence[Finding]) -> int:
+    return sum(finding.count for finding in findings)
+
+
+def _advice(report: CheckReport, kind: str) -> str:
+    advice = KINDS[kind].advice
+    return f'{advice}: {weights_option(report.class_weights.values())}' if kind == 'imbalance' else advice
+
+
+def _line(finding: Finding) -> str:
+    shown = ' = '.join(finding.paths[:_TEXT_LINES])
+    if len(finding.paths) > _TEXT_LINES:
+        shown += f' = and {len(finding.paths) - _TEXT_LINES} more'
+    return f'{shown} ({finding.detail})' if shown and finding.detail else shown or finding.detail
+
+
+def _classes_of(report: CheckReport, findings: Sequence[Finding]) -> str:
+    """Returns how many findings of single photos each class has, where they are many: one class may stand out."""
+    labels = Counter(finding.paths[0].split('/')[-2] for finding in findings if len(finding.paths) == 1)
+    if sum(labels.values()) < 2 * len(report.class_weights):
+        return ''
+    return f' ({", ".join(f"{label} {labels[label]}" for label in report.class_weights if labels[label])})'

@@ -1,0 +1,52 @@
+"""Checks raw photos (class folders) or a prepared dataset; changes nothing.
+
+Broken, truncated, empty and misnamed files; annotation errors; copies and near-duplicates, across train and val and
+across classes; dark, overexposed, blurred, tiny, odd, CMYK, grey, transparent, 16-bit, palette, animated and turned
+photos; class imbalance with the weights to paste.
+Exit codes: 0 nothing found but notes, 1 findings, each with what to do, 2 unusable input.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from custom_modules.errors import run_tool
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the arguments, checks and prints the summary; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('data', type=Path, help='folder of class folders, or prepared dataset; only read')
+    parser.add_argument(
+        '--out', type=Path, metavar='FILE', help='write all findings, as .html (pictures), .csv or .json'
+    )
+    parser.add_argument(
+        '--crop', type=int, default=224, help='edge of the square that training cuts out (default: %(default)s)'
+    )
+    parser.add_argument('--workers', type=int, metavar='N', help='threads that read photos (default: one a core)')
+    args = parser.parse_args(argv)
+    if args.out and args.out.suffix.lower() not in ('.html', '.csv', '.json'):
+        parser.error(f'--out {args.out}: the name must end in .html, .csv or .json')
+    if args.crop < 1 or (args.workers is not None and args.workers < 1):
+        parser.error('--crop and --workers must be 1 or more')
+
+    from custom_modules.datasets.check_report import format_text, speed, write_report
+    from custom_modules.datasets.dataset_checks import check_dataset
+    from tools.split_dataset import progress_bar
+
+    with progress_bar() as progress:
+        report = check_dataset(args.data, args.crop, args.workers, progress)
+    print(speed(report))
+    print(format_text(report))
+    if args.out:
+        write_report(report, args.out)
+        print(f'written: {args.out}')
+    elif report.findings:
+        print('next: --out report.html shows the pictures, --out findings.csv lists them all')
+    return int(report.has_problems)
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(main))
