@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from custom_modules.datasets.dataset_checks import (
@@ -20,6 +20,7 @@ from custom_modules.datasets.dataset_checks import (
     weights_option,
 )
 from custom_modules.datasets.duplicates import FORMATS, MAX_PIXELS
+from custom_modules.datasets.splitting import printable
 from custom_modules.errors import InputError
 from custom_modules.files import write_atomically
 
@@ -44,7 +45,7 @@ def format_text(report: CheckReport) -> str:
                     lines.append(f'    and {_count(findings[_TEXT_LINES:])} more')
                 lines.append(f'  > {_advice(report, kind)}')
     lines += ['', verdict(report)]
-    return '\n'.join(lines)
+    return '\n'.join(printable(line) for line in lines)  # a name may hold what moves the cursor
 
 
 def verdict(report: CheckReport) -> str:
@@ -60,8 +61,8 @@ def speed(report: CheckReport) -> str:
     line = (
         f'{report.photos} photos in {report.seconds:.1f} s: {report.photos / max(report.seconds, 1e-9):.0f} photos/s'
     )
-    if report.decode_share:
-        line += f', {1 / report.decode_share:.1f} times the processor time of decoding alone'
+    if report.decode_ratio:
+        line += f', {report.decode_ratio:.1f} times the processor time of decoding alone'
     return line
 
 
@@ -81,6 +82,19 @@ def rows(report: CheckReport) -> list[dict[str, Any]]:
     ]
 
 
+def require_jinja2(out: Path) -> None:
+    """Checks that Jinja2, which a page needs, can be imported, before the photos are read.
+
+    Raises:
+        InputError: It is not installed, and ``out`` is to be a page.
+    """
+    if out.suffix.lower() == '.html':
+        try:
+            import jinja2  # noqa: F401
+        except ImportError:
+            raise InputError('the page needs Jinja2: pip install Jinja2, or write .csv or .json') from None
+
+
 def write_report(report: CheckReport, out: Path) -> None:
     """Writes the report, whole or not at all.
 
@@ -89,13 +103,13 @@ def write_report(report: CheckReport, out: Path) -> None:
         out: The file; its suffix, one of :data:`SUFFIXES`, says what it becomes.
 
     Raises:
-        InputError: It cannot be written, or Jinja2, which the page needs, is not installed.
+        InputError: It cannot be written.
     """
     suffix = out.suffix.lower()
     text = {'.html': format_html, '.csv': format_csv, '.json': format_json}[suffix](report)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, lambda file: file.write(text.encode()))
+        write_atomically(out, lambda file: file.write(text.encode(errors='backslashreplace')))
     except OSError as error:
         raise InputError(f'{out}: cannot be written: {error.strerror}') from None
 
@@ -116,6 +130,7 @@ def format_json(report: CheckReport) -> str:
         'prepared': report.prepared,
         'photos': report.photos,
         'seconds': round(report.seconds, 3),
+        'decode_ratio': report.decode_ratio and round(report.decode_ratio, 2),
         'counts': report.counts,
         'class_weights': report.class_weights,
         'summary': {kind: _count(findings) for kind, findings in report.by_kind.items()},
@@ -135,15 +150,8 @@ def format_json(report: CheckReport) -> str:
 
 
 def format_html(report: CheckReport) -> str:
-    """Returns a page that stands for itself: styles and pictures are inside, nothing is fetched.
-
-    Raises:
-        InputError: Jinja2 is not installed.
-    """
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    except ImportError:
-        raise InputError('the page needs Jinja2: pip install Jinja2, or write .csv or .json') from None
+    """Returns a page that stands for itself: styles and pictures are inside, nothing is fetched."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     kinds: list[dict[str, Any]] = [
         {
@@ -251,7 +259,7 @@ def _line(finding: Finding) -> str:
 
 def _classes_of(report: CheckReport, findings: Sequence[Finding]) -> str:
     """Returns how many findings of single photos each class has, where they are many: one class may stand out."""
-    labels = Counter(finding.paths[0].split('/')[-2] for finding in findings if len(finding.paths) == 1)
+    labels = Counter(PurePosixPath(finding.paths[0]).parent.name for finding in findings if len(finding.paths) == 1)
     if sum(labels.values()) < 2 * len(report.class_weights):
         return ''
     return f' ({", ".join(f"{label} {labels[label]}" for label in report.class_weights if labels[label])})'

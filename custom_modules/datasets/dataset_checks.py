@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 from custom_modules.datasets.annotation import Sample, check_disjoint, read_classes, read_samples
 from custom_modules.datasets.duplicates import group_near_duplicates
-from custom_modules.datasets.image_checks import Photo, inspect_all, photo_findings
+from custom_modules.datasets.image_checks import Photo, decode_seconds, inspect_all, photo_findings
 from custom_modules.datasets.splitting import HIDDEN, SIDES, printable, read_manifest_digest, survey_raw
 from custom_modules.errors import InputError
 
 ERROR, WARNING, NOTE = 'error', 'warning', 'note'
 # Above it, balanced weights or more photos are worth a trial; the five flower classes are within 1.1.
 MAX_IMBALANCE = 2.0
+_DECODED_SAMPLE = 100  # photos that are decoded again, to say what share of the time decoding is
 
 Progress = Callable[[str, int, int], None]  # what is done to the photos, photos done, photos in all
 
@@ -177,7 +178,7 @@ class CheckReport:
         counts: Number of photos by side (empty for raw photos) and class.
         findings: In the order of :data:`KINDS`.
         seconds: That it took to read the photos.
-        decode_share: Processor time of decoding alone, of that of all reading and measuring, 0 to 1.
+        decode_ratio: Processor time of the check, as a multiple of decoding the same photos; None where none could be.
     """
 
     data: str
@@ -185,7 +186,7 @@ class CheckReport:
     counts: dict[str, dict[str, int]]
     findings: list[Finding] = field(default_factory=list)
     seconds: float = 0.0
-    decode_share: float = 0.0
+    decode_ratio: float | None = None
 
     @property
     def photos(self) -> int:
@@ -260,8 +261,10 @@ def check_dataset(
     findings += check_balance(counts.get('train', counts.get('', {})))
     order = list(KINDS)
     findings.sort(key=lambda finding: order.index(finding.kind))
-    decode_share = sum(photo.decode_seconds for photo in found) / cpu if cpu else 0.0
-    return CheckReport(str(data), prepared, counts, findings, seconds, decode_share)
+    whole = [data / item.path for item in items if not item.photo.problem]
+    decoding = decode_seconds(whole[:: -(-len(whole) // _DECODED_SAMPLE)]) if whole else 0.0
+    ratio = cpu / (len(items) * decoding) if decoding else None
+    return CheckReport(str(data), prepared, counts, findings, seconds, ratio)
 
 
 def is_prepared(data: Path) -> bool:

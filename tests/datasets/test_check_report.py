@@ -1,0 +1,149 @@
+"""How findings are shown: text, CSV, JSON, and a page that fetches nothing."""
+
+import base64
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from custom_modules.datasets.check_report import (
+    FIELDS,
+    format_csv,
+    format_html,
+    format_json,
+    format_text,
+    thumbnails,
+    verdict,
+    write_report,
+)
+from custom_modules.datasets.dataset_checks import KINDS, CheckReport, Finding, check_dataset
+from custom_modules.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, draw) -> Path:
+    """Two classes with a copy, a conflict, a broken photo, a grey one, and one with a hostile name."""
+    for number, name in enumerate(('daisy', 'rose')):
+        (tmp_path / 'raw' / name).mkdir(parents=True)
+        for seed in range(3):
+            draw(100 * number + seed).save(tmp_path / 'raw' / name / f'{seed}.png')
+    draw(0).save(tmp_path / 'raw' / 'daisy' / 'copy.png')
+    draw(1).save(tmp_path / 'raw' / 'rose' / 'conflict.png')
+    draw(8).convert('L').save(tmp_path / 'raw' / 'rose' / 'grey.png')
+    (tmp_path / 'raw' / 'rose' / '"><img src=x onerror=alert(1)>.png').write_text('no picture')
+    return tmp_path / 'raw'
+
+
+@pytest.fixture
+def report(folder: Path) -> CheckReport:
+    return check_dataset(folder, crop=32)
+
+
+def test_text_counts_names_and_says_what_to_do(report):
+    text = format_text(report)
+    lines = text.splitlines()
+    assert lines[:4] == [
+        'class   photos   weight',
+        'daisy        4    1.250',
+        'rose         6    0.833',
+        'total       10',
+    ]
+    assert 'to mend: same content in two classes: 1' in lines
+    assert '    daisy/1.png = rose/conflict.png' in lines
+    assert text.count('  > ') == len(report.by_kind) == 4
+    assert lines[-1] == verdict(report) == '2 to mend, 1 to look at, 1 harmless'
+
+
+def test_text_shows_the_first_of_many_and_the_classes_that_stand_out():
+    many = [Finding('grey', (f'rose/{number}.jpg',)) for number in range(40)]
+    text = format_text(CheckReport('x', False, {'': {'daisy': 1, 'rose': 40}}, many))
+    assert 'harmless: without colour: 40 (rose 40)' in text
+    assert '    and 37 more' in text
+
+
+def test_text_of_no_findings():
+    assert format_text(CheckReport('x', False, {'': {'daisy': 1}})).endswith('\n\nnothing found')
+
+
+def test_csv_has_a_row_a_photo(report):
+    rows = list(csv.DictReader(io.StringIO(format_csv(report))))
+    assert tuple(rows[0]) == FIELDS
+    conflict = [row for row in rows if row['kind'] == 'conflict_content']
+    assert [row['path'] for row in conflict] == ['daisy/1.png', 'rose/conflict.png']
+    assert len({row['finding'] for row in conflict}) == 1
+    assert all(row['advice'] and row['severity'] == KINDS[row['kind']].severity for row in rows)
+
+
+def test_json_has_everything(report):
+    content = json.loads(format_json(report))
+    assert (content['photos'], content['prepared']) == (10, False)
+    assert content['counts'] == {'': {'daisy': 4, 'rose': 6}}
+    assert content['class_weights'] == {'daisy': 1.25, 'rose': 0.833}
+    assert content['summary'] == {'broken': 1, 'conflict_content': 1, 'exact_duplicate': 1, 'grey': 1}
+    assert {tuple(item) for item in content['findings']} == {
+        ('kind', 'severity', 'paths', 'detail', 'count', 'advice')
+    }
+
+
+class Page(HTMLParser):
+    """Collects the tags of a page, and what they refer to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append(tag)
+        self.references += [value for name, value in attrs if name in ('src', 'href', 'srcset', 'action', 'data')]
+
+
+def test_the_page_stands_for_itself(report):
+    text = format_html(report)
+    page = Page(text)
+    assert all(reference.startswith(('#', 'data:image/jpeg;base64,')) for reference in page.references)
+    assert not {'script', 'link', 'iframe', 'object'} & set(page.tags)
+    assert not re.search(r'https?:|@import|url\(', re.sub(r'base64,[^"]*', '', text))
+    assert 'onerror=alert(1)>.png' not in text  # escaped
+    assert page.tags.count('img') == 5  # two pairs and the grey one
+    assert text.count('no picture</div>') == 1
+    for title in ('Same content in two classes: 1', 'Same content twice in a class: 1'):
+        assert title in text
+
+
+def test_the_page_shows_the_first_of_many():
+    many = [Finding('grey', (f'rose/{number}.jpg',)) for number in range(40)]
+    text = format_html(CheckReport('nowhere', False, {'': {'daisy': 1, 'rose': 40}}, many))
+    assert text.count('<figure>') == 24
+    assert 'And 16 more' in text
+
+
+def test_thumbnails_are_small_and_upright(tmp_path, draw):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    draw(0, (800, 600)).save(tmp_path / 'a.jpg', exif=exif)
+    (tmp_path / 'b.jpg').write_text('no picture')
+    uri, none, gone = thumbnails([tmp_path / 'a.jpg', tmp_path / 'b.jpg', tmp_path / 'c.jpg'])
+    assert (none, gone) == (None, None)
+    with Image.open(io.BytesIO(base64.b64decode(uri.split(',')[1]))) as image:
+        assert image.size == (150, 200)
+
+
+@pytest.mark.parametrize('suffix', ['.html', '.csv', '.json', '.HTML'])
+def test_a_report_is_written_whole(report, tmp_path, suffix):
+    out = tmp_path / 'new' / f'report{suffix}'
+    write_report(report, out)
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    assert 'conflict.png' in out.read_text()
+
+
+def test_a_report_that_cannot_be_written(report, tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(InputError, match='cannot be written'):
+        write_report(report, tmp_path / 'file' / 'report.csv')

@@ -1,0 +1,289 @@
+"""What is found in whole folders: raw and prepared, copies, leaks, conflicts, balance, and a hostile one."""
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from custom_modules.datasets.annotation import read_classes
+from custom_modules.datasets.check_report import format_text, write_report
+from custom_modules.datasets.dataset_checks import (
+    KINDS,
+    CheckReport,
+    check_dataset,
+    class_weights,
+    weights_option,
+)
+from custom_modules.datasets.splitting import index_prepared, split_dataset
+from custom_modules.errors import InputError
+
+
+@pytest.fixture
+def raw(tmp_path: Path, draw: Callable) -> Path:
+    """Two classes of six good photos."""
+    for number, name in enumerate(('daisy', 'rose')):
+        (tmp_path / 'raw' / name).mkdir(parents=True)
+        for seed in range(6):
+            draw(100 * number + seed).save(tmp_path / 'raw' / name / f'{name}{seed}.png')
+    return tmp_path / 'raw'
+
+
+@pytest.fixture
+def prepared(raw: Path) -> Path:
+    """The same, split: four to train and two to validate in each class."""
+    split_dataset(raw, raw.parent / 'data', ratio=0.7)
+    return raw.parent / 'data'
+
+
+def check(folder: Path) -> CheckReport:
+    return check_dataset(folder, crop=32)
+
+
+def found(folder: Path) -> dict[str, list[tuple[str, ...]]]:
+    """Paths of the findings by kind."""
+    return {kind: [item.paths for item in items] for kind, items in check(folder).by_kind.items()}
+
+
+def test_nothing_is_found_in_good_folders(raw, prepared):
+    report = check(raw)
+    assert (report.findings, report.has_problems, report.prepared) == ([], False, False)
+    assert report.counts == {'': {'daisy': 6, 'rose': 6}}
+    report = check(prepared)
+    assert (report.findings, report.has_problems, report.prepared) == ([], False, True)
+    assert report.counts == {'train': {'daisy': 4, 'rose': 4}, 'val': {'daisy': 2, 'rose': 2}}
+    assert report.photos == 12
+
+
+def test_notes_alone_are_no_problems(raw, draw):
+    draw(7).convert('L').save(raw / 'rose' / 'grey.png')
+    report = check(raw)
+    assert list(report.by_kind) == ['grey']
+    assert not report.has_problems
+
+
+def test_copies_in_a_class(raw):
+    shutil.copy(raw / 'rose' / 'rose0.png', raw / 'rose' / 'copy.png')
+    assert found(raw) == {'exact_duplicate': [('rose/copy.png', 'rose/rose0.png')]}
+
+
+def test_near_duplicates_in_a_class(raw, draw):
+    draw(100).resize((96, 72)).save(raw / 'rose' / 'larger.jpg', quality=80)
+    assert found(raw) == {'near_duplicate': [('rose/larger.jpg', 'rose/rose0.png')]}
+
+
+def test_copies_stand_together_with_what_looks_like_them(raw, draw):
+    shutil.copy(raw / 'rose' / 'rose0.png', raw / 'rose' / 'copy.png')
+    draw(100).save(raw / 'rose' / 'other.jpg', quality=90)
+    assert found(raw)['near_duplicate'] == [('rose/copy.png', 'rose/other.jpg', 'rose/rose0.png')]
+
+
+def test_label_conflicts(raw, draw):
+    shutil.copy(raw / 'rose' / 'rose0.png', raw / 'daisy' / 'other.png')
+    draw(101).save(raw / 'daisy' / 'alike.jpg', quality=90)
+    assert found(raw) == {
+        'conflict_content': [('daisy/other.png', 'rose/rose0.png')],
+        'conflict_look': [('daisy/alike.jpg', 'rose/rose1.png')],
+    }
+
+
+def test_leaks_by_name_content_and_look(prepared):
+    train = sorted((prepared / 'train' / 'rose').iterdir())
+    name, content = train[0].name, train[1].name
+    shutil.copy(train[0], prepared / 'val' / 'rose')
+    shutil.copy(train[1], prepared / 'val' / 'rose' / 'renamed.png')
+    from PIL import Image
+
+    Image.open(train[2]).save(prepared / 'val' / 'rose' / 'look.jpg', quality=90)
+    (prepared / 'manifest.json').unlink()
+    listed = [path.name for path in (prepared / 'val' / 'rose').iterdir()]
+    assert len(listed) == 5
+    report = found(prepared)
+    assert report.pop('unlisted')
+    assert report == {
+        'leak_name': [(f'train/rose/{name}', f'val/rose/{name}')],
+        'leak_content': [(f'train/rose/{content}', 'val/rose/renamed.png')],
+        'leak_look': [(f'train/rose/{train[2].name}', 'val/rose/look.jpg')],
+    }
+
+
+def test_a_leak_into_another_class_is_a_conflict_too(prepared):
+    photo = min((prepared / 'train' / 'rose').iterdir())
+    shutil.copy(photo, prepared / 'val' / 'daisy' / 'copy.png')
+    (prepared / 'manifest.json').unlink()
+    index_prepared(prepared)
+    pair = [(f'train/rose/{photo.name}', 'val/daisy/copy.png')]
+    assert found(prepared) == {'leak_content': pair, 'conflict_content': pair}
+
+
+def test_annotation_errors_are_found_all_at_once_beside_the_others(prepared):
+    train = (prepared / 'train.txt').read_text().splitlines()
+    (prepared / 'train.txt').write_text('\n'.join([train[0][:-1] + '7', 'lily/a.png 0', *train[2:]]))
+    (prepared / 'val' / 'rose' / 'empty.png').touch()
+    report = check(prepared)
+    assert [item.detail.split(': ', 1)[0][-11:] for item in report.by_kind['annotation']] == [
+        'train.txt:1',
+        'train.txt:2',
+    ]
+    assert [item.paths for item in report.by_kind['empty']] == [('val/rose/empty.png',)]
+
+
+def test_more_annotation_errors_than_are_printed_are_counted(prepared):
+    (prepared / 'train.txt').write_text(''.join(f'lily/{number}.png 0\n' for number in range(50)))
+    assert sum(item.count for item in check(prepared).by_kind['annotation']) == 50
+
+
+@pytest.mark.parametrize('missing', ['classes.txt', 'train.txt', 'val.txt'])
+def test_missing_lists_are_found(prepared, missing):
+    (prepared / missing).unlink()
+    (finding,) = check(prepared).by_kind['annotation']
+    assert missing in finding.detail
+    assert 'no such file' in finding.detail
+
+
+def test_a_missing_side_is_found(prepared):
+    shutil.rmtree(prepared / 'val')
+    report = check(prepared)
+    assert {'annotation', 'manifest'} == set(report.by_kind)
+    assert report.counts == {'train': {'daisy': 4, 'rose': 4}}
+
+
+def test_lists_of_folds(raw):
+    data = raw.parent / 'folds'
+    split_dataset(raw, data, ratio=0.7, folds=2)
+    assert found(data) == {}
+    shutil.copy(data / 'fold0' / 'train.txt', data / 'fold0' / 'val.txt')
+    assert {item.detail.split(':')[0] for item in check(data).by_kind['annotation']} == {'fold0'}
+
+
+def test_photos_that_are_not_those_of_the_manifest(prepared, draw):
+    train = sorted((prepared / 'train' / 'rose').iterdir())
+    draw(900).save(train[0])
+    draw(901).save(prepared / 'train' / 'rose' / 'zzz.png')
+    findings = check(prepared).by_kind
+    assert [(item.paths, item.detail) for item in findings['manifest']] == [
+        ((f'train/rose/{train[0].name}',), 'changed since the split'),
+        (('train/rose/zzz.png',), 'added since the split'),
+    ]
+    assert [item.paths for item in findings['unlisted']] == [('train/rose/zzz.png',)]
+
+
+def test_counts_and_weights_stand_in_label_order(prepared):
+    classes = ['rose', 'daisy']
+    (prepared / 'classes.txt').write_text(''.join(f'{name}\n' for name in classes))
+    report = check(prepared)
+    assert read_classes(prepared / 'classes.txt') == list(report.class_weights) == classes
+
+
+def test_imbalance_comes_with_the_weights(raw, draw):
+    for seed in range(200, 207):
+        draw(seed).save(raw / 'rose' / f'{seed}.png')
+    report = check(raw)
+    assert list(report.by_kind) == ['imbalance']
+    assert report.findings[0].detail == 'rose has 13 photos, daisy 6: 2.2 times as many'
+    assert report.class_weights == {'daisy': 1.583, 'rose': 0.731}
+    assert weights_option([1.583, 0.731]) == "--cfg-options 'model.head.loss.class_weight=[1.583,0.731]'"
+
+
+def test_weighted_classes_count_alike():
+    weights = class_weights({'a': 10, 'b': 30, 'c': 60})
+    # Rounded to three decimals, so the heaviest class is off by half of the last one at most.
+    assert [weights[name] * count for name, count in (('a', 10), ('b', 30), ('c', 60))] == pytest.approx(
+        [100 / 3] * 3, abs=0.03
+    )
+    assert class_weights({'a': 5, 'b': 0}) == {'a': 0.5, 'b': 0.0}
+
+
+def test_the_weights_option_is_one_that_training_takes():
+    from mmengine.config import Config
+    from mmpretrain.registry import MODELS
+
+    from custom_modules.engine.run_config import parse_options, read_config
+
+    option = weights_option([1.0, 0.5, 2.0, 1.0, 1.0]).removeprefix('--cfg-options ').strip("'")
+    for config in sorted(Path('configs').glob('*.py')):
+        cfg = read_config(str(config), parse_options([option]), None, None)
+        assert isinstance(cfg, Config)
+        assert cfg.model.head.loss.class_weight == [1.0, 0.5, 2.0, 1.0, 1.0]
+        assert MODELS.build(cfg.model.head.loss).class_weight == [1.0, 0.5, 2.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize('name', ['nowhere', 'empty', 'file'])
+def test_what_holds_no_photos_is_refused(tmp_path, name):
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'file').touch()
+    with pytest.raises(InputError) as error:
+        check(tmp_path / name)
+    assert name in error.value.problems[0]
+
+
+def test_a_folder_of_photos_without_classes_is_refused_with_what_to_do(raw):
+    with pytest.raises(InputError, match='point at the folder above'):
+        check(raw / 'rose')
+
+
+def test_every_kind_says_what_to_do():
+    assert all(kind.title and kind.advice and kind.severity in ('error', 'warning', 'note') for kind in KINDS.values())
+
+
+def test_a_hostile_folder_is_checked_to_the_end(raw, draw):
+    rose = raw / 'rose'
+    whole = (rose / 'rose0.png').read_bytes()
+    (rose / 'empty.jpg').touch()
+    (rose / 'text.jpg').write_text('no picture')
+    (rose / 'half.png').write_bytes(whole[: len(whole) // 2])
+    header = b'\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR' + (50_000).to_bytes(4, 'big') * 2 + b'\x08\x02\x00\x00\x00'
+    (rose / 'bomb.png').write_bytes(header + zlib.crc32(header[12:]).to_bytes(4, 'big') + bytes(50))
+    (rose / '.DS_Store').touch()
+    (rose / 'notes.txt').touch()
+    (rose / 'nested').mkdir()
+    (rose / 'loop').symlink_to(rose)
+    (rose / 'self.jpg').symlink_to('self.jpg')
+    os.mkfifo(rose / 'pipe.jpg')
+    for seed, name in enumerate(
+        ['with space.png', '🌷.png', 'a' * 251 + '.png', 'two..dots.png', '$(x);`y`.png'], 300
+    ):
+        draw(seed).save(rose / name)
+    for seed, name in enumerate([b'line\nbreak.png', b'\xff\xfe.png', b'\x1b[2Jred.png'], 400):
+        draw(seed).save(Path(os.fsdecode(os.fsencode(rose) + b'/' + name)))
+    draw(500).save(rose / 'Case.png')
+    draw(501).save(rose / 'case.png')
+    draw(502, (1, 1)).save(rose / 'dot.png')
+    (rose / 'secret.png').write_bytes(whole)
+    (rose / 'secret.png').chmod(0)
+    (raw / 'nothing').mkdir()
+    (raw / 'single').mkdir()
+    draw(600).save(raw / 'single' / 'only.png')
+    (raw / 'round').symlink_to(raw)
+    (raw / os.fsdecode(b'\xff')).mkdir()
+    report = check(raw)
+    paths = {kind: {path for item in items for path in item.paths} for kind, items in report.by_kind.items()}
+    assert paths['empty'] == {'rose/empty.jpg'}
+    assert {'rose/text.jpg', 'rose/half.png', 'rose/bomb.png'} <= paths['broken']
+    assert 'rose/dot.png' in paths['tiny']
+    assert {'rose/notes.txt', 'rose/nested', 'rose/loop', 'rose/self.jpg', 'rose/pipe.jpg', 'round'} <= paths[
+        'left_out'
+    ]
+    assert any('line' in path and '\n' not in path for path in paths['left_out'])
+    assert any('Case.png' in item.detail for item in report.by_kind['folder'])
+    assert any('nothing' in item.detail and 'no photos' in item.detail for item in report.by_kind['folder'])
+    unreadable = paths['broken'] | {path for item in report.by_kind['exact_duplicate'] for path in item.paths}
+    assert 'rose/secret.png' in unreadable  # root reads it all the same
+    assert report.photos == 6 + 6 + 1 + 5 + 1 + 2 + 4 + 2  # good, single, odd names, escape, case, broken, dot, secret
+    text = format_text(report)
+    assert '\x1b' not in text
+    assert '\\x1b[2Jred.png' in text
+    for name in ('report.html', 'report.csv', 'report.json'):
+        write_report(report, raw.parent / name)
+
+
+def test_a_dataset_whose_own_name_is_not_utf8(raw):
+    odd = raw.rename(raw.parent / os.fsdecode(b'\xff'))
+    report = check(odd)
+    assert report.findings == []
+    for name in ('report.html', 'report.csv', 'report.json'):
+        write_report(report, raw.parent / name)
+    assert json.loads((raw.parent / 'report.json').read_text())['data'] == str(odd)

@@ -1,0 +1,89 @@
+"""The command line of tools/check_dataset.py: exit codes, what it prints and writes, and what it does without."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'check_dataset.py'
+
+
+@pytest.fixture
+def folder(raw: Path, tmp_path: Path) -> Path:
+    """The drawn flowers, to be changed."""
+    return shutil.copytree(raw, tmp_path / 'photos')
+
+
+def test_exits_0_when_nothing_was_found(folder, call):
+    result = call('check_dataset', folder, '--crop', 32)
+    assert (result.code, result.err) == (0, '')
+    lines = result.out.splitlines()
+    assert lines[0].startswith('55 photos in ')
+    assert 'photos/s' in lines[0]
+    assert 'times the processor time of decoding alone' in lines[0]
+    assert lines[-1] == 'nothing found'
+
+
+def test_a_split_of_them_is_good_too(data, call):
+    assert call('check_dataset', data, '--crop', 32).code == 0
+
+
+def test_exits_1_with_findings_and_what_to_do(folder, call):
+    (folder / 'rose' / 'empty.jpg').touch()
+    result = call('check_dataset', folder, '--crop', 32)
+    assert result.code == 1
+    assert 'to mend: empty files: 1\n    rose/empty.jpg (empty file)\n  > copy them again' in result.out
+    assert result.out.splitlines()[-1].startswith('next: --out report.html')
+
+
+@pytest.mark.parametrize('name', ['report.html', 'report.csv', 'report.json'])
+def test_out(folder, call, tmp_path, name):
+    (folder / 'rose' / 'empty.jpg').touch()
+    result = call('check_dataset', folder, '--crop', 32, '--out', name)
+    assert result.code == 1
+    assert result.out.splitlines()[-1] == f'written: {name}'
+    text = (tmp_path / name).read_text()
+    assert 'empty.jpg' in text
+    if name.endswith('.json'):
+        assert json.loads(text)['data'] == str(folder)
+
+
+def test_exits_2_for_what_cannot_be_checked(call, tmp_path):
+    assert 'no such folder' in call('check_dataset', tmp_path / 'nowhere').error
+
+
+@pytest.mark.parametrize(
+    ('args', 'said'), [(['--out', 'a.txt'], '.html, .csv or .json'), (['--crop', '0'], '--crop'), ([], 'required')]
+)
+def test_exits_2_for_bad_arguments(run_process, tmp_path, args, said):
+    result = run_process('check_dataset', *(['x', *args] if args else []), cwd=tmp_path)
+    assert result.code == 2
+    assert said in result.err
+
+
+def test_help_imports_nothing_heavy():
+    code = f"""
+import runpy, sys
+sys.argv = [{str(TOOL)!r}, '--help']
+try:
+    runpy.run_path(sys.argv[0], run_name='__main__')
+finally:
+    print([name for name in ('cv2', 'numpy', 'PIL', 'pandas', 'torch', 'jinja2', 'rich') if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, '[]')
+
+
+def test_a_missing_extra_is_one_line_with_the_command(folder, call, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'cleanvision', None)
+    assert 'pip install "cleanvision' in call('check_dataset', folder).error
+
+
+def test_a_missing_jinja2_is_told_before_the_work(folder, call, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'jinja2', None)
+    result = call('check_dataset', folder, '--out', 'report.html')
+    assert 'pip install Jinja2' in result.error
+    assert result.out == ''
