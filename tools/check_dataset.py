@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         '--crop', type=int, default=224, help='edge of the square that training cuts out (default: %(default)s)'
     )
-    parser.add_argument('--workers', type=int, metavar='N', help='threads that read photos (default: one a core)')
+    parser.add_argument('--workers', type=int, metavar='N', help='processes that read photos (default: one a core)')
     args = parser.parse_args(argv)
     if args.out and args.out.suffix.lower() not in ('.html', '.csv', '.json'):
         parser.error(f'--out {args.out}: the name must end in .html, .csv or .json')

@@ -204,6 +204,8 @@ def thumbnails(paths: Sequence[Path]) -> list[str | None]:
 def _thumbnail(path: Path) -> str | None:
     from PIL import Image, ImageOps
 
+    if not path.is_file():  # opening a pipe would wait for a writer
+        return None
     try:
         with open(path, 'rb') as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:

@@ -178,7 +178,8 @@ class CheckReport:
         counts: Number of photos by side (empty for raw photos) and class.
         findings: In the order of :data:`KINDS`.
         seconds: That it took to read the photos.
-        decode_ratio: Processor time of the check, as a multiple of decoding the same photos; None where none could be.
+        decode_ratio: Processor time of reading and measuring, as a multiple of decoding the same photos; None where
+            none could be decoded.
     """
 
     data: str
@@ -217,8 +218,8 @@ def check_dataset(
     Args:
         data: The folder.
         crop: Edge of the square that training cuts out, in pixels.
-        workers: Number of threads that read photos; None for one per core.
-        progress: Called after each photo.
+        workers: Number of processes that read photos; None for one per core, 8 at most.
+        progress: Called now and then.
 
     Raises:
         InputError: There are no photos, the folder cannot be listed, or CleanVision is not installed.
@@ -246,9 +247,9 @@ def check_dataset(
         raise InputError(*(f.detail for f in findings if f.kind != 'left_out'), f'{data}: no photos to check')
     paths = [_join(side, f'{label}/{image}') for side, label, image in names]
     step = None if progress is None else lambda done, total: progress('checking', done, total)
-    start, cpu = time.perf_counter(), time.process_time()
-    found = inspect_all([data / path for path in paths], workers, step)
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    start = time.perf_counter()
+    found, cpu = inspect_all([data / path for path in paths], workers, step)
+    seconds = time.perf_counter() - start
     items = [Item(path, side, label, photo) for path, (side, label, _), photo in zip(paths, names, found, strict=True)]
     for item in items:
         findings += [

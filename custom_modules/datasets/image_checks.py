@@ -4,12 +4,14 @@ import io
 import math
 import os
 import statistics
+import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from custom_modules.datasets.duplicates import FORMATS, Fingerprint, _cores, fingerprint
 from custom_modules.errors import InputError
@@ -41,6 +43,10 @@ _ORIENTATION = 0x0112  # the EXIF tag
 _SAMPLE_EDGE, _SHARPNESS_EDGE = 128, 256  # pixels
 _WINDOW_EDGE, _WINDOW_STEP = 32, 8  # pixels
 _ISSUES = ('dark', 'light', 'low_information', 'odd_size')
+
+_CHUNK = 16  # photos that a process reads at a time
+_PHOTOS_WORTH_A_PROCESS = 500  # starting one takes as long as 300
+_MAX_WORKERS = 8  # each takes some 150 MB, and the disk is the limit
 
 Progress = Callable[[int, int], None]  # photos done, photos in all
 
@@ -90,41 +96,99 @@ class Photo:
         return (self.scores or {}).get(issue, 1.0)
 
 
+class Inspection(NamedTuple):
+    """What is known of photos, in the order of their paths, and the processor time in seconds that it took."""
+
+    photos: list[Photo]
+    cpu_seconds: float
+
+
 def inspect_all(
     paths: Sequence[str | os.PathLike[str]], workers: int | None = None, progress: Progress | None = None
-) -> list[Photo]:
+) -> Inspection:
     """Reads photos on all cores; memory does not grow with their number, but for what is returned.
+
+    In processes: measured on two cores, threads take as long as one, for they wait for each other's interpreter lock.
 
     Args:
         paths: The photos.
-        workers: Number of threads; None for one per core.
-        progress: Called after each photo with the numbers of photos done and in all.
-
-    Returns:
-        One a path, in the order of the paths.
+        workers: Number of processes; None for one per core, 8 at most, and none but this one for few photos.
+        progress: Called now and then with the numbers of photos done and in all.
 
     Raises:
-        InputError: CleanVision is not installed.
+        InputError: CleanVision is not installed, or a process was killed.
     """
-    from multiprocessing.pool import ThreadPool
-
     require_cleanvision()
+    if workers is None:
+        workers = min(_cores(), _MAX_WORKERS, 1 + len(paths) // _PHOTOS_WORTH_A_PROCESS)
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    photos: list[Photo] = []
+    total = 0.0
+    with _map_chunks(workers) as map_chunks:
+        for found, seconds in map_chunks(_inspect_chunk, chunks):
+            photos += found
+            total += seconds
+            if progress:
+                progress(len(photos), len(paths))
+    return Inspection(_score(photos), total)
+
+
+@contextmanager
+def _map_chunks(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """Gives a ``map`` that runs in this process, or in as many others."""
+    if workers == 1:
+        with _quiet():
+            yield map
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    # Not fork: a progress bar runs in a thread. A fork server imports once for all, where there is one.
+    context = multiprocessing.get_context('forkserver' if sys.platform == 'linux' else 'spawn')
+    if sys.platform == 'linux':
+        context.set_forkserver_preload(['cv2', 'cleanvision', 'imagehash', __name__])
+    pool = ProcessPoolExecutor(workers, context, _start_worker)
+    try:
+        yield pool.map
+    except BrokenProcessPool:
+        raise InputError(
+            'a process that read photos was killed: out of memory, or a decoder crashed; try --workers 1'
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    import signal
+
     import cv2
 
-    # OpenCV and Pillow speak of odd files on stderr; what is odd is reported here, with the path.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
+    cv2.setNumThreads(1)
+    cv2.utils.logging.setLogLevel(0)
+    warnings.simplefilter('ignore')
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences OpenCV and Pillow, which speak of odd files on stderr; what is odd is reported, with the path."""
+    import cv2
+
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(0)
-    found = []
     try:
-        with warnings.catch_warnings(), ThreadPool(workers or _cores()) as pool:
+        with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            for item in pool.imap(inspect, paths, chunksize=8):
-                found.append(item)
-                if progress:
-                    progress(len(found), len(paths))
+            yield
     finally:
         cv2.utils.logging.setLogLevel(level)
-    return _score(found)
+
+
+def _inspect_chunk(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Photo], float]:
+    """Returns what is known of some photos, and the processor time it took."""
+    start = time.process_time()
+    return [inspect(path) for path in paths], time.process_time() - start
 
 
 def inspect(path: str | os.PathLike[str]) -> Photo:
@@ -226,7 +290,7 @@ def require_cleanvision() -> None:
     """
     try:
         import cleanvision  # noqa: F401
-        import imagehash  # noqa: F401 - here, for threads that import the same module at once wait for each other
+        import imagehash  # noqa: F401
     except ImportError as error:
         raise InputError(f'the check needs CleanVision ({error}): pip install "cleanvision>=0.3.7,<0.4"') from None
 

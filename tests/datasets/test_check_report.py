@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -64,6 +65,11 @@ def test_text_shows_the_first_of_many_and_the_classes_that_stand_out():
     text = format_text(CheckReport('x', False, {'': {'daisy': 1, 'rose': 40}}, many))
     assert 'harmless: without colour: 40 (rose 40)' in text
     assert '    and 37 more' in text
+
+
+def test_text_escapes_names_that_move_the_cursor():
+    found = [Finding('dark', ('rose/\x1b[2Jred.jpg',))]
+    assert 'rose/\\x1b[2Jred.jpg' in format_text(CheckReport('x', False, {'': {'rose': 1}}, found))
 
 
 def test_text_of_no_findings():
@@ -129,8 +135,9 @@ def test_thumbnails_are_small_and_upright(tmp_path, draw):
     exif[0x0112] = 6
     draw(0, (800, 600)).save(tmp_path / 'a.jpg', exif=exif)
     (tmp_path / 'b.jpg').write_text('no picture')
-    uri, none, gone = thumbnails([tmp_path / 'a.jpg', tmp_path / 'b.jpg', tmp_path / 'c.jpg'])
-    assert (none, gone) == (None, None)
+    os.mkfifo(tmp_path / 'd.jpg')
+    uri, *others = thumbnails([tmp_path / f'{letter}.jpg' for letter in 'abcd'])
+    assert others == [None, None, None]
     with Image.open(io.BytesIO(base64.b64decode(uri.split(',')[1]))) as image:
         assert image.size == (150, 200)
 

@@ -273,9 +273,7 @@ def test_a_hostile_folder_is_checked_to_the_end(raw, draw):
     unreadable = paths['broken'] | {path for item in report.by_kind['exact_duplicate'] for path in item.paths}
     assert 'rose/secret.png' in unreadable  # root reads it all the same
     assert report.photos == 6 + 6 + 1 + 5 + 1 + 2 + 4 + 2  # good, single, odd names, escape, case, broken, dot, secret
-    text = format_text(report)
-    assert '\x1b' not in text
-    assert '\\x1b[2Jred.png' in text
+    assert '\x1b' not in format_text(report)
     for name in ('report.html', 'report.csv', 'report.json'):
         write_report(report, raw.parent / name)
 
