@@ -32,12 +32,12 @@ def main(argv: list[str] | None = None) -> int:
     if args.crop < 1 or (args.workers is not None and args.workers < 1):
         parser.error('--crop and --workers must be 1 or more')
 
-    from custom_modules.datasets.check_report import format_text, require_jinja2, speed, write_report
+    from custom_modules.datasets.check_report import check_out, format_text, speed, write_report
     from custom_modules.datasets.dataset_checks import check_dataset
     from tools.split_dataset import progress_bar
 
     if args.out:
-        require_jinja2(args.out)
+        check_out(args.out)
     with progress_bar() as progress:
         report = check_dataset(args.data, args.crop, args.workers, progress)
     print(speed(report))

@@ -1,12 +1,11 @@
 """How the findings of a check are shown: as text, CSV, JSON and a page with pictures. Nothing is checked here."""
 
-import base64
 import csv
 import io
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,7 +18,6 @@ from custom_modules.datasets.dataset_checks import (
     Finding,
     weights_option,
 )
-from custom_modules.datasets.duplicates import FORMATS, MAX_PIXELS
 from custom_modules.datasets.splitting import printable
 from custom_modules.errors import InputError
 from custom_modules.files import write_atomically
@@ -30,6 +28,7 @@ FIELDS = ('finding', 'kind', 'severity', 'path', 'detail', 'advice')
 _TEXT_LINES = 3  # findings of a kind in the summary
 _PAGE_FINDINGS, _PAGE_PHOTOS = 24, 6  # findings of a kind on the page, photos of a finding
 _THUMBNAIL_EDGE = 200  # pixels
+_NO_PICTURE = ('empty', 'broken', 'left_out')  # a bomb would fill the memory, a named pipe would be waited for
 _HEADINGS = {ERROR: 'to mend', WARNING: 'to look at', NOTE: 'harmless'}
 
 
@@ -82,17 +81,19 @@ def rows(report: CheckReport) -> list[dict[str, Any]]:
     ]
 
 
-def require_jinja2(out: Path) -> None:
-    """Checks that Jinja2, which a page needs, can be imported, before the photos are read.
+def check_out(out: Path) -> None:
+    """Checks, before the photos are read, that a report can be written.
 
     Raises:
-        InputError: It is not installed, and ``out`` is to be a page.
+        InputError: ``out`` is a folder, or is to be a page and Jinja2 is not installed.
     """
+    if os.path.isdir(out):
+        raise InputError(f'{out}: is a folder; name a file')
     if out.suffix.lower() == '.html':
         try:
             import jinja2  # noqa: F401
         except ImportError:
-            raise InputError('the page needs Jinja2: pip install Jinja2, or write .csv or .json') from None
+            raise InputError('the page needs Jinja2: pip install Jinja2 (or write .csv or .json)') from None
 
 
 def write_report(report: CheckReport, out: Path) -> None:
@@ -189,37 +190,22 @@ def format_html(report: CheckReport) -> str:
         totals=totals,
         most=max(totals.values(), default=0) or 1,
         option=weights_option(report.class_weights.values()),
-        thumbnails=dict(zip(shown, thumbnails([Path(report.data) / path for path in shown]), strict=True)),
+        thumbnails=_thumbnails(report, shown),
     )
 
 
-def thumbnails(paths: Sequence[Path]) -> list[str | None]:
-    """Returns a small upright JPEG of each photo as a data URI; None where there is none to show."""
-    from multiprocessing.pool import ThreadPool
+def _thumbnails(report: CheckReport, paths: Iterable[str]) -> dict[str, str | None]:
+    """Returns a small picture of each photo as a ``data:`` address; None for what cannot or must not be opened."""
+    from custom_modules.datasets.thumbnails import thumbnail
 
-    with ThreadPool() as pool:
-        return pool.map(_thumbnail, paths)
-
-
-def _thumbnail(path: Path) -> str | None:
-    from PIL import Image, ImageOps
-
-    if not path.is_file():  # opening a pipe would wait for a writer
-        return None
-    try:
-        with open(path, 'rb') as file, Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return None
-            image.draft('RGB', (2 * _THUMBNAIL_EDGE, 2 * _THUMBNAIL_EDGE))
-            if image.mode.startswith('I;16'):
-                image = image.point(lambda value: value / 256)  # Pillow would clip 16 bits at 255
-            small = ImageOps.exif_transpose(image).convert('RGB')
-            small.thumbnail((_THUMBNAIL_EDGE, _THUMBNAIL_EDGE))
-            buffer = io.BytesIO()
-            small.save(buffer, 'JPEG', quality=75)
-    except Exception:  # what is shown here may be broken
-        return None
-    return f'data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}'
+    unopened = {path for finding in report.findings if finding.kind in _NO_PICTURE for path in finding.paths}
+    pictures: dict[str, str | None] = {}
+    for path in paths:
+        try:
+            pictures[path] = None if path in unopened else thumbnail(Path(report.data) / path, _THUMBNAIL_EDGE)
+        except (InputError, OSError):  # changed since it was checked
+            pictures[path] = None
+    return pictures
 
 
 def _class_table(report: CheckReport) -> list[str]:

@@ -84,7 +84,7 @@ def fingerprint_all(
     import imagehash  # noqa: F401 - here, for threads that import the same module at once wait for each other
 
     found = []
-    with warnings.catch_warnings(), ThreadPool(workers or _cores()) as pool:
+    with warnings.catch_warnings(), ThreadPool(workers or cores()) as pool:
         warnings.simplefilter('ignore')  # Pillow's, about odd metadata: what cannot be decoded is reported
         for item in pool.imap(fingerprint, paths, chunksize=8):
             found.append(item)
@@ -208,6 +208,6 @@ def _reason(error: Exception) -> str:
     return f'broken picture: {" ".join(str(error).split()) or type(error).__name__}'
 
 
-def _cores() -> int:
+def cores() -> int:
     """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

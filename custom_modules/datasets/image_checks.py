@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from custom_modules.datasets.duplicates import FORMATS, Fingerprint, _cores, fingerprint
+from custom_modules.datasets.duplicates import FORMATS, Fingerprint, cores, fingerprint
 from custom_modules.errors import InputError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def inspect_all(
     """
     require_cleanvision()
     if workers is None:
-        workers = min(_cores(), _MAX_WORKERS, 1 + len(paths) // _PHOTOS_WORTH_A_PROCESS)
+        workers = min(cores(), _MAX_WORKERS, 1 + len(paths) // _PHOTOS_WORTH_A_PROCESS)
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     photos: list[Photo] = []
     total = 0.0
@@ -300,7 +300,7 @@ def _header(content: bytes) -> dict[str, Any]:
     from PIL import Image
 
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        facts = {
+        facts: dict[str, Any] = {
             'format': 'JPEG' if image.format == 'MPO' else image.format,  # phones put a preview after the photo
             'mode': image.mode,
             # Before the pixels are loaded, which reading a PNG's EXIF does: Pillow makes 8 bits of 16 then.
@@ -310,7 +310,7 @@ def _header(content: bytes) -> dict[str, Any]:
         }
         if image.has_transparency_data:
             alpha = image.getchannel('A') if 'A' in image.getbands() else image.convert('RGBA').getchannel('A')
-            facts['transparent'] = alpha.getextrema()[0] < 255
+            facts['transparent'] = alpha.getextrema() != (255, 255)
     return facts
 
 

@@ -1,6 +1,5 @@
 """How findings are shown: text, CSV, JSON, and a page that fetches nothing."""
 
-import base64
 import csv
 import io
 import json
@@ -10,7 +9,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from custom_modules.datasets.check_report import (
     FIELDS,
@@ -18,7 +16,6 @@ from custom_modules.datasets.check_report import (
     format_html,
     format_json,
     format_text,
-    thumbnails,
     verdict,
     write_report,
 )
@@ -130,16 +127,16 @@ def test_the_page_shows_the_first_of_many():
     assert 'And 16 more' in text
 
 
-def test_thumbnails_are_small_and_upright(tmp_path, draw):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    draw(0, (800, 600)).save(tmp_path / 'a.jpg', exif=exif)
-    (tmp_path / 'b.jpg').write_text('no picture')
-    os.mkfifo(tmp_path / 'd.jpg')
-    uri, *others = thumbnails([tmp_path / f'{letter}.jpg' for letter in 'abcd'])
-    assert others == [None, None, None]
-    with Image.open(io.BytesIO(base64.b64decode(uri.split(',')[1]))) as image:
-        assert image.size == (150, 200)
+def test_the_page_opens_no_pipe_and_nothing_that_was_found_broken(folder):
+    os.mkfifo(folder / 'rose' / 'pipe.png')
+    (folder / 'rose' / '0.png').unlink()
+    found = [
+        Finding('left_out', ('rose/pipe.png',)),
+        Finding('broken', ('rose/1.png',)),
+        Finding('grey', ('rose/0.png',)),
+    ]
+    text = format_html(CheckReport(str(folder), False, {'': {'rose': 3}}, found))
+    assert text.count('no picture</div>') == 3
 
 
 @pytest.mark.parametrize('suffix', ['.html', '.csv', '.json', '.HTML'])

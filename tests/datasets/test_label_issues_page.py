@@ -11,7 +11,8 @@ import pytest
 
 from custom_modules.datasets import label_issues_page
 from custom_modules.datasets.label_issues import Suspect
-from custom_modules.datasets.label_issues_page import render_page, thumbnail
+from custom_modules.datasets.label_issues_page import render_page
+from custom_modules.datasets.thumbnails import thumbnail
 
 
 class Elements(HTMLParser):

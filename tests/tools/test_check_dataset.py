@@ -51,7 +51,9 @@ def test_out(folder, call, tmp_path, name):
         assert json.loads(text)['data'] == str(folder)
 
 
-def test_exits_2_for_what_cannot_be_checked(call, tmp_path):
+def test_exits_2_for_what_cannot_be_checked_or_written(folder, call, tmp_path):
+    (tmp_path / 'folder.csv').mkdir()
+    assert 'is a folder' in call('check_dataset', folder, '--out', 'folder.csv').error
     assert 'no such folder' in call('check_dataset', tmp_path / 'nowhere').error
 
 

@@ -184,12 +184,28 @@ def test_what_only_a_person_can_decide_is_refused_whole(hostile, tmp_path, spoil
     assert [path.name for path in tmp_path.iterdir()] == ['raw']
 
 
+@pytest.mark.parametrize('name', ['report.html', 'report.csv', 'report.json'])
+def test_check_takes_a_hostile_folder_as_it_is(hostile, tmp_path, name):
+    raw, _ = hostile
+    for spoil in (empty_class, class_of_one, names_differing_in_case, class_of_other_bytes, class_with_a_line_break):
+        spoil(raw)
+    before = tree(raw)
+    done = run('check_dataset', raw, '--out', tmp_path / name, PYTHONIOENCODING='ascii')
+    assert (done.returncode, done.stderr) == (1, '')
+    assert tree(raw) == before
+    assert done.stdout.splitlines()[-1] == f'written: {tmp_path / name}'
+    report = (tmp_path / name).read_text()
+    for said in ('zero.jpg', 'text.jpg', 'truncated.jpg', 'bomb.png', 'loop.jpg', 'pipe.jpg', '0.JPG', 'pixel.png'):
+        assert said in report
+
+
 def test_unusable_paths_are_refused(hostile, tmp_path):
     raw, _ = hostile
     for source, target in ((raw / 'loop', 'out'), (raw / ('x' * 300), 'out'), (raw, 'x' * 300), (raw, raw / 'loop')):
         done = run('split_dataset', source, tmp_path / target)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert run('generate_metadata', raw / 'loop').returncode == 2
+    for tool in ('generate_metadata', 'check_dataset'):
+        assert run(tool, raw / 'loop').returncode == 2
     assert [path.name for path in tmp_path.iterdir()] == ['raw']
 
 
