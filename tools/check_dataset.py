@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from custom_modules.datasets.check_report import check_out, format_text, speed, write_report
     from custom_modules.datasets.dataset_checks import check_dataset
-    from tools.split_dataset import progress_bar
+    from custom_modules.progress import progress_bar
 
     if args.out:
         check_out(args.out)

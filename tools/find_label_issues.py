@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from custom_modules.datasets.embeddings import Embedder, embed_photos
     from custom_modules.files import write_atomically
-    from tools.split_dataset import progress_bar
+    from custom_modules.progress import progress_bar
 
     embedder = Embedder(args.weights)
     with progress_bar() as bar:

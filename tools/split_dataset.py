@@ -9,32 +9,13 @@ Exit codes: 0 done, 1 done but something other than hidden files was left out or
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.datasets.splitting import MODES, Progress, split_dataset
+from custom_modules.datasets.splitting import MODES, split_dataset
 from custom_modules.errors import InputError, run_tool
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress | None]:
-    """Shows a bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task('')
-
-        def show(step: str, done: int, total: int) -> None:
-            bar.update(task, description=step, completed=done, total=total)
-
-        yield show
+from custom_modules.progress import progress_bar
 
 
 def parse_rename(pairs: list[str]) -> dict[str, str]:

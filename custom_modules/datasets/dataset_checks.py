@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,13 +15,12 @@ from custom_modules.datasets.duplicates import group_near_duplicates
 from custom_modules.datasets.image_checks import Photo, decode_seconds, inspect_all, photo_findings
 from custom_modules.datasets.splitting import HIDDEN, SIDES, printable, read_manifest_digest, survey_raw
 from custom_modules.errors import InputError
+from custom_modules.progress import Progress
 
 ERROR, WARNING, NOTE = 'error', 'warning', 'note'
 # Above it, balanced weights or more photos are worth a trial; the five flower classes are within 1.1.
 MAX_IMBALANCE = 2.0
 _DECODED_SAMPLE = 100  # photos that are decoded again, to say what share of the time decoding is
-
-Progress = Callable[[str, int, int], None]  # what is done to the photos, photos done, photos in all
 
 
 class Kind(NamedTuple):

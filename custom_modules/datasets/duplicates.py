@@ -3,9 +3,11 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
+
+from custom_modules.progress import StepProgress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,8 +25,6 @@ FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
 _REDUCED_SIDE = 64  # pixels; JPEGs are decoded at 1/2, 1/4 or 1/8 of their size, no smaller than this
 _ORIENTATION = 0x0112  # the EXIF tag
 _ROWS, _COLUMNS = 64, 4096  # pairs are compared in blocks that stay in the processor's cache
-
-Progress = Callable[[int, int], None]  # photos done, photos in all
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
 
 
 def fingerprint_all(
-    paths: Sequence[str | os.PathLike[str]], workers: int | None = None, progress: Progress | None = None
+    paths: Sequence[str | os.PathLike[str]], workers: int | None = None, progress: StepProgress | None = None
 ) -> list[Fingerprint]:
     """Reads photos on all cores; memory does not grow with their number, but for the fingerprints.
 

@@ -9,7 +9,7 @@ import json
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from custom_modules.engine.pretrained_weights import build_backbone
 from custom_modules.engine.weights_catalogue import WEIGHTS
 from custom_modules.errors import InputError
 from custom_modules.files import write_atomically
+from custom_modules.progress import StepProgress
 
 BATCH = 16
 """Photos at a time. On a CPU small batches stay in its caches: 8-16 measured as fast as any or faster."""
@@ -38,7 +39,6 @@ VERSION = 1
 PIPELINE = Path(__file__).parents[2] / 'configs' / '_base_' / 'flower_dataset.py'
 
 Features = NDArray[np.float32]
-Progress = Callable[[int, int], None]  # photos done, photos in all
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Embedder:
 
 
 def embed_photos(
-    paths: Sequence[Path], embedder: Embedder, cache_dir: Path, progress: Progress | None = None
+    paths: Sequence[Path], embedder: Embedder, cache_dir: Path, progress: StepProgress | None = None
 ) -> Embeddings:
     """Embeds photos, each content once ever.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from custom_modules.datasets.duplicates import FORMATS, Fingerprint, cores, fingerprint
 from custom_modules.errors import InputError
+from custom_modules.progress import StepProgress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,8 +48,6 @@ _ISSUES = ('dark', 'light', 'low_information', 'odd_size')
 _CHUNK = 16  # photos that a process reads at a time
 _PHOTOS_WORTH_A_PROCESS = 500  # starting one takes as long as 300
 _MAX_WORKERS = 8  # each takes some 150 MB, and the disk is the limit
-
-Progress = Callable[[int, int], None]  # photos done, photos in all
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Inspection(NamedTuple):
 
 
 def inspect_all(
-    paths: Sequence[str | os.PathLike[str]], workers: int | None = None, progress: Progress | None = None
+    paths: Sequence[str | os.PathLike[str]], workers: int | None = None, progress: StepProgress | None = None
 ) -> Inspection:
     """Reads photos on all cores; memory does not grow with their number, but for what is returned.
 

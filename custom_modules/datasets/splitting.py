@@ -11,7 +11,7 @@ import secrets
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -37,14 +37,13 @@ from custom_modules.datasets.duplicates import (
     group_near_duplicates,
 )
 from custom_modules.errors import InputError
+from custom_modules.progress import Progress
 
 MODE_NAMES = {'copy': 'copying', 'hardlink': 'linking', 'symlink': 'linking'}
 MODES = tuple(MODE_NAMES)
 SIDES = ('train', 'val')
 HIDDEN = 'hidden or system file'
 PHASH_DIGITS = (PHASH_BITS + DHASH_BITS) // 4  # in manifest.json, hexadecimal
-
-Progress = Callable[[str, int, int], None]  # what is done to the photos, photos done, photos in all
 
 
 class LeftOut(NamedTuple):

@@ -1,0 +1,26 @@
+"""A progress bar on the terminal, for work that goes through photos. The work is the caller's."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+StepProgress = Callable[[int, int], None]  # photos done, photos in all
+Progress = Callable[[str, int, int], None]  # what is done to the photos, photos done, photos in all
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress | None]:
+    """Shows a bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task('')
+
+        def show(step: str, done: int, total: int) -> None:
+            bar.update(task, description=step, completed=done, total=total)
+
+        yield show
