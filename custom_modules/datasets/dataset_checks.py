@@ -120,6 +120,9 @@ KINDS = {
         'classes of very different size',
         'add photos, or weight the loss; look at recall per class rather than accuracy',
     ),
+    'near_duplicate_one_side': Kind(
+        NOTE, 'near-duplicates on one side of the split', 'nothing: they leak nowhere; of many, keep the best'
+    ),
     'small': Kind(NOTE, 'shorter than the crop', 'nothing: training and prediction enlarge them, up to twofold'),
     'grey': Kind(
         NOTE, 'without colour', 'nothing, unless one class has many: then a model may learn that grey is that'
@@ -351,7 +354,8 @@ def compare_items(items: Sequence[Item]) -> list[Finding]:
     ]
     for group in group_near_duplicates([item.photo.fingerprint.phash for item in first]):
         alike = [item for position in group for item in by_content[str(first[position].photo.fingerprint.sha256)]]
-        findings += [Finding(kind, _paths(alike)) for kind in _relations(alike, 'look', 'near_duplicate')]
+        within = 'near_duplicate_one_side' if alike[0].side else 'near_duplicate'
+        findings += [Finding(kind, _paths(alike)) for kind in _relations(alike, 'look', within)]
     return findings
 
 

@@ -75,6 +75,14 @@ def test_near_duplicates_in_a_class(raw, draw):
     assert found(raw) == {'near_duplicate': [('rose/larger.jpg', 'rose/rose0.png')]}
 
 
+def test_near_duplicates_that_a_split_kept_together_are_no_problem(raw, draw):
+    draw(100).save(raw / 'rose' / 'other.jpg', quality=90)
+    split_dataset(raw, raw.parent / 'data', ratio=0.7)
+    report = check(raw.parent / 'data')
+    assert list(report.by_kind) == ['near_duplicate_one_side']
+    assert not report.has_problems
+
+
 def test_copies_stand_together_with_what_looks_like_them(raw, draw):
     shutil.copy(raw / 'rose' / 'rose0.png', raw / 'rose' / 'copy.png')
     draw(100).save(raw / 'rose' / 'other.jpg', quality=90)
