@@ -1,9 +1,24 @@
 """What goes wrong in a way the person at the keyboard can mend: raised anywhere, printed by the tools. No logic."""
 
+import errno
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+# What a file system says of a folder or disk that cannot be used; other OSErrors are bugs and keep their traceback.
+UNUSABLE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+}
 
 
 class InputError(ValueError):
@@ -18,25 +33,56 @@ class InputError(ValueError):
         self.problems = problems
 
 
+class PhotoError(InputError):
+    """A photo that cannot be read: one line, known to the one process that was to read it."""
+
+    def __init__(self, problem: str) -> None:
+        # A DataLoader's worker hands its exception on as one text: where it was raised, then the message.
+        super().__init__(problem.rpartition(f'{__name__}.PhotoError: ')[2].strip())
+
+
+@contextmanager
+def as_configured(part: str) -> Iterator[None]:
+    """Makes an :class:`InputError` of what building ``part`` raises, because it is built from what a user wrote."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or ['refused']
+        raise InputError(f'{part}: {type(error).__name__}: {lines[0]}; correct the config or --cfg-options') from error
+
+
 def run_tool(main: Callable[[], int]) -> int:
-    """Runs a tool's ``main``; :class:`InputError` becomes lines on stderr and exit code 2."""
+    """Runs a tool's ``main``; what the user can mend becomes lines on stderr and exit code 2, Ctrl-C one and 130."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal cannot show must not end the tool
             stream.reconfigure(errors='backslashreplace')
+    problems: tuple[str, ...]
+    everywhere = False
     try:
         return main()
+    except KeyboardInterrupt:
+        code, problems = 130, ('interrupted; a training goes on with --resume',)
     except InputError as error:
-        problems = error.problems
+        code, problems = 2, error.problems
+        everywhere = isinstance(error, PhotoError)
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        code, problems = 2, (f'{error.filename or "writing"}: {error.strerror}; make room, or name another folder',)
+        everywhere = True
     except ImportError as error:
         if 'libGL' not in str(error):
             raise
         # opencv-python, which mmcv-lite requires, links a library that servers and containers lack.
-        problems = (
-            f'{error}: apt-get install libgl1, or put the build without windows in its place: '
-            'pip uninstall -y opencv-python && pip install --force-reinstall opencv-python-headless',
+        remedy = (
+            'apt-get install libgl1, or put the build without windows in its place: '
+            'pip uninstall -y opencv-python && pip install --force-reinstall opencv-python-headless'
         )
+        code, problems = 2, (f'{error}: {remedy}',)
     # Once on each machine, not once a process: what is wrong may be wrong on one machine alone.
-    if all(os.environ.get(name, '0') == '0' for name in ('LOCAL_RANK', 'SLURM_LOCALID')):
+    if everywhere or all(os.environ.get(name, '0') == '0' for name in ('LOCAL_RANK', 'SLURM_LOCALID')):
         for problem in problems:
             print(f'error: {problem}', file=sys.stderr)
-    return 2
+    return code

@@ -5,11 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from custom_modules.errors import InputError
+
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Lets ``write`` fill a file beside ``path`` and moves it into place, so that ``path`` never names a torn file.
 
     A file already at ``path`` stays until the new one is complete.
+
+    Raises:
+        OSError: The file cannot be written; it names ``path``.
     """
     beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
@@ -18,5 +23,43 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             file.flush()
             os.fsync(file.fileno())  # a power cut after the move must not leave an empty file under the final name
         os.replace(beside, path)
+    except OSError as error:  # a full disk names no file
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def check_folder(path: Path) -> None:
+    """Makes sure that ``path`` is a folder or can become one.
+
+    Raises:
+        InputError: It, or what it lies in, is a file.
+    """
+    there = next(part for part in (path, *path.absolute().parents) if part.exists())
+    if not there.is_dir():
+        raise InputError(f'{path}: {"is" if there == path else f"{there} is"} a file, not a folder; name another')
+
+
+def lock_folder(path: Path) -> BinaryIO | None:
+    """Makes ``path`` and takes it for this process alone, until the returned file is closed or the process ends.
+
+    Raises:
+        InputError: Another process has it.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    file = (path / '.lock').open('ab')
+    try:
+        # Unlike flock's, this lock is not inherited by a DataLoader's workers, which outlive a killed run by seconds.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.close()
+        raise InputError(
+            f'{path}: another run is writing there; wait for its end, or name another --work-dir'
+        ) from None
+    except OSError:  # a file system without locks
+        pass
+    return file

@@ -1,6 +1,8 @@
+import errno
+
 import pytest
 
-from custom_modules.errors import InputError, run_tool
+from custom_modules.errors import InputError, PhotoError, as_configured, run_tool
 
 
 def fail(error):
@@ -29,3 +31,32 @@ def test_other_errors_pass():
     with pytest.raises(ImportError, match='nonesuch'):
         run_tool(lambda: fail(ImportError('nonesuch')))
     assert run_tool(lambda: 1) == 1
+
+
+def test_an_interrupted_tool_says_how_to_go_on(capsys):
+    assert run_tool(lambda: fail(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == 'error: interrupted; a training goes on with --resume\n'
+
+
+def test_a_full_disk_is_a_line_and_a_bug_is_not(capsys):
+    assert run_tool(lambda: fail(OSError(errno.ENOSPC, 'No space left on device', 'best.pth'))) == 2
+    assert capsys.readouterr().err.startswith('error: best.pth: No space left on device; ')
+    with pytest.raises(FileNotFoundError):
+        run_tool(lambda: fail(FileNotFoundError(errno.ENOENT, 'No such file', 'x')))
+
+
+def test_a_photo_is_named_by_the_process_that_could_not_read_it(capsys, monkeypatch):
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    handed_on = 'Caught PhotoError in worker 0.\nTraceback …\ncustom_modules.errors.PhotoError: a.jpg: unreadable\n'
+    for text in ('a.jpg: unreadable', handed_on):
+        assert run_tool(lambda text=text: fail(PhotoError(text))) == 2
+        assert capsys.readouterr().err == 'error: a.jpg: unreadable\n'
+
+
+def test_what_a_config_breaks_is_a_line():
+    with pytest.raises(InputError) as caught, as_configured('optim_wrapper'):
+        fail(TypeError("'<' not supported\nand more"))
+    assert str(caught.value) == "optim_wrapper: TypeError: '<' not supported; correct the config or --cfg-options"
+    with pytest.raises(InputError) as caught, as_configured('model'):
+        fail(InputError('known'))
+    assert str(caught.value) == 'known'

@@ -1,10 +1,14 @@
 """Files are written whole or not at all."""
 
+import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
-from custom_modules.files import write_atomically
+from custom_modules.errors import InputError
+from custom_modules.files import check_folder, lock_folder, write_atomically
 
 
 def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -26,3 +30,39 @@ def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path):
     path.write_bytes(b'old')
     write_atomically(path, lambda file: file.write(b'new' if path.read_bytes() == b'old' else b'?'))
     assert path.read_bytes() == b'new'
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    def fail(file):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    with pytest.raises(OSError, match='No space') as caught:
+        write_atomically(tmp_path / 'best.pth', fail)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / 'best.pth'))
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path):
+    (tmp_path / 'file').touch()
+    check_folder(tmp_path)
+    check_folder(tmp_path / 'new' / 'folder')
+    for path in (tmp_path / 'file', tmp_path / 'file' / 'below' / 'it'):
+        with pytest.raises(InputError, match='is a file, not a folder'):
+            check_folder(path)
+
+
+def test_a_locked_folder_is_another_process_s_until_that_ends(tmp_path):
+    code = f"""
+from pathlib import Path
+from custom_modules.errors import run_tool
+from custom_modules.files import lock_folder
+raise SystemExit(run_tool(lambda: lock_folder(Path({str(tmp_path)!r})) and 0))
+"""
+
+    def other() -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+
+    lock = lock_folder(tmp_path)
+    assert other().returncode == 2
+    assert 'another run is writing there' in other().stderr
+    lock.close()
+    assert other().returncode == 0

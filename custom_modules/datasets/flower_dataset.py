@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
 from custom_modules.datasets.annotation import read_classes, read_samples
+from custom_modules.errors import PhotoError
 
 
 @DATASETS.register_module()
@@ -41,3 +44,29 @@ class FlowerDataset(BaseDataset):
         root = Path(self.img_prefix)
         samples = read_samples(Path(self.ann_file), self.CLASSES, root)
         return [{'img_path': str(root / sample.path), 'gt_label': sample.label} for sample in samples]
+
+    def prepare_data(self, idx: int) -> Any:
+        """Photo ``idx`` after the pipeline.
+
+        Raises:
+            PhotoError: The photo cannot be read.
+        """
+        try:
+            return super().prepare_data(idx)
+        except Exception:
+            path = self.get_data_info(idx)['img_path']
+            if is_readable(path):
+                raise
+            raise PhotoError(
+                f'{path}: no readable photo (empty, cut short or of another kind); replace it, or delete it and run '
+                f'tools/generate_metadata.py {self.data_root}'
+            ) from None
+
+
+def is_readable(path: str) -> bool:
+    """Whether OpenCV, which the pipelines load photos with, can decode a file."""
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError:
+        return False
+    return content.size > 0 and cv2.imdecode(content, cv2.IMREAD_COLOR) is not None

@@ -3,6 +3,7 @@
 Importing this module makes MMEngine write and load local checkpoints so; configs name it in ``custom_imports``.
 """
 
+import io
 import pickle
 import re
 from collections.abc import Callable
@@ -49,7 +50,9 @@ torch.serialization.add_safe_globals(
 
 def save_atomically(checkpoint: dict, path: Path) -> None:
     """Writes a checkpoint whole or not at all."""
-    write_atomically(path, lambda file: torch.save(checkpoint, file))
+    content = io.BytesIO()  # torch, writing to a full disk itself, would hide that behind an error of its own
+    torch.save(checkpoint, content)
+    write_atomically(path, lambda file: file.write(content.getbuffer()))
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -90,6 +93,11 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
         raise InputError(f'{path}: torn, or no checkpoint ({first}); take another one') from error
     if not isinstance(checkpoint, dict):
         raise InputError(f'{path}: holds a {type(checkpoint).__name__}, not a checkpoint')
+    for key in ('state_dict', 'meta'):
+        if not isinstance(checkpoint.get(key), dict | None):
+            raise InputError(
+                f'{path}: its {key} is a {type(checkpoint[key]).__name__}: no checkpoint; take another one'
+            )
     return checkpoint
 
 

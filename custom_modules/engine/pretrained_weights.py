@@ -341,8 +341,8 @@ def import_weights(name: str, file: Path, out: Path, source: str | None = None) 
     try:
         out.mkdir(parents=True, exist_ok=True)
         save_atomically({'state_dict': {f'backbone.{k}': v for k, v in state.items()}, 'meta': meta}, path)
-    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
-        raise InputError(f'{path}: cannot be written ({error})') from error
+    except OSError as error:
+        raise InputError(f'{path}: cannot be written ({error.strerror or error})') from error
     return Imported(path, layout, len(state), covered, difference, sha256, bool(prefixes), note)
 
 

@@ -4,10 +4,11 @@ import shutil
 
 import pytest
 from mmpretrain.registry import DATASETS
+from torch.utils.data import DataLoader
 
 from custom_modules.datasets import flower_dataset  # noqa: F401  registers it
 from custom_modules.datasets.annotation import read_samples
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, PhotoError
 
 CLASSES = ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
 
@@ -62,3 +63,26 @@ def test_what_deviates_is_named_by_line(data, tmp_path):
         build(tmp_path / 'data', ann_file='val.txt', data_prefix='val')
     with pytest.raises(InputError, match=r'classes\.txt: no such file'):
         build(tmp_path)
+
+
+@pytest.mark.parametrize('content', [b'', b'<html>not found</html>', None], ids=['empty', 'text', 'cut short'])
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_photo_that_cannot_be_read_is_named(content, workers, data, tmp_path):
+    root = tmp_path / 'data'
+    shutil.copytree(data, root)
+    photo = root / 'train' / read_samples(root / 'train.txt', CLASSES)[3].path
+    photo.write_bytes(photo.read_bytes()[:300] if content is None else content)
+    dataset = build(root, pipeline=[{'type': 'LoadImageFromFile'}, {'type': 'PackInputs'}])
+    with pytest.raises(PhotoError) as caught:
+        list(DataLoader(dataset, batch_size=None, num_workers=workers))
+    (line,) = caught.value.problems
+    assert line.startswith(f'{photo}: no readable photo')
+    assert '\n' not in line
+
+
+def test_a_transform_that_fails_on_a_good_photo_is_not_the_photo_s_fault(data):
+    def fail(item):
+        raise ValueError('a bug')
+
+    with pytest.raises(ValueError, match='a bug'):
+        build(data, pipeline=[fail])[0]
