@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.errors import run_tool
+from custom_modules.errors import InputError, run_tool
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -44,15 +44,20 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
     from custom_modules.evaluation.predictions import count, format_counts, format_rows, rows
     from custom_modules.evaluation.predictions_metric import PredictionsMetric
-    from custom_modules.files import write_atomically
+    from custom_modules.files import check_folder, write_atomically
 
     work_dir = args.work_dir or str(Path(args.checkpoint).parent)
     cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root, work_dir)
+    if args.out:
+        check_folder(Path(args.out).parent)
+        if Path(args.out).is_dir():
+            raise InputError(f'--out {args.out}: is a folder; name a file')
     checkpoint = load_checkpoint(args.checkpoint)
     classes = checkpoint_classes(checkpoint, args.checkpoint)
     place(cfg, args.launcher)
+    found = check_dataset(cfg, ['test'])
     data_root = cfg.test_dataloader.dataset.data_root
-    check_classes(checkpoint, args.checkpoint, check_dataset(cfg, ['test']), data_root)
+    check_classes(checkpoint, args.checkpoint, found, data_root)
     check_weights(cfg.model, checkpoint, args.checkpoint)
 
     keep_test_only(cfg, args.checkpoint)

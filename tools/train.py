@@ -62,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         read_config,
     )
     from custom_modules.engine.run_summary import run_summary
+    from custom_modules.files import lock_folder
 
     cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root, args.work_dir, args.demo)
     work_dir = Path(cfg.work_dir)
@@ -103,9 +104,12 @@ def main(argv: list[str] | None = None) -> int:
     if pretrained := check_pretrained(cfg.model):
         cfg.pretrained = pretrained  # BestCheckpointHook hands it on, so that no result hides what it started from
         notes.append(f'pretrained weights: {pretrained}')
-    if replace_demo and holds_run and is_main_process():
-        print(f'replacing the last demo run in {work_dir}')
-        shutil.rmtree(work_dir)
+    if is_main_process():
+        lock = lock_folder(work_dir)  # held until it is closed by going out of scope
+        if replace_demo and holds_run:
+            print(f'replacing the last demo run in {work_dir}')
+            shutil.rmtree(work_dir)
+            lock = lock_folder(work_dir)  # noqa: F841
     barrier()
 
     runner = TerseRunner.from_cfg(cfg)

@@ -136,6 +136,7 @@ class BestCheckpointHook(Hook):
             'best_value': self.best_value,
             'best_epoch': self.best_epoch,
             'last_value': self.last_value,
+            'dataset_digest': dataset_digest(runner.train_dataloader.dataset),
         }
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

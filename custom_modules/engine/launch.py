@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import init_dist, is_distributed
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.utils.dl_utils import set_multi_processing
 
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, as_configured
 
 STARTERS = {'pytorch': 'torchrun', 'slurm': 'srun', 'mpi': 'mpirun'}
 # How each names, in the environment, a process's number, its number on this host and the count of processes.
@@ -29,7 +29,10 @@ def has_accelerator() -> bool:
 
 
 class TerseRunner(Runner):
-    """MMEngine's Runner; what is longer than a screen (environment, config, hooks) goes to the log file alone."""
+    """MMEngine's Runner; what is longer than a screen (environment, config, hooks) goes to the log file alone.
+
+    A part that cannot be built from the config is an :class:`InputError`, for the config is what a user wrote.
+    """
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The run's logger; its first handler is the terminal's."""
@@ -41,6 +44,56 @@ class TerseRunner(Runner):
         """Leaves the training's config in the work dir as it is when the run is a test."""
         if self._train_dataloader is not None:
             super().dump_config()
+
+    def set_randomness(self, seed: Any, *args: Any, **kwargs: Any) -> None:
+        """Seeds all generators."""
+        with as_configured(f'randomness.seed {seed!r}'):
+            super().set_randomness(seed, *args, **kwargs)
+
+    def build_model(self, model: Any) -> Any:
+        """The model."""
+        with as_configured('model'):
+            return super().build_model(model)
+
+    def register_hook(self, hook: Any, priority: Any = None) -> None:
+        """Builds a hook and puts it in its place."""
+        with as_configured(f'hook {hook.get("type")}' if isinstance(hook, dict) else 'hook'):
+            super().register_hook(hook, priority)
+
+    def build_train_loop(self, loop: Any) -> Any:
+        """The training loop with its loader."""
+        with as_configured('train_cfg, train_dataloader'):
+            built = super().build_train_loop(loop)
+        for name in ('max_epochs', 'val_interval'):
+            if isinstance(built, EpochBasedTrainLoop) and getattr(built, name) < 1:
+                hint = '; --no-validate trains without validating' if name == 'val_interval' else ''
+                raise InputError(f'train_cfg.{name} is {getattr(built, name)}: it must be 1 or more{hint}')
+        return built
+
+    def build_val_loop(self, loop: Any) -> Any:
+        """The validation loop with its loader and metrics."""
+        with as_configured('val_cfg, val_dataloader, val_evaluator'):
+            return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: Any) -> Any:
+        """The test loop with its loader and metrics."""
+        with as_configured('test_cfg, test_dataloader, test_evaluator'):
+            return super().build_test_loop(loop)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """The optimizer."""
+        with as_configured('optim_wrapper'):
+            return super().build_optim_wrapper(optim_wrapper)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """The learning rate's schedule."""
+        with as_configured('param_scheduler'):
+            return super().build_param_scheduler(scheduler)
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Takes over weights, optimizer and progress of a checkpoint."""
+        with as_configured(f'{filename} cannot be resumed with this config'):
+            super().resume(filename, *args, **kwargs)
 
 
 def place(cfg: Config, launcher: str) -> None:

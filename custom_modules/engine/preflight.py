@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mmengine import registry as mmengine_registries
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import Registry
 from mmengine.runner import Runner
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from custom_modules.datasets.annotation import check_disjoint, read_classes, read_samples
+from custom_modules.datasets.splitting import read_manifest_digest
 from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, as_configured
 
 MIN_LOADED = 0.95  # share of the backbone's keys that pretrained weights must cover
 
@@ -80,6 +82,17 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
                 break
             path.append(key)
             node = node[int(key)] if isinstance(node, list | tuple) else (node or {}).get(key)
+        else:
+            value = options[dotted]
+            if isinstance(node, dict) and node and not isinstance(value, dict | list | None):
+                problems.append(
+                    f'--cfg-options {dotted}: holds settings, of which {value!r} is none; set {dotted}.KEY'
+                )
+            elif dotted.endswith('.type') and isinstance(value, str) and _resolve(value) is None:
+                near = [name for name in _registered() if name.lower() == value.lower()]
+                near = near or difflib.get_close_matches(value, sorted(_registered()), n=1)
+                hint = f'; did you mean {near[0]}?' if near else ''
+                problems.append(f'--cfg-options {dotted}: nothing is registered as {value!r}{hint}')
     if problems:
         raise InputError(*problems)
 
@@ -109,8 +122,19 @@ def _known_keys(node: Any, path: list[str], options: dict[str, Any]) -> set[str]
 
 def _resolve(name: str) -> Any:
     """The class that is registered as ``name``, in whichever registry; None for none."""
-    found = (registry.get(name) for registry in vars(registries).values() if isinstance(registry, Registry))
+    found = (registry.get(name) for registry in _registries())
     return next((cls for cls in found if cls is not None), None)
+
+
+def _registries() -> list[Registry]:
+    """MMPretrain's registries, then MMEngine's, some of which MMPretrain has no child of."""
+    both = [*vars(registries).values(), *vars(mmengine_registries).values()]
+    return [item for item in both if isinstance(item, Registry)]
+
+
+def _registered() -> set[str]:
+    """The names of all registered classes."""
+    return {name for registry in _registries() for name in registry.module_dict}
 
 
 def _parameters(cls: Any) -> set[str] | None:
@@ -137,7 +161,11 @@ def check_dataset(cfg: Config, loaders: Iterable[str]) -> list[str]:
     samples = {}
     classes: list[str] = []
     for name in loaders:
-        dataset = cfg[f'{name}_dataloader'].dataset
+        loader = cfg.get(f'{name}_dataloader')
+        if not loader:
+            hint = '; --no-validate trains without one' if name == 'val' else ''
+            raise InputError(f'{name}_dataloader: the config has none{hint}')
+        dataset = loader.dataset
         if dataset.type != 'FlowerDataset':
             continue
         root = Path(dataset.data_root)
@@ -145,6 +173,7 @@ def check_dataset(cfg: Config, loaders: Iterable[str]) -> list[str]:
             raise InputError(f'{root}: {_how_to_prepare(root)}')
         classes = read_classes(root / 'classes.txt')
         samples[name] = read_samples(root / dataset.ann_file, classes, root / dataset.data_prefix)
+        read_manifest_digest(root)  # what is wrong with it is better known now than after an epoch
     if {'train', 'val'} <= samples.keys():
         check_disjoint(samples['train'], samples['val'])
     wrong = {
@@ -195,14 +224,23 @@ def check_resume(cfg: Config, checkpoint: dict, name: str, classes: list[str]) -
     """Makes sure that training can go on from ``checkpoint``.
 
     Raises:
-        InputError: It has no optimizer state, is of another model or other classes, or has nothing left to train.
+        InputError: It has no optimizer state, is of another model, other classes or another split, or has nothing left
+            to train.
     """
     if 'optimizer' not in checkpoint:
         raise InputError(  # mmpretrain #1970
             f'{name}: holds weights alone, no optimizer state to resume; give an epoch_N.pth of that run instead'
         )
     check_weights(cfg.model, checkpoint, name)
-    check_classes(checkpoint, name, classes, cfg.train_dataloader.dataset.data_root)
+    data_root = cfg.train_dataloader.dataset.data_root
+    check_classes(checkpoint, name, classes, data_root)
+    before = checkpoint.get('BestCheckpointHook', {}).get('dataset_digest')
+    now = read_manifest_digest(Path(data_root))
+    if before and now and before != now:
+        raise InputError(
+            f'{name}: was trained on another split ({before[:12]}) than {data_root} ({now[:12]}), so photos it has '
+            'learned would be validated on; go on with its own --data-root, or train anew in another --work-dir'
+        )
     done, wanted = checkpoint['meta'].get('epoch', 0), cfg.train_cfg.get('max_epochs')
     if wanted is not None and done > wanted:
         raise InputError(
@@ -223,7 +261,8 @@ def check_pretrained(model: ConfigDict) -> str | None:
     checkpoint = load_checkpoint(init['checkpoint'])
     prefix = f'{init["prefix"].rstrip(".")}.' if init.get('prefix') else ''
     weights = {k.removeprefix(prefix): v for k, v in _state_dict(checkpoint).items() if k.startswith(prefix)}
-    backbone = MODELS.build({k: v for k, v in model.backbone.items() if k != 'init_cfg'})
+    with as_configured('model.backbone'):
+        backbone = MODELS.build({k: v for k, v in model.backbone.items() if k != 'init_cfg'})
     fitting, wanted = _fit(weights, backbone)
     if fitting < MIN_LOADED * wanted:
         raise InputError(
@@ -242,7 +281,9 @@ def check_weights(model: ConfigDict, checkpoint: dict, name: str) -> None:
         InputError: Any weight of the model is missing in it, or of another shape.
     """
     plain = {**model, 'backbone': {k: v for k, v in model.backbone.items() if k != 'init_cfg'}}
-    fitting, wanted = _fit(_state_dict(checkpoint), MODELS.build(plain))
+    with as_configured('model'):
+        built = MODELS.build(plain)
+    fitting, wanted = _fit(_state_dict(checkpoint), built)
     if fitting < wanted:
         raise InputError(
             f'{name}: has {fitting} of the {wanted} weights of this {model.backbone.type} model; '

@@ -10,6 +10,7 @@ from mmengine.device import get_device
 
 from custom_modules.engine.preflight import check_options
 from custom_modules.errors import InputError
+from custom_modules.files import check_folder
 
 DEMO_FRAGMENT = Path(__file__).parents[2] / 'configs' / '_base_' / 'demo.py'
 JUDGES = ('BestCheckpointHook', 'ResumableEarlyStoppingHook')
@@ -47,7 +48,8 @@ def read_config(
         demo: Whether to make it the short run on drawn flowers that configs/_base_/demo.py describes.
 
     Raises:
-        InputError: There is no such config, it cannot be read, or an option names what does not exist.
+        InputError: There is no such config, it cannot be read, an option names what does not exist, or the work dir
+            is a file.
     """
     if not Path(path).is_file():
         here = ' '.join(path.as_posix() for path in sorted(Path('configs').glob('*.py')))
@@ -70,6 +72,7 @@ def read_config(
         if data_root is not None and cfg.get(name) is not None:
             cfg[name].dataset.data_root = data_root
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(default_work_dir(path, demo))
+    check_folder(Path(cfg.work_dir))
     return cfg
 
 

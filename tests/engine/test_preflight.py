@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from custom_modules.datasets.splitting import read_manifest_digest
 from custom_modules.engine.preflight import (
     check_classes,
     check_dataset,
@@ -79,6 +80,8 @@ def config(name: str = 'flower_resnet18') -> Config:
         'custom_hooks.0.filename=top.pth',
         'custom_hooks.1.filename=c.png',
         'val_evaluator.0.topk=(1,)',
+        'train_dataloader.collate_fn.type=pseudo_collate',
+        'val_dataloader=None',
         'visualizer.vis_backends.0.type=LocalVisBackend',
     ],
 )
@@ -121,6 +124,10 @@ def test_options_that_go_together_are_accepted():
         ('param_scheduler.milestones=[3]', "param_scheduler has no 'milestones'"),
         ('custom_hooks.0.metrics=x', 'did you mean custom_hooks.0.metric?'),
         ('log_processor.window=2', 'did you mean log_processor.window_size?'),
+        ('optim_wrapper.optimizer.type=Sgd', "nothing is registered as 'Sgd'; did you mean SGD?"),
+        ('model.backbone.type=ResNett', 'did you mean ResNet?'),
+        ('model=3', 'holds settings, of which 3 is none; set model.KEY'),
+        ('train_dataloader=3', 'set train_dataloader.KEY'),
         # A config's own variables have been put in place: changing them changes nothing.
         ('data_root=x', 'has no effect any more; set --data-root DIR'),
         ('num_classes=3', 'has no effect any more; set model.head.num_classes'),
@@ -280,3 +287,31 @@ def test_classes_and_their_order():
 def test_resuming_without_an_optimizer_names_what_to_give_instead():
     with pytest.raises(InputError, match=r'best\.pth: holds weights alone, .* give an epoch_N\.pth'):
         check_resume(config(), {'state_dict': {}, 'meta': {}}, 'best.pth', [])
+
+
+def test_resuming_on_another_split_would_validate_on_photos_learned(data, monkeypatch):
+    cfg = read_config(str(CONFIGS / 'flower_resnet18.py'), {}, str(data), None)
+    monkeypatch.setattr('custom_modules.engine.preflight.check_weights', lambda *args: None)
+
+    def resume(digest):
+        meta = {'classes': ['a', 'b'], 'epoch': 1}
+        check_resume(cfg, {'optimizer': {}, 'meta': meta, 'BestCheckpointHook': digest}, 'epoch_1.pth', ['a', 'b'])
+
+    resume({'dataset_digest': read_manifest_digest(data)})
+    resume({'dataset_digest': None})  # trained on data without a manifest
+    resume({})  # written by an earlier version
+    with pytest.raises(InputError, match=r'epoch_1\.pth: was trained on another split \(0123456789ab\) than'):
+        resume({'dataset_digest': '0123456789abcdef'})
+
+
+def test_a_changed_manifest_is_told_before_training(data, tmp_path):
+    shutil.copytree(data, tmp_path / 'data')
+    file = tmp_path / 'data' / 'manifest.json'
+    file.write_text(file.read_text().replace('"seed": 0', '"seed": 1'))
+    assert 'manifest.json: its digest is not that of its contents' in problems_of(tmp_path / 'data')
+
+
+def test_a_loader_that_the_config_lacks(data):
+    cfg = read_config(str(CONFIGS / 'flower_resnet18.py'), {'val_dataloader': None}, str(data), None)
+    with pytest.raises(InputError, match='val_dataloader: the config has none; --no-validate trains without one'):
+        check_dataset(cfg, ['train', 'val'])

@@ -170,3 +170,11 @@ def test_out_needs_a_known_suffix(tiny_config, call, capfd):
     assert caught.value.code == 2
     assert 'the name must end in .csv or .json' in capfd.readouterr().err
     assert not os.listdir()
+
+
+def test_a_table_that_cannot_be_written_is_told_before_the_test(best, tiny_config, call, tmp_path):
+    (tmp_path / 'folder.csv').mkdir()
+    (tmp_path / 'file').touch()
+    assert '--out folder.csv: is a folder; name a file' in call('test', tiny_config, best, '--out', 'folder.csv').error
+    assert 'file: is a file, not a folder' in call('test', tiny_config, best, '--out', 'file/rows.csv').error
+    assert os.listdir(tmp_path / 'tested') == ['best.pth']

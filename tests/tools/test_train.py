@@ -13,6 +13,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from custom_modules.files import lock_folder
+
 ROOT = Path(__file__).parents[2]
 MOBILENET = ROOT / 'configs' / 'flower_mobilenetv2.py'
 SCALARS = {'epoch/lr', 'epoch/loss_train', 'epoch/loss_val', 'epoch/accuracy_train', 'epoch/accuracy_val'}
@@ -247,6 +249,46 @@ def test_unusable_input_is_one_line_and_nothing_is_written(argv, said, tiny_conf
     result = call('train', *(arg.format(**names) for arg in argv))
     assert said.format(**names) in result.error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('option', 'said'),
+    [
+        ('train_dataloader.batch_size=0', 'train_dataloader: ValueError: batch_size should be a positive integer'),
+        ('train_dataloader.num_workers=-1', 'train_dataloader: ValueError: num_workers option should be non-negative'),
+        ('val_dataloader.batch_size=abc', 'val_dataloader, val_evaluator: ValueError: batch_size should be'),
+        ('train_cfg.max_epochs=0', 'train_cfg.max_epochs is 0: it must be 1 or more'),
+        (
+            'train_cfg.max_epochs=abc',
+            "train_cfg, train_dataloader: ValueError: invalid literal for int() with base 10: 'a",
+        ),
+        ('train_cfg.val_interval=0', 'train_cfg.val_interval is 0: it must be 1 or more; --no-validate'),
+        ('optim_wrapper.optimizer.lr=abc', 'optim_wrapper: TypeError'),
+        ('param_scheduler.end=0', 'param_scheduler: ValueError: end should be larger than begin'),
+        ('randomness.seed=-1', 'randomness.seed -1: ValueError: Seed must be between 0 and'),
+        ('model.backbone.widen_factor=abc', 'model: TypeError'),
+        ('default_hooks.logger.interval=0', 'hook LoggerHook: ValueError: interval must be greater than 0'),
+    ],
+)
+def test_values_that_nothing_can_be_built_from(option, said, tiny_config, call, tmp_path):
+    name = re.sub(r'\W', '_', option)  # MMEngine warns of two runs with one name, given in the same second
+    result = call('train', tiny_config, '--cfg-options', option, f'experiment_name={name}')
+    assert said in result.error
+    assert not list(tmp_path.rglob('*.pth'))
+
+
+def test_a_file_in_the_place_of_the_work_dir(tiny_config, call, tmp_path):
+    (tmp_path / 'file').write_text('mine')
+    assert 'is a file, not a folder' in call('train', tiny_config, '--work-dir', 'file/run').error
+    assert (tmp_path / 'file').read_text() == 'mine'
+
+
+def test_two_runs_at_once_in_one_work_dir(tiny_config, run_process, tmp_path):
+    lock = lock_folder(tmp_path / 'run')
+    result = run_process('train', tiny_config, '--work-dir', tmp_path / 'run', cwd=tmp_path)
+    lock.close()
+    assert 'another run is writing there' in result.error
+    assert [path.name for path in (tmp_path / 'run').iterdir()] == ['.lock']
 
 
 @pytest.mark.parametrize(
