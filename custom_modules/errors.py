@@ -33,8 +33,12 @@ class InputError(ValueError):
         self.problems = problems
 
 
-class PhotoError(InputError):
-    """A photo that cannot be read: one line, known to the one process that was to read it."""
+class LocalError(InputError):
+    """What only the process that meets it knows of, so that process tells it, whichever it is."""
+
+
+class PhotoError(LocalError):
+    """A photo that cannot be read."""
 
     def __init__(self, problem: str) -> None:
         # A DataLoader's worker hands its exception on as one text: where it was raised, then the message.
@@ -66,7 +70,7 @@ def run_tool(main: Callable[[], int]) -> int:
         code, problems = 130, ('interrupted; a training goes on with --resume',)
     except InputError as error:
         code, problems = 2, error.problems
-        everywhere = isinstance(error, PhotoError)
+        everywhere = isinstance(error, LocalError)
     except OSError as error:
         if error.errno not in UNUSABLE:
             raise

@@ -9,6 +9,7 @@ custom_imports = dict(
     imports=[
         'custom_modules.datasets.flower_dataset',
         'custom_modules.datasets.random_rotate_translate',
+        'custom_modules.engine.alarms_hook',
         'custom_modules.engine.augmented_photos_hook',
         'custom_modules.engine.best_checkpoint_hook',
         'custom_modules.engine.checkpoints',
@@ -27,6 +28,7 @@ default_hooks = dict(
     checkpoint=dict(interval=1, max_keep_ckpts=2),
 )
 custom_hooks = [
+    dict(type='AlarmsHook'),
     dict(type='BestCheckpointHook', metric='accuracy/top1'),
     dict(type='CurvesHook'),
     dict(type='AugmentedPhotosHook'),

@@ -28,7 +28,8 @@ class TinyPhotos(Dataset):
         brightness = 40 if index < 4 else 200
         photo = torch.full((3, 2, 2), brightness, dtype=torch.uint8)
         photo[0] = index  # blue
-        return {'inputs': photo, 'data_samples': DataSample().set_gt_label(int(index >= 4))}
+        sample = DataSample(metainfo={'img_path': f'{index}.jpg'})
+        return {'inputs': photo, 'data_samples': sample.set_gt_label(int(index >= 4))}
 
 
 class TinyClassifier(BaseModel):

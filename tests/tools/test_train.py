@@ -77,6 +77,15 @@ def test_what_a_run_prints(trained):
     assert 'System environment:' in log.read_text()
 
 
+def test_a_learning_rate_that_ends_in_nan_stops_the_run(call, tiny_config, data, tmp_path):
+    options = ['--cfg-options', 'optim_wrapper.optimizer.lr=1e30']
+    result = call('train', tiny_config, '--work-dir', tmp_path / 'run', *options)
+    assert 'loss is nan in iteration 2 (epoch 1, lr 1e+30) on ' in result.error
+    assert result.error.count(str(data)) == 8
+    assert result.error.endswith('the last good state is the start')
+    assert not list((tmp_path / 'run').glob('*.pth'))
+
+
 def test_tensorboard(trained):
     (events,) = trained.work_dir.rglob('events.out.tfevents.*')
     board = EventAccumulator(str(events.parent)).Reload()
