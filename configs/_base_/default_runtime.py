@@ -37,6 +37,8 @@ custom_hooks = [
     dict(type='ValidateOnResumeHook'),
 ]
 
+# Seconds until a process that hangs ends the others; one that dies ends them at once. Upstream: 1800 on a CPU.
+env_cfg = dict(dist_cfg=dict(timeout=600))
 log_processor = dict(log_with_hierarchy=True)  # TensorBoard tags in groups: train/loss, val/accuracy/top1, ...
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 visualizer = dict(vis_backends=vis_backends)

@@ -1,7 +1,11 @@
 """Where a run computes: which device, how many processes, and what MMEngine needs to be told for that."""
 
 import os
+import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch.distributed
@@ -11,6 +15,7 @@ from mmengine.dist import init_dist, is_distributed
 from mmengine.logging import MMLogger
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.utils.dl_utils import set_multi_processing
+from torch import nn
 
 from custom_modules.errors import InputError, as_configured
 
@@ -26,6 +31,21 @@ RANK_NAMES = {
 def has_accelerator() -> bool:
     """Whether MMEngine will put the model on an accelerator rather than on the CPU."""
     return get_device() != 'cpu'
+
+
+@contextmanager
+def telling_of_lost_processes() -> Iterator[None]:
+    """Makes an :class:`InputError` of what gloo or NCCL raise when another process died or no longer answers."""
+    try:
+        yield
+    except RuntimeError as error:
+        lost = re.search(r'Connection closed|Connection reset|Broken pipe|[Tt]imed? ?out', str(error))
+        if not (is_distributed() and lost and re.search('gloo|nccl', str(error), re.IGNORECASE)):
+            raise
+        raise InputError(
+            f'another process of this run ended or no longer answers ({lost[0]}); what it says itself, if anything, '
+            'stands in its own output; go on from the newest checkpoint with --resume'
+        ) from error
 
 
 class TerseRunner(Runner):
@@ -44,6 +64,16 @@ class TerseRunner(Runner):
         """Leaves the training's config in the work dir as it is when the run is a test."""
         if self._train_dataloader is not None:
             super().dump_config()
+
+    def train(self) -> nn.Module:
+        """Trains; returns the model."""
+        with telling_of_lost_processes():
+            return super().train()
+
+    def test(self) -> dict[str, float]:
+        """Tests; returns the metrics."""
+        with telling_of_lost_processes():
+            return super().test()
 
     def set_randomness(self, seed: Any, *args: Any, **kwargs: Any) -> None:
         """Seeds all generators."""
@@ -123,7 +153,9 @@ def place(cfg: Config, launcher: str) -> None:
     # On a CPU, MMEngine's init_dist calls torch.cuda.set_device, and its wrapper names device_ids: both fail.
     _take_environment(launcher)
     if not is_distributed():
-        torch.distributed.init_process_group('gloo')
+        torch.distributed.init_process_group(
+            'gloo', timeout=timedelta(seconds=cfg.env_cfg.dist_cfg.get('timeout', 600))
+        )
     cfg.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None})
 
 

@@ -1,6 +1,7 @@
 """Where a run computes: the config is fitted to the device, the environment to the launcher."""
 
 import os
+from datetime import timedelta
 import subprocess
 
 import pytest
@@ -26,7 +27,9 @@ def environment(monkeypatch):
 def started(monkeypatch):
     """Records which process group is started, and starts none."""
     calls = []
-    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend: calls.append(backend))
+    monkeypatch.setattr(
+        torch.distributed, 'init_process_group', lambda backend, timeout: calls.append((backend, timeout))
+    )
     monkeypatch.setattr(launch, 'init_dist', lambda launcher, **kwargs: calls.append((launcher, kwargs)))
     monkeypatch.setattr(launch, 'set_multi_processing', lambda **kwargs: None)
     return calls
@@ -38,7 +41,7 @@ def config():
             'train_dataloader': {'num_workers': 2, 'persistent_workers': True},
             'val_dataloader': {'num_workers': 0, 'persistent_workers': True},
             'test_dataloader': None,
-            'env_cfg': {'mp_cfg': {}, 'dist_cfg': {'backend': 'nccl'}},
+            'env_cfg': {'mp_cfg': {}, 'dist_cfg': {'backend': 'nccl', 'timeout': 600}},
         }
     )
 
@@ -67,7 +70,7 @@ def test_torchrun_on_a_cpu(monkeypatch, environment, started):
     environment.update(RANK='1', LOCAL_RANK='1', WORLD_SIZE='2', MASTER_ADDR='host', MASTER_PORT='1234')
     cfg = config()
     place(cfg, 'pytorch')
-    assert started == ['gloo']
+    assert started == [('gloo', timedelta(seconds=600))]
     assert cfg.model_wrapper_cfg == {'type': 'MMDistributedDataParallel', 'device_ids': None}
     assert (environment['MASTER_ADDR'], environment['MASTER_PORT']) == ('host', '1234')
 
@@ -80,7 +83,7 @@ def test_on_an_accelerator_mmengine_starts_the_group(launcher, given, monkeypatc
     environment.update(given)
     cfg = config()
     place(cfg, launcher)
-    assert started == [(launcher, {'backend': 'nccl'})]
+    assert started == [(launcher, {'backend': 'nccl', 'timeout': 600})]
     assert 'model_wrapper_cfg' not in cfg
 
 
@@ -96,7 +99,7 @@ def test_slurm_on_a_cpu(monkeypatch, environment, started):
 
     monkeypatch.setattr(launch.subprocess, 'run', scontrol)
     place(config(), 'slurm')
-    assert started == ['gloo']
+    assert started == [('gloo', timedelta(seconds=600))]
     found = {key: environment[key] for key in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')}
     assert found == {
         'RANK': '3',
@@ -114,7 +117,7 @@ def test_mpi_on_a_cpu(monkeypatch, environment, started):
         place(config(), 'mpi')
     environment['MASTER_ADDR'] = '127.0.0.1'
     place(config(), 'mpi')
-    assert started == ['gloo']
+    assert started == [('gloo', timedelta(seconds=600))]
     assert (environment['RANK'], environment['WORLD_SIZE']) == ('1', '2')
 
 

@@ -40,15 +40,18 @@ class DigestHook(Hook):
 """
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
 @pytest.fixture(scope='module')
 def run_two(tool_environment, tmp_path_factory):
     """A function that runs a tool in two processes: ``run_two('train', config, …)``; returns stdout and stderr."""
 
     def run(name, *args, code=0, path=''):
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            port = probe.getsockname()[1]
-        launcher = ['-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', str(port)]
+        launcher = ['-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', str(free_port())]
         command = [sys.executable, *launcher, str(ROOT / 'tools' / f'{name}.py'), *map(str, args)]
         here = tmp_path_factory.mktemp('two')
         done = subprocess.run(
@@ -140,3 +143,73 @@ def test_unusable_input_is_told_once(tiny_config, run_two):
     out, err = run_two('train', tiny_config, '--cfg-options', 'optim_wrapper.optimizer.lrr=1', code=2)
     assert err.count('error: --cfg-options optim_wrapper.optimizer.lrr') == 1
     assert out == ''
+
+
+# A process that is killed in the second epoch, as a machine's memory guard or a pre-emption does it.
+DYING_HOOK = """
+import os
+import signal
+
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmpretrain.registry import HOOKS
+
+
+@HOOKS.register_module()
+class DyingHook(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 4 and get_rank() == int(os.environ.get('DYING_RANK', -1)):
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize('dying', [0, 1])
+def test_a_process_that_dies_on_another_machine_ends_the_run_which_can_be_resumed(
+    tiny_config, tool_environment, tmp_path, dying
+):
+    (tmp_path / 'dying_hook.py').write_text(DYING_HOOK)
+    config = tmp_path / 'tiny.py'
+    imports = Config.fromfile(ROOT / 'configs' / '_base_' / 'default_runtime.py').custom_imports.imports
+    config.write_text(
+        f'_base_ = {str(tiny_config)!r}\n'
+        f'custom_imports = dict(imports={[*imports, "dying_hook"]!r})\n'
+        "default_hooks = dict(dying=dict(type='DyingHook'))\n"
+    )
+
+    def run_on_two_machines(*arguments, **environment):
+        """Two groups of one process each over loopback; returns their exit codes and what they said."""
+        port = str(free_port())
+        started = [
+            subprocess.Popen(
+                [ROOT / 'tools' / 'dist_train.sh', config, '1', '--work-dir', tmp_path / 'run', *arguments],
+                cwd=tmp_path,
+                env={
+                    **tool_environment,
+                    **environment,
+                    'PATH': f'{Path(sys.executable).parent}:{tool_environment["PATH"]}',
+                    'PYTHONPATH': str(tmp_path),
+                    'NNODES': '2',
+                    'NODE_RANK': str(node),
+                    'MASTER_PORT': port,
+                },
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for node in (0, 1)
+        ]
+        try:
+            said = [process.communicate(timeout=60)[0] for process in started]
+        finally:
+            for process in started:
+                process.kill()
+        return [process.returncode for process in started], said
+
+    codes, said = run_on_two_machines(DYING_RANK=str(dying))
+    assert codes == [1, 1]
+    assert 'error: another process of this run ended or no longer answers (Connection ' in said[1 - dying]
+    assert 'error: ' not in said[dying]
+    codes, said = run_on_two_machines('--resume')
+    assert codes == [0, 0], said
+    assert 'resuming from ' in said[0]
+    assert torch.load(tmp_path / 'run' / 'epoch_2.pth', weights_only=True)['meta']['iter'] == 6
