@@ -1,8 +1,8 @@
 """Where a run computes: the config is fitted to the device, the environment to the launcher."""
 
 import os
-from datetime import timedelta
 import subprocess
+from datetime import timedelta
 
 import pytest
 import torch
