@@ -11,14 +11,14 @@ from custom_modules.evaluation.intervals import wilson_interval
 
 
 class Prediction(NamedTuple):
-    """One photo: its ``path``, its true ``label`` and a softmax score for each of K classes."""
+    """One photo: its ``path``, a softmax score for each of K classes and, where it is known, its true class."""
 
     path: str
-    label: int
     scores: list[float]
+    truth: int | None = None
 
     @property
-    def predicted(self) -> int:
+    def label(self) -> int:
         """The class with the highest score; the first of equals."""
         return max(range(len(self.scores)), key=self.scores.__getitem__)
 
@@ -89,31 +89,34 @@ class Counts:
 
 
 def count(predictions: Sequence[Prediction], classes: Sequence[str]) -> Counts:
-    """Counts top-1 and, for each of ``classes``, precision and recall.
+    """Counts top-1 and, for each of ``classes``, precision and recall, of predictions whose truth is known.
 
     Raises:
         ValueError: There are no predictions.
     """
     if not predictions:
         raise ValueError('no predictions to count')
-    pairs = [(p.label, p.predicted) for p in predictions]
-    right = [label for label, predicted in pairs if label == predicted]
-    labels, predicteds = [list(column) for column in zip(*pairs, strict=True)]
+    truths, labels = [p.truth for p in predictions], [p.label for p in predictions]
+    right = [label for truth, label in zip(truths, labels, strict=True) if truth == label]
     return Counts(
-        top1=Proportion(len(right), len(pairs)),
-        precision={name: Proportion(right.count(i), predicteds.count(i)) for i, name in enumerate(classes)},
-        recall={name: Proportion(right.count(i), labels.count(i)) for i, name in enumerate(classes)},
+        top1=Proportion(len(right), len(predictions)),
+        precision={name: Proportion(right.count(i), labels.count(i)) for i, name in enumerate(classes)},
+        recall={name: Proportion(right.count(i), truths.count(i)) for i, name in enumerate(classes)},
     )
 
 
 def rows(predictions: Sequence[Prediction], classes: Sequence[str]) -> list[dict]:
-    """One dict a photo, in input order: ``path``, ``label``, ``prediction``, ``score``, ``score_<class>`` for each."""
+    """One dict a photo, in input order.
+
+    It has ``path``, ``truth`` (where known), ``label`` (the class predicted), its ``score``, and ``score_<class>`` for
+    each class.
+    """
     return [
         {
             'path': p.path,
+            **({} if p.truth is None else {'truth': classes[p.truth]}),
             'label': classes[p.label],
-            'prediction': classes[p.predicted],
-            'score': p.scores[p.predicted],
+            'score': p.scores[p.label],
             **{f'score_{name}': score for name, score in zip(classes, p.scores, strict=True)},
         }
         for p in predictions

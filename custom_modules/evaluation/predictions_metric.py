@@ -23,7 +23,7 @@ class PredictionsMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Takes one batch of ``DataSample`` dicts with ``img_path``, ``gt_label`` and softmax ``pred_score`` (K,)."""
         self.results.extend(
-            Prediction(sample['img_path'], int(sample['gt_label'].item()), sample['pred_score'].tolist())
+            Prediction(sample['img_path'], sample['pred_score'].tolist(), int(sample['gt_label'].item()))
             for sample in data_samples
         )
 

@@ -28,7 +28,7 @@ CLASSES = ['daisy', 'rose, wild', 'tulip']
 def predictions(pairs):
     """A prediction for each (label, predicted)."""
     return [
-        Prediction(f'{i}.jpg', label, [0.8 if k == predicted else 0.1 for k in range(3)])
+        Prediction(f'{i}.jpg', [0.8 if k == predicted else 0.1 for k in range(3)], label)
         for i, (label, predicted) in enumerate(pairs)
     ]
 
@@ -55,7 +55,7 @@ def test_counts_are_scikit_learns(pairs):
 
 
 def test_the_first_of_equal_scores_is_predicted_as_torch_does():
-    assert Prediction('x', 0, [0.2, 0.4, 0.4]).predicted == int(torch.tensor([0.2, 0.4, 0.4]).argmax()) == 1
+    assert Prediction('x', [0.2, 0.4, 0.4]).label == int(torch.tensor([0.2, 0.4, 0.4]).argmax()) == 1
 
 
 def test_proportions():
@@ -72,12 +72,12 @@ def test_no_predictions():
 
 
 def test_rows_survive_csv_and_json():
-    table = rows([Prediction('a, "b"\n.jpg', 1, [0.125, 0.25, 0.625])], CLASSES)
-    assert list(table[0]) == ['path', 'label', 'prediction', 'score', *(f'score_{name}' for name in CLASSES)]
+    table = rows([Prediction('a, "b"\n.jpg', [0.125, 0.25, 0.625], truth=1)], CLASSES)
+    assert list(table[0]) == ['path', 'truth', 'label', 'score', *(f'score_{name}' for name in CLASSES)]
     assert json.loads(format_rows(table, '.json')) == table
     (row,) = csv.DictReader(io.StringIO(format_rows(table, '.csv'), newline=''))
     assert row == {key: str(value) for key, value in table[0].items()}
-    assert (row['label'], row['prediction'], row['score']) == ('rose, wild', 'tulip', '0.625')
+    assert (row['truth'], row['label'], row['score']) == ('rose, wild', 'tulip', '0.625')
     with pytest.raises(ValueError, match=r"unknown format '\.txt'"):
         format_rows(table, '.txt')
 
@@ -106,5 +106,5 @@ def test_the_metric_hands_on_predictions_in_order():
         sample.set_pred_score(torch.tensor([0.25, 0.5, 0.25]))
         metric.process({}, [sample.to_dict()])
     assert metric.evaluate(3) == {}
-    assert [(p.path, p.label, p.predicted) for p in metric.predictions] == [(f'{i}.jpg', i, 1) for i in range(3)]
+    assert [(p.path, p.truth, p.label) for p in metric.predictions] == [(f'{i}.jpg', i, 1) for i in range(3)]
     assert metric.predictions[0].scores == [0.25, 0.5, 0.25]

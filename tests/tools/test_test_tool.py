@@ -44,15 +44,15 @@ def test_figures_equal_a_recount_of_the_rows(best, tiny_config, data, call, tmp_
 
     listed = [line.rpartition(' ')[0] for line in (data / 'val.txt').read_text().splitlines()]
     assert [row['path'] for row in table] == [str(data / 'val' / path) for path in listed]
-    assert [row['label'] for row in table] == [path.split('/')[0] for path in listed]
+    assert [row['truth'] for row in table] == [path.split('/')[0] for path in listed]
     right, nll = 0, 0.0
     for row in table:
         scores = {name: float(row[f'score_{name}']) for name in CLASSES}
         assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
-        assert row['prediction'] == max(CLASSES, key=scores.get)
+        assert row['label'] == max(CLASSES, key=scores.get)
         assert float(row['score']) == max(scores.values())
-        right += row['prediction'] == row['label']
-        nll -= math.log(scores[row['label']])
+        right += row['label'] == row['truth']
+        nll -= math.log(scores[row['truth']])
 
     top1, error = metrics['accuracy/top1'], metrics['error/top1']
     assert (top1['k'], top1['n'], top1['percent']) == (right, 15, pytest.approx(100 * right / 15))
@@ -61,10 +61,10 @@ def test_figures_equal_a_recount_of_the_rows(best, tiny_config, data, call, tmp_
     assert (error['k'], error['n']) == (15 - right, 15)
     assert metrics['nll/mean'] == pytest.approx(nll / 15, rel=1e-5)
     for name, figures in metrics['classes'].items():
-        true_positives = sum(row['label'] == row['prediction'] == name for row in table)
+        true_positives = sum(row['truth'] == row['label'] == name for row in table)
         assert figures['recall']['k'] == figures['precision']['k'] == true_positives
         assert figures['recall']['n'] == 3
-        assert figures['precision']['n'] == sum(row['prediction'] == name for row in table)
+        assert figures['precision']['n'] == sum(row['label'] == name for row in table)
     # It is the very checkpoint that won the training.
     assert top1['percent'] == pytest.approx(torch.load(best, weights_only=True)['meta']['value'])
     assert metrics['dataset'] == metrics['trained_on'] == json.loads((data / 'manifest.json').read_text())['digest']
