@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
+from custom_modules.evaluation.predictions import SUFFIXES
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -18,15 +19,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='its weights, e.g. work_dirs/flower_mobilenetv2/best.pth')
     parser.add_argument('--data-root', metavar='DIR', help='the prepared dataset; its val.txt is tested')
     parser.add_argument('--work-dir', metavar='DIR', help="where metrics.json goes; default: the checkpoint's folder")
-    parser.add_argument('--out', metavar='FILE', help='write one row a photo, as .csv or .json')
+    parser.add_argument('--out', metavar='FILE', help='write one row a photo, as .csv, .json or .jsonl')
     parser.add_argument('--tta', action='store_true', help='average the scores of each photo and its mirror image')
     parser.add_argument('--amp', action='store_true', help='half precision (needs an accelerator)')
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override settings of the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.out and Path(args.out).suffix not in ('.csv', '.json'):
-        parser.error(f'--out {args.out}: the name must end in .csv or .json')
+    if args.out and Path(args.out).suffix not in SUFFIXES:
+        parser.error(f'--out {args.out}: the name must end in {", ".join(SUFFIXES)}')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.engine.launch import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_classes, check_dataset, check_weights
     from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
-    from custom_modules.evaluation.predictions import count, format_counts, format_rows, rows
+    from custom_modules.evaluation.predictions import columns, count, format_counts, row, write_rows
     from custom_modules.evaluation.predictions_metric import PredictionsMetric
     from custom_modules.files import check_folder, write_atomically
 
@@ -96,9 +97,9 @@ def main(argv: list[str] | None = None) -> int:
     print()
     print(f'written     {Path(work_dir) / "metrics.json"}')
     if args.out:
-        table = format_rows(rows(collector.predictions, classes), Path(args.out).suffix)
+        table = [row(prediction, classes) for prediction in collector.predictions]
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(Path(args.out), lambda file: file.write(table.encode()))
+        write_atomically(Path(args.out), lambda file: write_rows(file, table, columns(classes), Path(args.out).suffix))
         print(f'written     {args.out}')
     if trained_on and tested_on and trained_on != tested_on:
         print(

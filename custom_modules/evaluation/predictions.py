@@ -3,11 +3,13 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from custom_modules.evaluation.intervals import wilson_interval
+
+SUFFIXES = ('.csv', '.json', '.jsonl')  # of prediction tables
 
 
 class Prediction(NamedTuple):
@@ -105,39 +107,47 @@ def count(predictions: Sequence[Prediction], classes: Sequence[str]) -> Counts:
     )
 
 
-def rows(predictions: Sequence[Prediction], classes: Sequence[str]) -> list[dict]:
-    """One dict a photo, in input order.
-
-    It has ``path``, ``truth`` (where known), ``label`` (the class predicted), its ``score``, and ``score_<class>`` for
-    each class.
-    """
-    return [
-        {
-            'path': p.path,
-            **({} if p.truth is None else {'truth': classes[p.truth]}),
-            'label': classes[p.label],
-            'score': p.scores[p.label],
-            **{f'score_{name}': score for name, score in zip(classes, p.scores, strict=True)},
-        }
-        for p in predictions
-    ]
+def columns(classes: Sequence[str], with_truth: bool = True) -> list[str]:
+    """The fields of a row: ``path``, ``truth`` where it is known, ``label``, ``score``, and a score for each class."""
+    return ['path', *(['truth'] if with_truth else []), 'label', 'score', *(f'score_{name}' for name in classes)]
 
 
-def format_rows(table: Sequence[dict], suffix: str) -> str:
-    """``table`` as text: ``suffix`` is ``'.csv'`` or ``'.json'``.
+def row(prediction: Prediction, classes: Sequence[str]) -> dict:
+    """One photo's fields, named by :func:`columns`: ``label`` is the class predicted and ``score`` its score."""
+    values = [prediction.path, classes[prediction.label], prediction.scores[prediction.label], *prediction.scores]
+    if prediction.truth is not None:
+        values.insert(1, classes[prediction.truth])
+    return dict(zip(columns(classes, prediction.truth is not None), values, strict=True))
+
+
+def write_rows(file: BinaryIO, table: Iterable[dict], fields: Sequence[str], suffix: str) -> None:
+    """Writes rows one by one, in UTF-8; bytes of a path that are no UTF-8 are written as they are.
+
+    Args:
+        file: Where to.
+        table: The rows.
+        fields: Their fields, in order.
+        suffix: ``'.csv'``, ``'.json'`` (one list) or ``'.jsonl'`` (an object a line).
 
     Raises:
         ValueError: Another suffix.
     """
-    if suffix == '.json':
-        return json.dumps(list(table), indent=1, ensure_ascii=False) + '\n'
+    text = io.TextIOWrapper(file, encoding='utf-8', errors='surrogateescape', newline='', write_through=True)
     if suffix == '.csv':
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(table[0]), lineterminator='\n')
+        writer = csv.DictWriter(text, fields, lineterminator='\n')
         writer.writeheader()
         writer.writerows(table)
-        return text.getvalue()
-    raise ValueError(f'unknown format {suffix!r}: use .csv or .json')
+    elif suffix == '.jsonl':
+        for values in table:
+            text.write(json.dumps(values, ensure_ascii=False) + '\n')
+    elif suffix == '.json':
+        text.write('[')
+        for number, values in enumerate(table):
+            text.write((',\n' if number else '\n') + json.dumps(values, ensure_ascii=False))
+        text.write('\n]\n')
+    else:
+        raise ValueError(f'unknown format {suffix!r}: use one of {", ".join(SUFFIXES)}')
+    text.detach()
 
 
 def format_counts(counts: Counts, nll: float | None) -> str:

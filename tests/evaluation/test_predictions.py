@@ -16,10 +16,11 @@ from custom_modules.evaluation.intervals import wilson_interval
 from custom_modules.evaluation.predictions import (
     Prediction,
     Proportion,
+    columns,
     count,
     format_counts,
-    format_rows,
-    rows,
+    row,
+    write_rows,
 )
 
 CLASSES = ['daisy', 'rose, wild', 'tulip']
@@ -71,15 +72,33 @@ def test_no_predictions():
         count([], CLASSES)
 
 
-def test_rows_survive_csv_and_json():
-    table = rows([Prediction('a, "b"\n.jpg', [0.125, 0.25, 0.625], truth=1)], CLASSES)
-    assert list(table[0]) == ['path', 'truth', 'label', 'score', *(f'score_{name}' for name in CLASSES)]
-    assert json.loads(format_rows(table, '.json')) == table
-    (row,) = csv.DictReader(io.StringIO(format_rows(table, '.csv'), newline=''))
-    assert row == {key: str(value) for key, value in table[0].items()}
-    assert (row['truth'], row['label'], row['score']) == ('rose, wild', 'tulip', '0.625')
+def written(table, fields, suffix):
+    """What a table becomes, as text."""
+    file = io.BytesIO()
+    write_rows(file, iter(table), fields, suffix)
+    return file.getvalue().decode('utf-8', 'surrogateescape')
+
+
+@pytest.mark.parametrize('truth', [1, None])
+def test_rows_survive_csv_and_json(truth):
+    fields = columns(CLASSES, with_truth=truth is not None)
+    table = [row(Prediction(path, [0.125, 0.25, 0.625], truth), CLASSES) for path in ('a, "b"\n.jpg', '\udcff.jpg')]
+    assert list(table[0]) == fields
+    assert fields[:4] == ['path', 'truth', 'label', 'score'] if truth else ['path', 'label', 'score', 'score_daisy']
+    assert json.loads(written(table, fields, '.json')) == table
+    assert [json.loads(line) for line in written(table, fields, '.jsonl').splitlines()] == table
+    read = list(csv.DictReader(io.StringIO(written(table, fields, '.csv'), newline='')))
+    assert read == [{key: str(value) for key, value in values.items()} for values in table]
+    assert (read[0]['label'], read[0]['score']) == ('tulip', '0.625')
+
+
+def test_an_empty_table_is_still_one():
+    fields = columns(CLASSES)
+    assert json.loads(written([], fields, '.json')) == []
+    assert written([], fields, '.jsonl') == ''
+    assert list(csv.reader(io.StringIO(written([], fields, '.csv')))) == [fields]
     with pytest.raises(ValueError, match=r"unknown format '\.txt'"):
-        format_rows(table, '.txt')
+        written([], fields, '.txt')
 
 
 def test_the_table_for_the_terminal():

@@ -1,0 +1,153 @@
+"""A trained classifier as one object: paths of photos in, predictions out, with the pixels and scores of a test."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.device import get_device
+from mmengine.registry import FUNCTIONS, init_default_scope
+from mmpretrain.registry import MODELS, TRANSFORMS
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import DataLoader, Dataset
+
+from custom_modules.datasets.duplicates import MAX_PIXELS
+from custom_modules.datasets.flower_dataset import is_readable
+from custom_modules.engine.checkpoints import checkpoint_classes
+from custom_modules.errors import InputError, as_configured
+from custom_modules.evaluation.predictions import Prediction
+from custom_modules.inference.outcomes import Unreadable
+
+FEW = 64  # photos that a second process would take longer to start than to read
+
+
+class Predictor:
+    """Classifies photos as ``tools/test.py`` does: same test pipeline, same batching, same model.
+
+    Args:
+        cfg: The config of the training; ``model`` and ``test_dataloader`` are read, weights come from ``checkpoint``.
+        checkpoint: A loaded ``best.pth`` or ``epoch_N.pth``.
+        name: The checkpoint's file, for messages.
+        device: Where to compute; None for MMEngine's choice.
+
+    Attributes:
+        classes: Class names in label order, from the checkpoint.
+        digest: Of all that decides the scores: weights, classes, model and test pipeline.
+
+    Raises:
+        InputError: The checkpoint names no classes, or is not of this model.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: dict, name: str, device: str | None = None) -> None:
+        init_default_scope('mmpretrain')
+        self.classes = checkpoint_classes(checkpoint, name)
+        loader = cfg.test_dataloader
+        with as_configured(f'{name}: model, test_dataloader'):
+            model = {k: v for k, v in cfg.model.items() if k != 'init_cfg'}
+            model['backbone'] = {k: v for k, v in model['backbone'].items() if k != 'init_cfg'}
+            model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+            self._model = MODELS.build(model)
+            self._pipeline = Compose([TRANSFORMS.build(step) for step in loader.dataset.pipeline])
+            self._collate = FUNCTIONS.get(loader.get('collate_fn', {'type': 'pseudo_collate'})['type'])
+        missing = self._model.load_state_dict(checkpoint.get('state_dict', {}), strict=False).missing_keys
+        if missing:
+            raise InputError(f'{name}: lacks {len(missing)} weights of its model, {missing[0]} for one; take another')
+        self.digest = _digest(self._model.state_dict(), [self.classes, cfg.model, loader.dataset.pipeline])
+        self._model.to(device or get_device()).eval()
+
+    def predict(
+        self, paths: Sequence[str], batch_size: int = 32, workers: int | None = None
+    ) -> Iterator[Prediction | Unreadable]:
+        """Classifies photos one batch at a time.
+
+        Args:
+            paths: The photos' files.
+            batch_size: How many go through the model together.
+            workers: Processes that read photos; None for two, or none if there are few photos.
+
+        Yields:
+            A prediction for each path, in order, or what is wrong with the file.
+        """
+        if workers is None:
+            workers = 2 if len(paths) > FEW else 0
+        loader = DataLoader(
+            _Photos(paths, self._pipeline),
+            batch_size=batch_size,
+            num_workers=workers,
+            collate_fn=_Collate(self._collate),
+        )
+        for photos, batch in loader:
+            scored = iter(self._score(batch) if batch else [])
+            for photo in photos:
+                yield photo if isinstance(photo, Unreadable) else Prediction(photo, next(scored))
+
+    @torch.inference_mode()
+    def _score(self, batch: dict[str, Any]) -> list[list[float]]:
+        return [sample.pred_score.tolist() for sample in self._model.test_step(batch)]
+
+
+class _Photos(Dataset):
+    """Photos by path, through the test pipeline."""
+
+    def __init__(self, paths: Sequence[str], pipeline: Compose) -> None:
+        self.paths = paths
+        self.pipeline = pipeline
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[str, dict] | Unreadable:
+        path = self.paths[index]
+        if problem := file_problem(path):
+            return Unreadable(path, problem)
+        try:
+            return path, self.pipeline({'img_path': path})
+        except Exception:
+            if is_readable(path):
+                raise
+            return Unreadable(path, 'broken picture, or none that can be read')
+
+
+class _Collate:
+    """Batches what could be read, and keeps the order of all: the paths, or what was wrong, and the batch or None."""
+
+    def __init__(self, collate: Any) -> None:
+        self.collate = collate
+
+    def __call__(self, items: list) -> tuple[list[str | Unreadable], dict | None]:
+        read = [item[1] for item in items if not isinstance(item, Unreadable)]
+        photos = [item if isinstance(item, Unreadable) else item[0] for item in items]
+        return photos, self.collate(read) if read else None
+
+
+def _digest(weights: dict[str, torch.Tensor], settings: list) -> str:
+    digest = hashlib.sha256(repr(settings).encode())
+    for key, value in weights.items():
+        digest.update(key.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def file_problem(path: str) -> str | None:
+    """What makes it useless or dangerous to decode a file: none there, empty, too many pixels; None for nothing."""
+    if not os.path.isfile(path):  # a named pipe would block
+        return 'no such file' if not os.path.lexists(path) else 'no file'
+    try:
+        if not Path(path).stat().st_size:
+            return 'empty file'
+        with Image.open(path) as image:
+            width, height = image.size
+    except UnidentifiedImageError:
+        return None  # OpenCV may know it
+    except Image.DecompressionBombError:
+        return f'too large, more than {MAX_PIXELS // 10**6} million pixels'
+    except OSError as error:
+        return f'cannot be read: {error.strerror}' if error.strerror else 'broken picture'
+    except Exception:  # fed with garbage, decoders raise almost anything; OpenCV says whether it can read it
+        return None
+    if width * height > MAX_PIXELS:
+        return f'too large, more than {MAX_PIXELS // 10**6} million pixels'
+    return None

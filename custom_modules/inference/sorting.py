@@ -1,0 +1,66 @@
+"""Predicted photos put into a folder per class; the originals stay where they are."""
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from custom_modules.errors import InputError
+
+UNSURE = 'unsure'
+MODES = ('copy', 'hardlink', 'symlink')
+
+
+def check_target(folder: Path) -> None:
+    """Makes sure that photos can be sorted into ``folder``.
+
+    Raises:
+        InputError: It is a file, or holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f'--sort-into {folder}: exists and is not empty; name a new folder')
+
+
+def sort_into(folder: Path, named: Iterable[tuple[str, str]], mode: str = 'copy') -> None:
+    """Copies or links photos into ``folder/<name>``; the folder appears whole or not at all.
+
+    Photos of the same name get a number: ``a.jpg``, ``a_2.jpg``.
+
+    Args:
+        folder: Empty, or not there yet.
+        named: Path of each photo and the folder's name.
+        mode: 'copy', 'hardlink' or 'symlink'.
+
+    Raises:
+        InputError: No such link can be made there.
+    """
+    beside = folder.with_name(f'.{folder.name}.{os.getpid()}.part')
+    try:
+        beside.mkdir(parents=True)
+        for path, name in named:
+            place = beside / name
+            place.mkdir(exist_ok=True)
+            _put(Path(path), _free(place, Path(path)), mode)
+        if folder.exists():
+            folder.rmdir()
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _free(place: Path, path: Path) -> Path:
+    target, number = place / path.name, 1
+    while os.path.lexists(target):
+        number += 1
+        target = place / f'{path.stem}_{number}{path.suffix}'
+    return target
+
+
+def _put(source: Path, target: Path, mode: str) -> None:
+    if mode == 'copy':
+        shutil.copy2(source, target)
+        return
+    try:
+        (os.link if mode == 'hardlink' else os.symlink)(os.path.realpath(source), target)
+    except OSError as error:
+        raise InputError(f'{source}: no {mode} can be made there ({error.strerror}); use --mode copy') from None

@@ -1,0 +1,43 @@
+"""Photos sorted into class folders: whole or not at all, nothing overwritten."""
+
+import pytest
+
+from custom_modules.errors import InputError
+from custom_modules.inference.sorting import check_target, sort_into
+
+
+@pytest.fixture
+def photos(tmp_path):
+    paths = [tmp_path / 'in' / name for name in ('x/a.jpg', 'y/a.jpg', 'y/b.jpg')]
+    for number, path in enumerate(paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(number))
+    return [str(path) for path in paths]
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob('*') if path.is_file()}
+
+
+@pytest.mark.parametrize('mode', ['copy', 'hardlink', 'symlink'])
+def test_the_same_name_twice(photos, tmp_path, mode):
+    sort_into(tmp_path / 'out', zip(photos, ['rose', 'rose', 'unsure'], strict=True), mode)
+    assert contents(tmp_path / 'out') == {'rose/a.jpg': '0', 'rose/a_2.jpg': '1', 'unsure/b.jpg': '2'}
+    assert contents(tmp_path / 'in') == {'x/a.jpg': '0', 'y/a.jpg': '1', 'y/b.jpg': '2'}
+
+
+def test_a_photo_that_is_gone_leaves_nothing(photos, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        sort_into(tmp_path / 'out', [(photos[0], 'rose'), (str(tmp_path / 'gone.jpg'), 'rose')])
+    assert {path.name for path in tmp_path.iterdir()} == {'in'}
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    (tmp_path / 'empty').mkdir()
+    check_target(tmp_path / 'empty')
+    check_target(tmp_path / 'new')
+    (tmp_path / 'used').mkdir()
+    (tmp_path / 'used' / 'x').touch()
+    for name in ('used', 'used/x'):
+        with pytest.raises(InputError, match='exists and is not empty'):
+            check_target(tmp_path / name)

@@ -1,0 +1,220 @@
+"""tools/predict.py: the scores of a test on any photo, in any format; killed and started again, nothing is lost."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from custom_modules.inference.journal import Journal
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
+
+
+@pytest.fixture
+def best(trained):
+    return trained.work_dir / 'best.pth'
+
+
+def table(path):
+    return list(csv.DictReader(io.StringIO(path.read_bytes().decode('utf-8', 'surrogateescape'), newline='')))
+
+
+def test_the_scores_are_those_of_a_test(best, tiny_config, data, call, tmp_path):
+    odd = tmp_path / 'data'
+    shutil.copytree(data, odd)
+    (first, second, third, fourth) = sorted((odd / 'val').glob('*/*'))[:4]
+    picture = Image.open(first).convert('RGB')
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(first, 'JPEG', exif=exif)
+    Image.open(second).convert('L').save(second, 'PNG')
+    Image.open(third).convert('CMYK').save(third, 'JPEG')
+    Image.open(fourth).convert('RGBA').save(fourth, 'PNG')
+    tested = call('test', tiny_config, best, '--data-root', odd, '--out', 'test.csv', '--work-dir', tmp_path)
+    assert tested.code in (0, 1), tested
+    assert call('predict', odd / 'val', '--checkpoint', best, '--out', 'predict.csv').code == 0
+    for one, other in zip(table(tmp_path / 'test.csv'), table(tmp_path / 'predict.csv'), strict=True):
+        assert one.pop('truth') in CLASSES
+        assert {k: v for k, v in one.items() if 'score' not in k} == {
+            k: v for k, v in other.items() if 'score' not in k
+        }
+        for name in CLASSES:
+            assert float(one[f'score_{name}']) == pytest.approx(float(other[f'score_{name}']), abs=1e-5)
+
+
+def test_lines_on_the_terminal(best, data, call):
+    result = call('predict', data / 'val' / 'rose', '--checkpoint', best, '--top-k', 2)
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        path, first, second = line.split('  ')
+        assert '/val/rose/' in path
+        assert 1 >= float(first.split()[1]) >= float(second.split()[1]) >= 0
+    assert result.err.startswith('3 photos: ')
+
+
+@pytest.mark.parametrize('suffix', ['.json', '.jsonl'])
+def test_json(best, data, call, tmp_path, suffix):
+    call('predict', data / 'val', '--checkpoint', best, '--out', 'a.csv')
+    result = call('predict', data / 'val', '--checkpoint', best, '--out', f'a{suffix}')
+    assert result.code == 0
+    text = (tmp_path / f'a{suffix}').read_text()
+    rows = json.loads(text) if suffix == '.json' else [json.loads(line) for line in text.splitlines()]
+    assert [{k: str(v) for k, v in row.items()} for row in rows] == table(tmp_path / 'a.csv')
+
+
+def test_what_cannot_be_read_is_listed_and_the_rest_predicted(best, data, call, tmp_path):
+    photo = next((data / 'val' / 'rose').iterdir())
+    folder = tmp_path / 'in'
+    folder.mkdir()
+    (folder / 'empty.jpg').touch()
+    (folder / 'text.jpg').write_text('no picture')
+    (folder / 'cut.png').write_bytes(photo.read_bytes()[:200])
+    Image.new('1', (20000, 20000)).save(folder / 'bomb.png')
+    os.mkfifo(folder / 'pipe.jpg')
+    odd = os.fsdecode(b'in/\xff name.png')
+    shutil.copy(photo, odd)
+    result = call('predict', folder, '--checkpoint', best, '--out', 'a.csv', '--sort-into', 'sorted')
+    assert result.code == 1
+    problems = dict(
+        line.removeprefix('error: ').rsplit(': ', 1) for line in result.err.splitlines() if 'error' in line
+    )
+    assert {Path(path).name: problem for path, problem in problems.items()} == {
+        'bomb.png': 'too large, more than 89 million pixels',
+        'cut.png': 'broken picture',
+        'empty.jpg': 'empty file',
+        'pipe.jpg': 'no file',
+        'text.jpg': 'broken picture, or none that can be read',
+    }
+    (row,) = table(tmp_path / 'a.csv')
+    assert row['path'] == str(tmp_path / odd)
+    assert [path.name for path in (tmp_path / 'sorted').glob('*/*')] == [Path(odd).name]
+
+
+def test_the_unsure_have_a_folder(best, data, call, tmp_path):
+    result = call('predict', data / 'val', '--checkpoint', best, '--sort-into', 'sorted', '--min-score', 1)
+    assert result.code == 0
+    assert [path.name for path in (tmp_path / 'sorted').iterdir()] == ['unsure']
+    assert len(list((tmp_path / 'sorted' / 'unsure').iterdir())) == 15
+    assert '15 photos: unsure 15' in result.err
+
+
+def test_a_list_on_standard_input(best, data, tool_environment, tmp_path):
+    photos = sorted((data / 'val' / 'tulip').iterdir())
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools' / 'predict.py', '-', '--checkpoint', best, '--out', tmp_path / 'a.csv'],
+        input='\n'.join([*map(str, photos), 'gone.jpg']),
+        env=tool_environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == 'error: gone.jpg: no such file\n'
+    assert [row['path'] for row in table(tmp_path / 'a.csv')] == list(map(str, photos))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['gone'], 'gone: no such file or folder'),
+        (['{data}/val', '--out', 'there.csv'], '--out there.csv: exists already'),
+        (['{data}/val', '--sort-into', '{data}'], 'exists and is not empty'),
+        (['{data}/val', '--checkpoint', 'list.pth'], 'list.pth: holds a list, not a checkpoint'),
+        (['{data}/val', '--checkpoint', 'gone.pth'], 'gone.pth: no such file'),
+        (['{data}/val', '--checkpoint', 'other.pth'], 'other.pth: carries no config'),
+        (['{data}/val', '--checkpoint', 'lacking.pth'], 'lacking.pth: lacks 1 weights of its model, head.fc.bias'),
+    ],
+)
+def test_unusable_input_is_one_line(best, data, call, tmp_path, arguments, said):
+    (tmp_path / 'there.csv').write_text('mine')
+    torch.save([1], tmp_path / 'list.pth')
+    checkpoint = torch.load(best, weights_only=True)
+    del checkpoint['state_dict']['head.fc.bias']
+    torch.save(checkpoint, tmp_path / 'lacking.pth')
+    torch.save({'state_dict': checkpoint['state_dict']}, tmp_path / 'other.pth')
+    arguments = [argument.format(data=data) for argument in arguments]
+    result = call('predict', *(['--checkpoint', best] if '--checkpoint' not in arguments else []), *arguments)
+    assert said in result.error
+    assert (tmp_path / 'there.csv').read_text() == 'mine'
+
+
+def test_a_checkpoint_that_would_run_code_runs_none(data, call, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'ran'),)
+
+    torch.save({'state_dict': Evil()}, tmp_path / 'evil.pth')
+    assert 'it would run code' in call('predict', data / 'val', '--checkpoint', 'evil.pth').error
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_killed_and_started_again_it_goes_on(best, data, call, tool_environment, tmp_path):
+    command = ['predict', data / 'val', '--checkpoint', best, '--batch-size', 2, '--workers', 0]
+    call(*command, '--out', 'whole.csv')
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / 'tools' / 'predict.py'), *map(str, command[1:]), '--out', 'a.csv'],
+        cwd=tmp_path,
+        env=tool_environment,
+    )
+    journal = tmp_path / '.a.csv.part' / '0.jsonl'
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b'\n') >= 4):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / 'a.csv').exists()
+    with journal.open('ab') as file:
+        file.write(b'{"number": 14, "pa')  # the kill came amid a line
+    other = call('predict', data / 'val' / 'rose', '--checkpoint', best, '--out', 'a.csv')
+    assert 'holds the beginning of another prediction' in other.error
+    written = journal.read_bytes().count(b'\n')
+    result = call(*command, '--out', 'a.csv')
+    assert result.code == 0
+    assert f'going on after {written} of 15 photos' in result.out
+    assert table(tmp_path / 'a.csv') == table(tmp_path / 'whole.csv')
+    assert not (tmp_path / '.a.csv.part').exists()
+
+
+def test_two_processes_share_the_photos(best, data, call, tool_environment, tmp_path):
+    call('predict', data / 'val', '--checkpoint', best, '--out', 'one.csv', '--batch-size', 2)
+    command = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']
+    tool = [ROOT / 'tools' / 'predict.py', data / 'val', '--checkpoint', best, '--out', 'two.csv', '--batch-size', '2']
+    done = subprocess.run(
+        [sys.executable, *command, *tool, '--launcher', 'pytorch'],
+        cwd=tmp_path,
+        env=tool_environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('15 photos: ') == 1
+    one, two = table(tmp_path / 'one.csv'), table(tmp_path / 'two.csv')
+    assert [row['path'] for row in one] == [row['path'] for row in two]
+    for first, second in zip(one, two, strict=True):
+        assert float(first['score']) == pytest.approx(float(second['score']), abs=1e-5)
+
+
+def test_memory_does_not_grow_with_the_photos(best, tmp_path):
+    """Outcomes are on the disk, not in memory: 20 000 of them cost less than 4 MB (paths excepted)."""
+    import tracemalloc
+
+    from custom_modules.evaluation.predictions import Prediction
+
+    journal = Journal(tmp_path / 'part', 'task')
+    tracemalloc.start()
+    journal.write(0, ((n, Prediction(f'{n}.jpg', [0.2] * 5)) for n in range(20_000)))
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    journal.refresh()
+    assert sum(1 for _ in journal) == 20_000
+    assert tracemalloc.get_traced_memory()[1] < 8e6
+    tracemalloc.stop()

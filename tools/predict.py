@@ -1,0 +1,123 @@
+"""Classifies photos: ``python tools/predict.py PHOTOS --checkpoint work_dirs/flower_mobilenetv2/best.pth``."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from custom_modules.errors import InputError, run_tool
+from custom_modules.evaluation.predictions import SUFFIXES
+from custom_modules.inference.sorting import MODES, UNSURE
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """What to classify, by what, and where the result goes."""
+    parser = argparse.ArgumentParser(description='Classify photos with a trained checkpoint.')
+    parser.add_argument('inputs', nargs='+', metavar='INPUT', help="files, folders, patterns; '-' for a list on stdin")
+    parser.add_argument('--checkpoint', required=True, help='e.g. work_dirs/flower_mobilenetv2/best.pth')
+    parser.add_argument('--config', help='the config it was trained with; default: the one in the checkpoint')
+    parser.add_argument('--out', metavar='FILE', help=f'write one row a photo: {", ".join(SUFFIXES)}')
+    parser.add_argument('--top-k', type=int, default=3, metavar='K', help='classes shown a photo; default: 3')
+    parser.add_argument('--sort-into', metavar='DIR', help='put the photos into a folder per predicted class')
+    parser.add_argument('--mode', choices=MODES, default='copy', help='how --sort-into puts them; default: copy')
+    parser.add_argument(
+        '--min-score', type=float, default=0.0, metavar='S', help=f'what scores lower is {UNSURE}: 0 to 1; default: 0'
+    )
+    parser.add_argument('--batch-size', type=int, default=32, metavar='N', help='photos at a time; default: 32')
+    parser.add_argument(
+        '--workers', type=int, metavar='N', help='processes that read photos; default: 2, or 0 for few'
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.out and Path(args.out).suffix not in SUFFIXES:
+        parser.error(f'--out {args.out}: the name must end in {", ".join(SUFFIXES)}')
+    if not args.out and args.launcher != 'none':
+        parser.error('--launcher: several processes need --out to gather their results')
+    if not 0 <= args.min_score <= 1:
+        parser.error(f'--min-score {args.min_score}: must lie in 0 to 1')
+    for name in ('top_k', 'batch_size'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name.replace("_", "-")} {getattr(args, name)}: must be 1 or more')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Classifies, prints or writes the labels, and lists what could not be read."""
+    args = parse_args(argv)
+
+    from custom_modules.files import check_folder
+    from custom_modules.inference.photo_list import list_photos
+    from custom_modules.inference.sorting import check_target
+
+    out = Path(args.out) if args.out else None
+    if out:
+        check_folder(out.parent)
+        if out.exists():
+            raise InputError(f'--out {out}: exists already; name another file, or delete it')
+    if args.sort_into:
+        check_target(Path(args.sort_into))
+    stdin = (os.fsdecode(line) for line in sys.stdin.buffer) if '-' in args.inputs else ()
+    paths = list_photos(args.inputs, stdin)
+
+    from mmengine.dist import get_dist_info
+
+    from custom_modules.datasets.splitting import printable
+    from custom_modules.engine.checkpoints import load_checkpoint
+    from custom_modules.engine.launch import place
+    from custom_modules.engine.run_config import read_config
+    from custom_modules.evaluation.predictions import columns, row, write_rows
+    from custom_modules.files import write_atomically
+    from custom_modules.inference.journal import predict_resumably
+    from custom_modules.inference.outcomes import Summary, format_line
+    from custom_modules.inference.predictor import Predictor
+    from custom_modules.inference.saved_config import read_saved_config
+    from custom_modules.inference.sorting import sort_into
+    from custom_modules.progress import progress_bar
+
+    checkpoint = load_checkpoint(args.checkpoint)
+    cfg = read_config(args.config, {}, None, None) if args.config else read_saved_config(checkpoint, args.checkpoint)
+    cfg.env_cfg = {
+        'mp_cfg': {},
+        'dist_cfg': {'backend': 'nccl', 'timeout': 86400},
+    }  # waits for the slowest process
+    place(cfg, args.launcher)
+    predictor = Predictor(cfg, checkpoint, args.checkpoint)
+    if args.min_score and UNSURE in predictor.classes:
+        raise InputError(f'--min-score: a class is called {UNSURE!r} itself, so it cannot be used')
+
+    summary = Summary(predictor.classes, args.min_score)
+    named = []
+    if out is None:
+        for prediction in summary.watch(predictor.predict(paths, args.batch_size, args.workers)):
+            print(format_line(prediction, predictor.classes, args.top_k))
+            if args.sort_into:
+                named.append(summary.name(prediction))
+    else:
+        with progress_bar() as bar:
+            journal = predict_resumably(out, predictor, paths, args.batch_size, args.workers, bar)
+        if get_dist_info()[0]:
+            return 0
+        table = (row(prediction, predictor.classes) for prediction in summary.watch(journal))
+        fields = columns(predictor.classes, with_truth=False)
+        write_atomically(out, lambda file: write_rows(file, table, fields, out.suffix))
+    if args.sort_into:
+        sort_into(Path(args.sort_into), named if out is None else map(summary.name, journal.predictions()), args.mode)
+    if out:
+        journal.remove()
+    told = sys.stdout if out else sys.stderr
+    print(summary, file=told)
+    if args.out:
+        print(f'written     {args.out}', file=told)
+    if args.sort_into:
+        print(f'sorted into {args.sort_into}', file=told)
+    for photo in summary.unreadable:
+        print(f'error: {printable(photo.path)}: {photo.problem}', file=sys.stderr)
+    return 1 if summary.unreadable else 0
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(main))
