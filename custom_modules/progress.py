@@ -1,4 +1,4 @@
-"""A progress bar on the terminal, for work that goes through photos. The work is the caller's."""
+"""A progress bar on the terminal and the speed in a line, for work that goes through photos: the caller's."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -6,6 +6,11 @@ from contextlib import contextmanager
 
 StepProgress = Callable[[int, int], None]  # photos done, photos in all
 Progress = Callable[[str, int, int], None]  # what is done to the photos, photos done, photos in all
+
+
+def speed(photos: int, seconds: float) -> str:
+    """Returns one line: how long photos took."""
+    return f'{photos} photos in {seconds:.1f} s: {photos / max(seconds, 1e-9):.0f} photos/s'
 
 
 @contextmanager

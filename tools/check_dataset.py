@@ -8,6 +8,7 @@ Exit codes: 0 nothing found but notes, 1 findings, each with what to do, 2 unusa
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -32,16 +33,17 @@ def main(argv: list[str] | None = None) -> int:
     if args.crop < 1 or (args.workers is not None and args.workers < 1):
         parser.error('--crop and --workers must be 1 or more')
 
-    from custom_modules.datasets.check_report import check_out, format_text, speed, write_report
+    from custom_modules.datasets.check_report import check_out, format_text, write_report
     from custom_modules.datasets.dataset_checks import check_dataset
-    from custom_modules.progress import progress_bar
+    from custom_modules.progress import progress_bar, speed
 
     if args.out:
         check_out(args.out)
+    start = time.monotonic()
     with progress_bar() as progress:
         report = check_dataset(args.data, args.crop, args.workers, progress)
-    print(speed(report))
     print(format_text(report))
+    print(speed(report.photos, time.monotonic() - start))
     if args.out:
         write_report(report, args.out)
         print(f'written: {args.out}')

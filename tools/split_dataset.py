@@ -9,13 +9,14 @@ Exit codes: 0 done, 1 done but something other than hidden files was left out or
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.datasets.splitting import MODES, split_dataset
 from custom_modules.errors import InputError, run_tool
-from custom_modules.progress import progress_bar
+from custom_modules.progress import progress_bar, speed
 
 
 def parse_rename(pairs: list[str]) -> dict[str, str]:
@@ -58,8 +59,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         '--keep-all', action='store_true', help='keep every photo, unopened: look for no broken ones and no duplicates'
     )
+    parser.add_argument('--workers', type=int, metavar='N', help='processes that compare photos (default: one a core)')
     args = parser.parse_args(argv)
+    if args.workers is not None and args.workers < 1:
+        parser.error('--workers must be 1 or more')
     rename = parse_rename(args.rename)
+    start = time.monotonic()
     with progress_bar() as progress:
         report = split_dataset(
             args.raw,
@@ -71,8 +76,10 @@ def main(argv: list[str] | None = None) -> int:
             keep_all=args.keep_all,
             folds=args.folds,
             rename=rename,
+            workers=args.workers,
         )
     print(report)
+    print(speed(report.photos, time.monotonic() - start))
     print(f'dataset {report.digest}')
     train = f'python tools/train.py configs/flower_mobilenetv2.py --data-root {args.out}'
     print(f'next: {train}')

@@ -55,16 +55,6 @@ def verdict(report: CheckReport) -> str:
     return ', '.join(f'{count} {_HEADINGS[severity]}' for severity, count in counts.items() if count)
 
 
-def speed(report: CheckReport) -> str:
-    """Returns one line: how long the photos took, and how that compares with decoding them."""
-    line = (
-        f'{report.photos} photos in {report.seconds:.1f} s: {report.photos / max(report.seconds, 1e-9):.0f} photos/s'
-    )
-    if report.decode_ratio:
-        line += f', {report.decode_ratio:.1f} times the processor time of decoding alone'
-    return line
-
-
 def rows(report: CheckReport) -> list[dict[str, Any]]:
     """Returns a dict for each photo of each finding, with :data:`FIELDS`; those of one finding share its number."""
     return [
@@ -125,13 +115,11 @@ def format_csv(report: CheckReport) -> str:
 
 
 def format_json(report: CheckReport) -> str:
-    """Returns everything as JSON: what was checked, how fast, the class weights, and the findings."""
+    """Returns everything as JSON: what was checked, the class weights, and the findings."""
     content = {
         'data': report.data,
         'prepared': report.prepared,
         'photos': report.photos,
-        'seconds': round(report.seconds, 3),
-        'decode_ratio': report.decode_ratio and round(report.decode_ratio, 2),
         'counts': report.counts,
         'class_weights': report.class_weights,
         'summary': {kind: _count(findings) for kind, findings in report.by_kind.items()},
@@ -185,7 +173,6 @@ def format_html(report: CheckReport) -> str:
         name=Path(os.path.abspath(report.data)).name,
         report=report,
         verdict=verdict(report),
-        speed=speed(report),
         kinds=kinds,
         totals=totals,
         most=max(totals.values(), default=0) or 1,

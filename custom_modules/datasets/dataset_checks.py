@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 from custom_modules.datasets.annotation import Sample, check_disjoint, read_classes, read_samples
 from custom_modules.datasets.duplicates import group_near_duplicates
-from custom_modules.datasets.image_checks import Photo, decode_seconds, inspect_all, photo_findings
+from custom_modules.datasets.image_checks import Photo, inspect_all, photo_findings
 from custom_modules.datasets.splitting import HIDDEN, SIDES, printable, read_manifest_digest, survey_raw
 from custom_modules.errors import InputError
 from custom_modules.progress import Progress
@@ -20,7 +19,6 @@ from custom_modules.progress import Progress
 ERROR, WARNING, NOTE = 'error', 'warning', 'note'
 # Above it, balanced weights or more photos are worth a trial; the five flower classes are within 1.1.
 MAX_IMBALANCE = 2.0
-_DECODED_SAMPLE = 100  # photos that are decoded again, to say what share of the time decoding is
 
 
 class Kind(NamedTuple):
@@ -179,17 +177,12 @@ class CheckReport:
         prepared: Whether it is a prepared dataset rather than class folders.
         counts: Number of photos by side (empty for raw photos) and class.
         findings: In the order of :data:`KINDS`.
-        seconds: That it took to read the photos.
-        decode_ratio: Processor time of reading and measuring, as a multiple of decoding the same photos; None where
-            none could be decoded.
     """
 
     data: str
     prepared: bool
     counts: dict[str, dict[str, int]]
     findings: list[Finding] = field(default_factory=list)
-    seconds: float = 0.0
-    decode_ratio: float | None = None
 
     @property
     def photos(self) -> int:
@@ -249,9 +242,7 @@ def check_dataset(
         raise InputError(*(f.detail for f in findings if f.kind != 'left_out'), f'{data}: no photos to check')
     paths = [_join(side, f'{label}/{image}') for side, label, image in names]
     step = None if progress is None else lambda done, total: progress('checking', done, total)
-    start = time.perf_counter()
-    found, cpu = inspect_all([data / path for path in paths], workers, step)
-    seconds = time.perf_counter() - start
+    found = inspect_all([data / path for path in paths], workers, step)
     items = [Item(path, side, label, photo) for path, (side, label, _), photo in zip(paths, names, found, strict=True)]
     for item in items:
         findings += [
@@ -264,10 +255,7 @@ def check_dataset(
     findings += check_balance(counts.get('train', counts.get('', {})))
     order = list(KINDS)
     findings.sort(key=lambda finding: order.index(finding.kind))
-    whole = [data / item.path for item in items if not item.photo.problem]
-    decoding = decode_seconds(whole[:: -(-len(whole) // _DECODED_SAMPLE)]) if whole else 0.0
-    ratio = cpu / (len(items) * decoding) if decoding else None
-    return CheckReport(str(data), prepared, counts, findings, seconds, ratio)
+    return CheckReport(str(data), prepared, counts, findings)
 
 
 def is_prepared(data: Path) -> bool:

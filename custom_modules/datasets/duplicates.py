@@ -2,11 +2,13 @@
 
 import hashlib
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from custom_modules.datasets.parallel import map_photos
+from custom_modules.errors import InputError
 from custom_modules.progress import StepProgress
 
 if TYPE_CHECKING:
@@ -65,32 +67,26 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
 
 
 def fingerprint_all(
-    paths: Sequence[str | os.PathLike[str]], workers: int | None = None, progress: StepProgress | None = None
+    paths: Sequence[Path], workers: int | None = None, progress: StepProgress | None = None
 ) -> list[Fingerprint]:
-    """Reads photos on all cores; memory does not grow with their number, but for the fingerprints.
-
-    Threads suffice, and no process is started: reading, hashing, decoding and resizing hold no interpreter lock.
+    """Reads photos on all cores.
 
     Args:
         paths: The photos.
-        workers: Number of threads; None for one per core.
-        progress: Called after each photo with the numbers of photos done and in all.
+        workers: Number of processes; None for one per core, 8 at most, and none but this one for few photos.
+        progress: Called now and then with the numbers of photos done and in all.
 
     Returns:
         One fingerprint a path, in the order of the paths.
+
+    Raises:
+        InputError: imagehash is not installed, or a process was killed.
     """
-    from multiprocessing.pool import ThreadPool
-
-    import imagehash  # noqa: F401 - here, for threads that import the same module at once wait for each other
-
-    found = []
-    with warnings.catch_warnings(), ThreadPool(workers or cores()) as pool:
-        warnings.simplefilter('ignore')  # Pillow's, about odd metadata: what cannot be decoded is reported
-        for item in pool.imap(fingerprint, paths, chunksize=8):
-            found.append(item)
-            if progress:
-                progress(len(found), len(paths))
-    return found
+    try:
+        import imagehash  # noqa: F401
+    except ImportError as error:
+        raise InputError(f'comparing photos needs imagehash ({error}): pip install "ImageHash>=4.3,<5"') from None
+    return map_photos(fingerprint, paths, ('imagehash', 'scipy.fftpack'), workers, progress)
 
 
 def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
@@ -206,8 +202,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f'cannot be read: {error.strerror}'
     return f'broken picture: {" ".join(str(error).split()) or type(error).__name__}'
-
-
-def cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

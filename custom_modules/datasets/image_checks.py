@@ -4,16 +4,13 @@ import io
 import math
 import os
 import statistics
-import sys
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
-from custom_modules.datasets.duplicates import FORMATS, Fingerprint, cores, fingerprint
+from custom_modules.datasets.duplicates import FORMATS, Fingerprint, fingerprint
+from custom_modules.datasets.parallel import map_photos
 from custom_modules.errors import InputError
 from custom_modules.progress import StepProgress
 
@@ -44,10 +41,6 @@ _ORIENTATION = 0x0112  # the EXIF tag
 _SAMPLE_EDGE, _SHARPNESS_EDGE = 128, 256  # pixels
 _WINDOW_EDGE, _WINDOW_STEP = 32, 8  # pixels
 _ISSUES = ('dark', 'light', 'low_information', 'odd_size')
-
-_CHUNK = 16  # photos that a process reads at a time
-_PHOTOS_WORTH_A_PROCESS = 500  # starting one takes as long as 300
-_MAX_WORKERS = 8  # each takes some 150 MB, and the disk is the limit
 
 
 @dataclass(frozen=True)
@@ -95,19 +88,10 @@ class Photo:
         return (self.scores or {}).get(issue, 1.0)
 
 
-class Inspection(NamedTuple):
-    """What is known of photos, in the order of their paths, and the processor time in seconds that it took."""
-
-    photos: list[Photo]
-    cpu_seconds: float
-
-
 def inspect_all(
-    paths: Sequence[str | os.PathLike[str]], workers: int | None = None, progress: StepProgress | None = None
-) -> Inspection:
-    """Reads photos on all cores; memory does not grow with their number, but for what is returned.
-
-    In processes: measured on two cores, threads take as long as one, for they wait for each other's interpreter lock.
+    paths: Sequence[Path], workers: int | None = None, progress: StepProgress | None = None
+) -> list[Photo]:
+    """Reads photos on all cores.
 
     Args:
         paths: The photos.
@@ -118,76 +102,7 @@ def inspect_all(
         InputError: CleanVision is not installed, or a process was killed.
     """
     require_cleanvision()
-    if workers is None:
-        workers = min(cores(), _MAX_WORKERS, 1 + len(paths) // _PHOTOS_WORTH_A_PROCESS)
-    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
-    photos: list[Photo] = []
-    total = 0.0
-    with _map_chunks(workers) as map_chunks:
-        for found, seconds in map_chunks(_inspect_chunk, chunks):
-            photos += found
-            total += seconds
-            if progress:
-                progress(len(photos), len(paths))
-    return Inspection(_score(photos), total)
-
-
-@contextmanager
-def _map_chunks(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """Gives a ``map`` that runs in this process, or in as many others."""
-    if workers == 1:
-        with _quiet():
-            yield map
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-
-    # Not fork: a progress bar runs in a thread. A fork server imports once for all, where there is one.
-    context = multiprocessing.get_context('forkserver' if sys.platform == 'linux' else 'spawn')
-    if sys.platform == 'linux':
-        context.set_forkserver_preload(['cv2', 'cleanvision', 'imagehash', __name__])
-    pool = ProcessPoolExecutor(workers, context, _start_worker)
-    try:
-        yield pool.map
-    except BrokenProcessPool:
-        raise InputError(
-            'a process that read photos was killed: out of memory, or a decoder crashed; try --workers 1'
-        ) from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    import signal
-
-    import cv2
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
-    cv2.setNumThreads(1)
-    cv2.utils.logging.setLogLevel(0)
-    warnings.simplefilter('ignore')
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences OpenCV and Pillow, which speak of odd files on stderr; what is odd is reported, with the path."""
-    import cv2
-
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(0)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-
-
-def _inspect_chunk(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Photo], float]:
-    """Returns what is known of some photos, and the processor time it took."""
-    start = time.process_time()
-    return [inspect(path) for path in paths], time.process_time() - start
+    return _score(map_photos(inspect, paths, ('cleanvision', 'imagehash', 'scipy.fftpack'), workers, progress))
 
 
 def inspect(path: str | os.PathLike[str]) -> Photo:
@@ -212,18 +127,6 @@ def inspect(path: str | os.PathLike[str]) -> Photo:
         return Photo(print_, None, width, height, **header, **_measure(picture))
     except Exception as error:  # fed with garbage, decoders raise almost anything
         return Photo(print_, f'broken picture: {" ".join(str(error).split()) or type(error).__name__}')
-
-
-def decode_seconds(paths: Sequence[str | os.PathLike[str]]) -> float:
-    """Returns the processor time that a photo takes to be read and decoded as in training, and no more: a mean."""
-    import cv2
-    import numpy as np
-
-    start = time.process_time()
-    for path in paths:
-        with open(path, 'rb') as file:
-            cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
-    return (time.process_time() - start) / max(1, len(paths))
 
 
 def photo_findings(path: str, photo: Photo, crop: int = 224) -> list[tuple[str, str]]:

@@ -132,6 +132,11 @@ class SplitReport:
     warnings: tuple[str, ...] = ()
 
     @property
+    def photos(self) -> int:
+        """Number of photos in the dataset."""
+        return sum(sum(side.values()) for side in self.counts.values())
+
+    @property
     def has_problems(self) -> bool:
         """Whether there are warnings, or more than hidden files was left out."""
         return bool(self.warnings) or any(item.reason != HIDDEN for item in self.left_out)
@@ -158,6 +163,7 @@ def split_dataset(
     keep_all: bool = False,
     folds: int = 0,
     rename: Mapping[str, str] | None = None,
+    workers: int | None = None,
 ) -> SplitReport:
     """Splits a folder of class folders into a prepared dataset.
 
@@ -174,6 +180,7 @@ def split_dataset(
         keep_all: Keep every photo, unopened: neither broken ones nor duplicates are looked for.
         folds: Number of folds to list within train; 0 for none.
         rename: Class of a folder, where it is not the folder's name; several may become one.
+        workers: Number of processes that compare photos; None for one per core, 8 at most.
 
     Raises:
         InputError: When the folders or the options cannot be used, or a file cannot be read or written.
@@ -184,7 +191,7 @@ def split_dataset(
     if problems:
         refuse(problems)
     scan = scan_raw(raw, rename)
-    compared = Comparison(scan.photos, [], {}, []) if keep_all else compare_photos(raw, scan, progress)
+    compared = Comparison(scan.photos, [], {}, []) if keep_all else compare_photos(raw, scan, workers, progress)
     plan = plan_split(compared.photos, ratio, seed, compared.groups)
     if folds:
         plan = plan_folds(plan, folds)
@@ -278,7 +285,7 @@ def survey_raw(raw: Path, rename: Mapping[str, str] | None = None) -> tuple[Scan
     return Scan({name: photos[name] for name in sorted(photos)}, sorted(left_out), sources), problems
 
 
-def compare_photos(raw: Path, scan: Scan, progress: Progress | None = None) -> Comparison:
+def compare_photos(raw: Path, scan: Scan, workers: int | None = None, progress: Progress | None = None) -> Comparison:
     """Opens every photo of a scan, on all cores: which cannot be read, which repeat, which look alike.
 
     Raises:
@@ -286,7 +293,7 @@ def compare_photos(raw: Path, scan: Scan, progress: Progress | None = None) -> C
     """
     paths = [f'{name}/{image}' for name, images in scan.photos.items() for image in images]
     step = None if progress is None else lambda done, total: progress('comparing', done, total)
-    found = fingerprint_all([raw / scan.sources[path] for path in paths], progress=step)
+    found = fingerprint_all([raw / scan.sources[path] for path in paths], workers, step)
     return compare_fingerprints(dict(zip(paths, found, strict=True)), scan.sources)
 
 

@@ -1,7 +1,6 @@
 """What is said of one photo: files that are broken, pictures that are odd, and how training turns them."""
 
 import io
-import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,6 @@ from mmengine.config import Config
 from PIL import Image
 
 from custom_modules.datasets.image_checks import inspect, inspect_all, photo_findings
-from custom_modules.errors import InputError
 
 CROP = 32  # pixels
 
@@ -29,7 +27,7 @@ def kinds(tmp_path: Path) -> Callable[..., dict[str, str]]:
             path.write_bytes(image)
         else:
             image.save(path, **options)
-        (photo,) = inspect_all([path]).photos
+        (photo,) = inspect_all([path])
         return dict(photo_findings(name, photo, CROP))
 
     return check
@@ -110,7 +108,7 @@ def test_a_size_is_odd_among_the_others(tmp_path, draw):
     paths = [tmp_path / f'{seed}.png' for seed in range(20)]
     for seed, path in enumerate(paths):
         draw(seed, (40 + seed % 3, 40) if seed else (400, 400)).save(path)
-    odd = [dict(photo_findings('a.png', photo, CROP)) for photo in inspect_all(paths).photos]
+    odd = [dict(photo_findings('a.png', photo, CROP)) for photo in inspect_all(paths)]
     assert [path.stem for path, found in zip(paths, odd, strict=True) if found] == ['0']
     assert odd[0] == {'odd_size': '400 x 400'}
 
@@ -162,25 +160,10 @@ def test_names_that_are_not_utf8_or_hold_line_breaks_are_read(tmp_path, draw):
         assert inspect(path).problem is None
 
 
-@pytest.mark.parametrize('workers', [1, 2])
-def test_order_and_progress(tmp_path, draw, workers):
+def test_processes_find_the_same_in_the_same_order(tmp_path, draw):
     paths = [tmp_path / f'{width}.png' for width in range(40, 90)]
     for path in paths:
         draw(0, (int(path.stem), 40)).save(path)
-    calls = []
-    found = inspect_all(paths, workers, lambda done, total: calls.append((done, total)))
-    assert [photo.width for photo in found.photos] == list(range(40, 90))
-    assert calls == [(16, 50), (32, 50), (48, 50), (50, 50)]
-    assert found.cpu_seconds > 0
-
-
-class DeadlyPath:
-    """Ends the process that opens it, as a decoder that crashes does."""
-
-    def __fspath__(self) -> str:
-        os._exit(1)
-
-
-def test_a_process_that_is_killed_is_told():
-    with pytest.raises(InputError, match='--workers 1'):
-        inspect_all([DeadlyPath()], 2)
+    found = inspect_all(paths, 2)
+    assert found == inspect_all(paths, 1)
+    assert [photo.width for photo in found] == list(range(40, 90))

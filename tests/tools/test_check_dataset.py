@@ -1,6 +1,7 @@
 """The command line of tools/check_dataset.py: exit codes, what it prints and writes, and what it does without."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,10 +22,8 @@ def test_exits_0_when_nothing_was_found(folder, call):
     result = call('check_dataset', folder, '--crop', 32)
     assert (result.code, result.err) == (0, '')
     lines = result.out.splitlines()
-    assert lines[0].startswith('55 photos in ')
-    assert 'photos/s' in lines[0]
-    assert 'times the processor time of decoding alone' in lines[0]
-    assert lines[-1] == 'nothing found'
+    assert lines[-2] == 'nothing found'
+    assert re.fullmatch(r'55 photos in \d+\.\d s: \d+ photos/s', lines[-1])
 
 
 def test_a_split_of_them_is_good_too(data, call):

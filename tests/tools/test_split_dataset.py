@@ -1,6 +1,7 @@
 """The command line of tools/split_dataset.py: what it prints, its exit codes, and what it does not import."""
 
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ def test_prints_counts_and_the_next_command_without_a_bar(raw, tmp_path):
         ['rose', '8', '2'],
         ['total', '16', '4'],
     ]
+    assert re.fullmatch(r'20 photos in \d+\.\d s: \d+ photos/s', lines[5])
     assert lines[-1] == (f'next: python tools/train.py configs/flower_mobilenetv2.py --data-root {tmp_path / "out"}')
 
 
@@ -57,6 +59,7 @@ def test_exits_1_when_something_else_was_left_out(raw, tmp_path):
         (['raw', 'out', '--ratio', '1'], 'not between 0 and 1'),
         (['raw', 'out', '--ratio', '1e-9'], "class 'daisy'"),
         (['raw', 'out', '--mode', 'move'], 'invalid choice'),
+        (['raw', 'out', '--workers', '0'], 'must be 1 or more'),
     ],
 )
 def test_unusable_input_exits_2_without_traceback_and_writes_nothing(raw, tmp_path, monkeypatch, args, said):
