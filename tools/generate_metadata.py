@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.datasets.splitting import index_prepared
+from custom_modules.datasets.indexing import index_prepared
 from custom_modules.errors import run_tool
 
 

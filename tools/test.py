@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from mmengine.dist import is_main_process
 
-    from custom_modules.datasets.splitting import read_manifest_digest
+    from custom_modules.datasets.manifest import read_manifest_digest
     from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint
     from custom_modules.engine.launch import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_classes, check_dataset, check_weights

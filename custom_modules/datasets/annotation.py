@@ -5,7 +5,7 @@ Images are neither opened nor split here.
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -14,7 +14,8 @@ from custom_modules.errors import InputError
 from custom_modules.files import write_atomically
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
-SPLIT_NAMES = ('train', 'val', 'test')
+SIDES = ('train', 'val')
+SPLIT_NAMES = (*SIDES, 'test')
 MAX_PRINTED = 20
 
 _GLUED = re.compile(rf'/[^/]*({"|".join(map(re.escape, IMAGE_SUFFIXES))}) \d+[^/]*/', re.IGNORECASE)
@@ -33,6 +34,11 @@ class Sample(NamedTuple):
 
     path: str
     label: int
+
+
+def label_photos(photos: Mapping[str, Iterable[str]], classes: Sequence[str]) -> list[Sample]:
+    """Returns the samples of photo names by class, for class names in label order."""
+    return [Sample(f'{name}/{image}', label) for label, name in enumerate(classes) for image in photos[name]]
 
 
 def refuse(problems: Sequence[str]) -> NoReturn:

@@ -18,7 +18,7 @@ from custom_modules.datasets.dataset_checks import (
     Finding,
     weights_option,
 )
-from custom_modules.datasets.splitting import printable
+from custom_modules.datasets.raw_folders import printable
 from custom_modules.errors import InputError
 from custom_modules.files import write_atomically
 

@@ -1,6 +1,5 @@
 """What is wrong or odd in a whole folder of photos, raw or prepared. How findings are shown: check_report.py."""
 
-import json
 import os
 import re
 from collections import defaultdict
@@ -9,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from custom_modules.datasets.annotation import Sample, check_disjoint, read_classes, read_samples
+from custom_modules.datasets.annotation import SIDES, Sample, check_disjoint, read_classes, read_samples
 from custom_modules.datasets.duplicates import group_near_duplicates
 from custom_modules.datasets.image_checks import Photo, inspect_all, photo_findings
-from custom_modules.datasets.splitting import HIDDEN, SIDES, printable, read_manifest_digest, survey_raw
+from custom_modules.datasets.manifest import read_manifest
+from custom_modules.datasets.raw_folders import HIDDEN, printable, survey_raw
 from custom_modules.errors import InputError
 from custom_modules.progress import Progress
 
@@ -297,11 +297,12 @@ def check_annotation(data: Path, photos: Mapping[str, Mapping[str, Sequence[str]
 def check_manifest(data: Path, items: Iterable[Item]) -> list[Finding]:
     """Compares the photos with what ``manifest.json`` says of them; nothing is found without one."""
     try:
-        if read_manifest_digest(data) is None:
-            return []
-        files = json.loads((data / 'manifest.json').read_bytes())['files']
+        manifest = read_manifest(data)
     except InputError as error:
         return _from_lines('manifest', error.problems)
+    if manifest is None:
+        return []
+    files = manifest['files']
     findings = []
     there = set()
     for item in items:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.datasets.annotation import Sample, check_disjoint, read_classes, read_samples, refuse
-from custom_modules.datasets.splitting import SIDES, LeftOut, scan_raw
+from custom_modules.datasets.annotation import SIDES, Sample, check_disjoint, read_classes, read_samples, refuse
+from custom_modules.datasets.raw_folders import LeftOut, scan_raw
 from custom_modules.errors import InputError
 
 FOLDS = 5

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 from torch import nn
 
-from custom_modules.datasets.splitting import read_manifest_digest
+from custom_modules.datasets.manifest import read_manifest_digest
 from custom_modules.engine.checkpoints import load_checkpoint, save_atomically
 from custom_modules.errors import InputError
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from custom_modules.datasets.annotation import check_disjoint, read_classes, read_samples
-from custom_modules.datasets.splitting import read_manifest_digest
+from custom_modules.datasets.manifest import read_manifest_digest
 from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint
 from custom_modules.errors import InputError, as_configured
 

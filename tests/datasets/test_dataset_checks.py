@@ -18,7 +18,8 @@ from custom_modules.datasets.dataset_checks import (
     class_weights,
     weights_option,
 )
-from custom_modules.datasets.splitting import index_prepared, split_dataset
+from custom_modules.datasets.indexing import index_prepared
+from custom_modules.datasets.splitting import split_dataset
 from custom_modules.errors import InputError
 
 

@@ -8,26 +8,16 @@ import re
 import signal
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from custom_modules.datasets import splitting
-from custom_modules.datasets.annotation import check_disjoint, read_classes, read_samples
-from custom_modules.datasets.splitting import (
-    HIDDEN,
-    compare_photos,
-    index_prepared,
-    plan_folds,
-    plan_split,
-    read_manifest_digest,
-    scan_raw,
-    split_dataset,
-)
+from custom_modules.datasets.annotation import SIDES, check_disjoint, read_classes, read_samples
+from custom_modules.datasets.manifest import read_manifest_digest
+from custom_modules.datasets.raw_folders import HIDDEN, scan_raw
+from custom_modules.datasets.splitting import MODES, split_dataset
 from custom_modules.errors import InputError
 
 REPO = Path(__file__).parents[2]
@@ -35,22 +25,6 @@ PHOTOS = REPO.parent / 'shared' / 'flower_dataset_raw'
 FLOWERS = {'daisy': 588, 'dandelion': 556, 'rose': 583, 'sunflower': 536, 'tulip': 585}
 
 REAL = pytest.mark.skipif(not PHOTOS.is_dir(), reason='the raw flower photos are not beside this checkout')
-
-names = st.text('abcdefgh .-_', min_size=1, max_size=8)
-folders = st.dictionaries(names, st.sets(names, min_size=5, max_size=30), min_size=2, max_size=4)
-ratios = st.integers(20, 80).map(lambda percent: percent / 100)
-
-
-@st.composite
-def grouped(draw: st.DrawFn, across: bool) -> tuple[dict[str, set[str]], list[list[str]]]:
-    """Photos by class, and groups of two or more of them, within a class or across classes."""
-    photos = draw(folders)
-    paths = [f'{name}/{image}' for name in sorted(photos) for image in sorted(photos[name])]
-    labels = draw(st.lists(st.integers(0, 12), min_size=len(paths), max_size=len(paths)))
-    groups: dict[tuple, list[str]] = {}
-    for path, label in zip(paths, labels, strict=True):
-        groups.setdefault((label, across or path.split('/')[0]), []).append(path)
-    return photos, [group for (label, _), group in groups.items() if label < 8 and len(group) > 1]
 
 
 @pytest.fixture
@@ -89,125 +63,11 @@ def refused(raw: Path, out: Path, *said: str, **options) -> None:
     assert sorted(raw.parent.rglob('*')) == before
 
 
-@settings(deadline=None)
-@given(folders, ratios, st.integers(), st.randoms())
-def test_plan_is_complete_disjoint_counted_and_independent_of_order(photos, ratio, seed, chance):
-    plan = plan_split(photos, ratio, seed)
-    assert plan.classes == sorted(photos)
-    for name, images in photos.items():
-        train, val = (set(plan.sides[side][name]) for side in ('train', 'val'))
-        assert len(train) == int(Fraction(str(ratio)) * len(images))
-        assert train | val == images
-        assert not train & val
-    shuffled = {name: chance.sample(sorted(photos[name]), len(photos[name])) for name in reversed(photos)}
-    assert plan_split(shuffled, ratio, seed) == plan
-
-
-@settings(deadline=None)
-@given(folders, st.integers(), st.integers(0, 3))
-def test_a_new_photo_moves_at_most_one_other(photos, seed, which):
-    name = sorted(photos)[which % len(photos)]
-    before = plan_split(photos, 0.8, seed).sides['train']
-    after = plan_split({**photos, name: {*photos[name], 'new one'}}, 0.8, seed).sides['train']
-    assert {**after, name: []} == {**before, name: []}
-    assert len((set(before[name]) ^ set(after[name])) - {'new one'}) <= 1
-
-
-def plan_where_possible(photos, ratio, seed, groups):
-    try:
-        return plan_split(photos, ratio, seed, groups)
-    except InputError as error:
-        assume('near-duplicates stay on one side' not in str(error))
-        raise
-
-
-@settings(deadline=None)
-@given(grouped(across=True), ratios, st.integers(), st.randoms())
-def test_groups_never_straddle(photos_and_groups, ratio, seed, chance):
-    photos, groups = photos_and_groups
-    plan = plan_where_possible(photos, ratio, seed, groups)
-    side_of = {sample.path: side for side in plan.sides for sample in plan.samples(side)}
-    assert side_of.keys() == {f'{name}/{image}' for name, images in photos.items() for image in images}
-    assert len(side_of) == len(plan.samples('train')) + len(plan.samples('val'))
-    assert all(len({side_of[path] for path in group}) == 1 for group in groups)
-    shuffled = [chance.sample(group, len(group)) for group in chance.sample(groups, len(groups))]
-    assert plan_split(photos, ratio, seed, shuffled) == plan
-
-
-@settings(deadline=None)
-@given(grouped(across=False), ratios, st.integers())
-def test_the_ratio_is_kept_as_far_as_groups_allow(photos_and_groups, ratio, seed):
-    photos, groups = photos_and_groups
-    plan = plan_where_possible(photos, ratio, seed, groups)
-    for name, images in photos.items():
-        sizes = [len(group) for group in groups if group[0].startswith(f'{name}/')]
-        missed = len(plan.sides['train'][name]) - int(Fraction(str(ratio)) * len(images))
-        assert abs(missed) <= max(0, max(sizes, default=0) - (len(images) - sum(sizes))) // 2
-
-
-@settings(deadline=None)
-@given(grouped(across=True), st.integers(), st.integers(2, 4))
-def test_folds_share_train_out_and_keep_groups_together(photos_and_groups, seed, count):
-    photos, groups = photos_and_groups
-    try:
-        plan = plan_folds(plan_split(photos, 0.8, seed, groups), count)
-    except InputError as error:
-        assume('near-duplicates' not in str(error))
-        raise
-    assert sorted(sample for fold in plan.folds for sample in fold) == sorted(plan.samples('train'))
-    fold_of = {sample.path: number for number, fold in enumerate(plan.folds) for sample in fold}
-    for group in groups:
-        assert len({fold_of.get(path) for path in group}) == 1
-    if not groups:
-        for label in range(len(photos)):
-            sizes = [sum(sample.label == label for sample in fold) for fold in plan.folds]
-            assert max(sizes) - min(sizes) <= 1
-        assert max(map(len, plan.folds)) - min(map(len, plan.folds)) <= 1
-
-
-def test_another_seed_gives_another_split():
-    photos = {'daisy': map(str, range(100)), 'rose': map(str, range(100))}
-    photos = {name: list(images) for name, images in photos.items()}
-    assert plan_split(photos, seed=0).sides != plan_split(photos, seed=1).sides
-
-
-def test_the_split_of_a_seed_never_changes():
-    # Datasets made earlier must be reproducible. By hand: printf 1/daisy/0.jpg | sha256sum; the two largest go to val.
-    plan = plan_split({'daisy': [f'{number}.jpg' for number in range(10)], 'rose': ['a.jpg', 'b.jpg']}, seed=1)
-    assert plan.sides['val'] == {'daisy': ['1.jpg', '7.jpg'], 'rose': ['a.jpg']}
-
-
-@pytest.mark.parametrize(
-    ('ratio', 'count', 'to_train'), [(0.7, 10, 7), (0.29, 100, 29), (0.57, 100, 57), (0.8, 556, 444)]
-)
-def test_the_ratio_counts_as_the_decimal_it_is_written_as(ratio, count, to_train):
-    images = [str(number) for number in range(count)]
-    assert len(plan_split({'daisy': images, 'rose': images}, ratio).sides['train']['daisy']) == to_train
-
-
 def test_the_assignment_gives_2276_and_572_photos(tmp_path):
     report = split_dataset(make(tmp_path / 'raw', FLOWERS), tmp_path / 'out', mode='hardlink', keep_all=True)
     assert report.counts['val'] == {'daisy': 118, 'dandelion': 112, 'rose': 117, 'sunflower': 108, 'tulip': 117}
     assert [sum(report.counts[side].values()) for side in ('train', 'val')] == [2276, 572]
     assert len((tmp_path / 'out' / 'train.txt').read_text().splitlines()) == 2276
-
-
-@REAL
-def test_the_real_photos_leak_for_no_seed(tmp_path):
-    compared = compare_photos(PHOTOS, scan_raw(PHOTOS))
-    assert len(compared.left_out) == 7
-    assert len(compared.groups) == 9
-    sizes = {name: len(images) for name, images in compared.photos.items()}
-    sides = set()
-    for seed in range(20):
-        plan = plan_split(compared.photos, seed=seed, groups=compared.groups)
-        assert {name: len(images) for name, images in plan.sides['train'].items()} == {
-            name: int(0.8 * size) for name, size in sizes.items()
-        }
-        train = {sample.path for sample in plan.samples('train')}
-        assert all(len(train.intersection(group)) in (0, len(group)) for group in compared.groups)
-        sides.add(tuple(group[0] in train for group in compared.groups))
-    assert len(sides) > 10, 'groups are drawn too'
 
 
 @REAL
@@ -271,9 +131,7 @@ def test_folds_are_lists_over_train(raw, tmp_path):
     train = read_samples(out / 'train.txt', classes)
     validated = []
     for number in range(4):
-        parts = [
-            read_samples(out / f'fold{number}' / f'{side}.txt', classes, out / 'train') for side in splitting.SIDES
-        ]
+        parts = [read_samples(out / f'fold{number}' / f'{side}.txt', classes, out / 'train') for side in SIDES]
         check_disjoint(*parts)
         assert sorted(parts[0] + parts[1]) == train
         assert [sum(sample.label == label for sample in parts[1]) for label in (0, 1)] == [2, 2]
@@ -295,7 +153,7 @@ def test_folders_can_be_renamed_and_merged(tmp_path):
     report = split_dataset(raw, out, rename={'roses': 'rose', 'tulips 2': 'tulip', 'wild': 'rose'})
     assert report.counts == {'train': {'daisy': 4, 'rose': 7, 'tulip': 4}, 'val': {'daisy': 1, 'rose': 2, 'tulip': 1}}
     assert [path for path, _ in report.left_out] == ['wild/notes.txt']
-    for side in splitting.SIDES:
+    for side in SIDES:
         for file in (out / side / 'rose').iterdir():
             source = raw / ('wild' if file.name.startswith('w') else 'roses') / file.name
             assert file.read_bytes() == source.read_bytes()
@@ -373,7 +231,7 @@ def test_the_digest_names_the_data_not_how_it_was_placed(raw, tmp_path):
     assert split_dataset(raw, tmp_path / 'd').digest != digest
 
 
-@pytest.mark.parametrize('mode', splitting.MODES)
+@pytest.mark.parametrize('mode', MODES)
 def test_modes_place_the_same_photos(raw, tmp_path, monkeypatch, mode):
     monkeypatch.chdir(tmp_path)
     split_dataset(Path('raw'), Path('out'), mode=mode)
@@ -389,7 +247,7 @@ def test_modes_place_the_same_photos(raw, tmp_path, monkeypatch, mode):
 def test_progress_counts_every_photo(raw, tmp_path):
     calls = []
     split_dataset(raw, tmp_path / 'out', progress=lambda *call: calls.append(call))
-    assert calls == [(step, done, 20) for step in ('comparing', 'copying') for done in range(1, 21)]
+    assert calls == [('comparing', 16, 20), ('comparing', 20, 20), *(('copying', done, 20) for done in range(1, 21))]
 
 
 def test_what_is_no_photo_is_listed_with_its_reason(raw, tmp_path):
@@ -541,82 +399,6 @@ def test_an_output_made_meanwhile_is_kept(raw, tmp_path):
     with pytest.raises(InputError, match='nothing was written'):
         split_dataset(raw, tmp_path / 'out', progress=meddle)
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['mine']
-
-
-def test_a_manifest_is_absent_sound_or_refused(raw, tmp_path):
-    out = tmp_path / 'out'
-    assert read_manifest_digest(out) is None
-    split_dataset(raw, out)
-    manifest = out / 'manifest.json'
-    text = manifest.read_text()
-    for broken in (text.replace('"seed": 0', '"seed": 1'), text[:-5], '[]', '{}', '\udce9'):
-        manifest.write_bytes(broken.encode('utf-8', 'surrogateescape'))
-        with pytest.raises(InputError, match=r'manifest\.json: .*tools/split_dataset\.py'):
-            read_manifest_digest(out)
-
-
-def test_index_writes_what_the_split_wrote(raw, tmp_path):
-    report = split_dataset(raw, tmp_path / 'out')
-    before = tree(tmp_path / 'out')
-    for name in ('classes.txt', 'train.txt', 'val.txt'):
-        (tmp_path / 'out' / name).unlink()
-    assert index_prepared(tmp_path / 'out') == report
-    assert tree(tmp_path / 'out') == before
-
-
-def test_index_keeps_the_order_of_classes_and_says_so(tmp_path):
-    make(tmp_path / 'train', {'daisy': 2, 'rose': 2})
-    make(tmp_path / 'val', {'daisy': 0, 'rose': 0})
-    for name in ('daisy', 'rose'):
-        (tmp_path / 'val' / name / 'val.jpg').touch()
-    (tmp_path / 'classes.txt').write_text('rose\r\ndaisy')
-    report = index_prepared(tmp_path)
-    assert (tmp_path / 'classes.txt').read_bytes() == b'rose\ndaisy\n'
-    assert (tmp_path / 'val.txt').read_bytes() == b'daisy/val.jpg 1\nrose/val.jpg 0\n'
-    assert 'kept the class order' in str(report)
-    assert (report.digest, report.has_problems) == (None, False)
-
-
-@pytest.mark.parametrize('change', ['content', 'extra', 'order', 'manifest'])
-def test_index_says_when_the_manifest_no_longer_fits(raw, tmp_path, change):
-    out = tmp_path / 'out'
-    split_dataset(raw, out)
-    if change == 'content':
-        next((out / 'val' / 'rose').iterdir()).write_text('another')
-    elif change == 'extra':
-        (out / 'val' / 'rose' / 'new.jpg').touch()
-    elif change == 'order':
-        (out / 'classes.txt').write_text('rose\ndaisy\n')
-    else:
-        (out / 'manifest.json').write_text('{}')
-    report = index_prepared(out)
-    assert 'manifest.json' in report.warnings[0]
-    assert (len(report.warnings), report.digest, report.has_problems) == (1, None, True)
-
-
-def test_index_refuses_and_writes_nothing(tmp_path):
-    def refuses(said, *more):
-        before = tree(tmp_path)
-        with pytest.raises(InputError) as info:
-            index_prepared(tmp_path)
-        assert len(info.value.problems) == 1 + len(more)
-        assert all(part in line for part, line in zip((said, *more), info.value.problems, strict=True))
-        assert tree(tmp_path) == before
-
-    refuses('train: no such folder', 'val: no such folder')
-    make(tmp_path / 'train', {'daisy': 1, 'rose': 1})
-    refuses('val: no such folder')
-    make(tmp_path / 'val', {'daisy': 1, 'lily': 1})
-    refuses("'lily' is in val only", "'rose' is in train only")
-    (tmp_path / 'val' / 'lily').rename(tmp_path / 'val' / 'rose')
-    refuses("'daisy/000.jpg' is in train and in val", "'rose/000.jpg' is in train and in val")
-    (tmp_path / 'classes.txt').write_text('daisy\nroses\n')
-    refuses('names daisy, roses, but the folders are daisy, rose')
-    (tmp_path / 'classes.txt').write_text('daisy 0\nrose 1\n')
-    refuses('classes.txt:1', 'classes.txt:2')
-    (tmp_path / 'train' / 'rose' / '000.jpg').unlink()
-    (tmp_path / 'val' / 'daisy' / '000.jpg').unlink()
-    refuses('train/rose: no photos', 'val/daisy: no photos')
 
 
 def test_a_scan_opens_no_photo(raw):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from custom_modules.datasets.splitting import read_manifest_digest
+from custom_modules.datasets.manifest import read_manifest_digest
 from custom_modules.engine.preflight import (
     check_classes,
     check_dataset,

@@ -1,0 +1,67 @@
+"""The lists of a dataset whose train and val folders are there already. Nothing is split, moved or opened here."""
+
+from pathlib import Path
+
+from custom_modules.datasets.annotation import (
+    SIDES,
+    check_disjoint,
+    label_photos,
+    read_classes,
+    refuse,
+    write_classes,
+    write_samples,
+)
+from custom_modules.datasets.manifest import described_by_manifest
+from custom_modules.datasets.raw_folders import LeftOut, scan_raw
+from custom_modules.datasets.splitting import SplitReport
+from custom_modules.errors import InputError
+
+
+def index_prepared(data: Path) -> SplitReport:
+    """Writes ``classes.txt``, ``train.txt`` and ``val.txt`` for existing ``train`` and ``val`` folders.
+
+    The order of an existing ``classes.txt`` with the same names is kept; otherwise classes are sorted.
+
+    Raises:
+        InputError: When a folder is missing, the two differ in classes, or a ``class/image`` is in both.
+    """
+    problems = [
+        f'{data / side}: no such folder; prepare the raw photos with tools/split_dataset.py'
+        for side in SIDES
+        if not (data / side).is_dir()
+    ]
+    if problems:
+        refuse(problems)
+    scans = {}
+    for side in SIDES:
+        try:
+            scans[side] = scan_raw(data / side)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        refuse(problems)
+    classes = list(scans['train'].photos)
+    problems = [
+        f'{data}: class {name!r} is in {"train" if name in classes else "val"} only; both sides need all classes'
+        for name in sorted(set(classes) ^ set(scans['val'].photos))
+    ]
+    if problems:
+        refuse(problems)
+    notes, file = [], data / 'classes.txt'
+    if file.exists():
+        order = read_classes(file)
+        if set(order) != set(classes):
+            refuse([f'{file}: names {", ".join(order)}, but the folders are {", ".join(classes)}; delete or mend it'])
+        if order != classes:
+            notes.append(f'kept the class order of {file}: {", ".join(order)}')
+        classes = order
+    sides = {side: {name: scans[side].photos[name] for name in classes} for side in SIDES}
+    samples = {side: label_photos(sides[side], classes) for side in SIDES}
+    check_disjoint(samples['train'], samples['val'])
+    write_classes(file, classes)
+    for side in SIDES:
+        write_samples(data / f'{side}.txt', samples[side])
+    left_out = [LeftOut(f'{side}/{path}', reason) for side in SIDES for path, reason in scans[side].left_out]
+    counts = {side: {name: len(images) for name, images in photos.items()} for side, photos in sides.items()}
+    digest, warnings = described_by_manifest(data, classes, samples)
+    return SplitReport(counts, left_out, digest, tuple(notes), tuple(warnings))

@@ -1,0 +1,155 @@
+"""Which photo goes to which side, and to which fold: a pure function of names, near-duplicates, ratio and seed."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from custom_modules.datasets.annotation import SIDES, Sample, label_photos, refuse
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which photo goes to which side.
+
+    Args:
+        sides: For ``train`` and ``val``, sorted photo names by class, classes sorted.
+        ratio: Share of each class that goes to train, in (0, 1).
+        seed: What the order was drawn from.
+        groups: The ``class/image`` that stay on one side together.
+        folds: The part of ``train`` that validates, for each fold; empty without folds.
+    """
+
+    sides: dict[str, dict[str, list[str]]]
+    ratio: float
+    seed: int
+    groups: list[list[str]] = field(default_factory=list)
+    folds: list[list[Sample]] = field(default_factory=list)
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in label order."""
+        return list(self.sides['train'])
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Number of photos by side and class."""
+        return {side: {name: len(images) for name, images in photos.items()} for side, photos in self.sides.items()}
+
+    def samples(self, side: str) -> list[Sample]:
+        """Returns the annotation of one side."""
+        return label_photos(self.sides[side], self.classes)
+
+
+def plan_split(
+    photos: Mapping[str, Iterable[str]], ratio: float = 0.8, seed: int = 0, groups: Sequence[Sequence[str]] = ()
+) -> Plan:
+    """Plans which photos go to train: ``floor(ratio * n)`` of each class, near-duplicates on one side.
+
+    Groups are placed first, the largest first: each on the side that its seeded hash draws, with train's share as the
+    chance, or on the other one where it does not fit. Then the first photos in the order of a seeded hash fill train
+    up. Only where a group has more photos of a class than there are photos outside groups, the count may be missed, by
+    half of the difference at most; more only where groups reach across classes.
+
+    The order does not depend on how the file system lists the photos, and a new photo leaves the order of the others
+    as it was. The ratio counts as the decimal it is written as, so 0.7 of 10 is 7.
+
+    Args:
+        photos: Photo names by class.
+        ratio: Share of each class that goes to train, in (0, 1).
+        seed: What the order is drawn from.
+        groups: The ``class/image`` that stay on one side together; no photo is in two.
+
+    Raises:
+        InputError: When the ratio is not in (0, 1), or a class would be empty on one side.
+    """
+    problems = ratio_problems(ratio)
+    if problems:
+        refuse(problems)
+    if len(photos) < 2:
+        problems.append(f'two or more classes are needed, found: {", ".join(photos) or "none"}')
+    order = {name: sorted(photos[name], key=lambda image: _hash(f'{seed}/{name}/{image}')) for name in photos}
+    share = Fraction(str(ratio))
+    targets = {'train': {name: share * len(order[name]) // 1 for name in order}}
+    targets['val'] = {name: len(order[name]) - targets['train'][name] for name in order}
+    placed: dict[str, Counter[str]] = {side: Counter() for side in SIDES}  # photos in groups, by class
+    side_of: dict[str, str] = {}
+    units = sorted((sorted(group) for group in groups), key=lambda group: (-len(group), group))
+    for group in units:
+        size = Counter(path.split('/')[0] for path in group)
+        drawn = int.from_bytes(_hash(f'{seed}/{group[0]}'), 'big') < share * 2**256
+        preferred = SIDES if drawn else SIDES[::-1]
+        excess = {
+            side: sum(max(0, placed[side][name] + n - targets[side][name]) for name, n in size.items())
+            for side in preferred
+        }
+        side = min(preferred, key=lambda side: excess[side])
+        placed[side].update(size)
+        side_of.update(dict.fromkeys(group, side))
+    sides: dict[str, dict[str, list[str]]] = {side: {} for side in SIDES}
+    for name in sorted(order):
+        free = targets['train'][name] - placed['train'][name]
+        for image in order[name]:
+            if f'{name}/{image}' not in side_of:
+                side_of[f'{name}/{image}'] = 'train' if free > 0 else 'val'
+                free -= 1
+        for side in SIDES:
+            sides[side][name] = sorted(image for image in order[name] if side_of[f'{name}/{image}'] == side)
+        counts = [len(sides[side][name]) for side in SIDES]
+        if not all(counts):
+            hint = '; near-duplicates stay on one side' if sum(placed[side][name] for side in SIDES) else ''
+            problems.append(
+                f'class {name!r}: {sum(counts)} photo(s) at ratio {ratio} give {counts[0]} to train and '
+                f'{counts[1]} to val, and each side needs one{hint}: add photos or change the ratio'
+            )
+    if problems:
+        refuse(problems)
+    return Plan(sides, ratio, seed, sorted(units))
+
+
+def plan_folds(plan: Plan, folds: int) -> Plan:
+    """Deals the photos of train into folds, near-duplicates into one; of each class, evenly, as far as groups allow.
+
+    Groups come first, the largest first, then the other photos in the order of a seeded hash; each goes to the fold
+    that has the fewest photos of its class, then the fewest in all.
+
+    Raises:
+        InputError: For fewer than two folds, or when a fold would lack a class.
+    """
+    if folds < 2:
+        refuse([f'{folds} folds: two or more are needed'])
+    samples = {sample.path: sample for sample in plan.samples('train')}
+    grouped = {path for group in plan.groups for path in group}
+    singles = sorted(samples.keys() - grouped, key=lambda path: _hash(f'{plan.seed}/fold/{path}'))
+    units = sorted((group for group in plan.groups if group[0] in samples), key=lambda group: (-len(group), group))
+    units += [[path] for path in singles]
+    dealt: list[list[Sample]] = [[] for _ in range(folds)]
+    counts: list[Counter[str]] = [Counter() for _ in range(folds)]
+    for unit in units:
+        size = Counter(path.split('/')[0] for path in unit)
+
+        def load(fold: int, size: Counter[str] = size) -> tuple[int, int, int]:
+            return sum(counts[fold][name] for name in size), len(dealt[fold]), fold
+
+        fold = min(range(folds), key=load)
+        counts[fold].update(size)
+        dealt[fold] += [samples[path] for path in unit]
+    problems = [
+        f'class {name!r}: its {len(plan.sides["train"][name])} photo(s) in train, near-duplicates together, do not '
+        f'reach for {folds} folds: choose fewer or add photos'
+        for name in plan.classes
+        if not all(count[name] for count in counts)
+    ]
+    if problems:
+        refuse(problems)
+    return replace(plan, folds=[sorted(part) for part in dealt])
+
+
+def ratio_problems(ratio: float) -> list[str]:
+    """Says why a number cannot be the share of train; nothing when it can."""
+    return [] if 0 < ratio < 1 else [f'ratio {ratio} is not between 0 and 1; 0.8 sends four of five photos to train']
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
