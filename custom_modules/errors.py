@@ -71,6 +71,9 @@ def run_tool(main: Callable[[], int]) -> int:
     except InputError as error:
         code, problems = 2, error.problems
         everywhere = isinstance(error, LocalError)
+    except BrokenPipeError:  # what read the output has gone, as head does, and needs no words
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     except OSError as error:
         if error.errno not in UNUSABLE:
             raise

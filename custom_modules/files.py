@@ -30,14 +30,16 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Makes sure that ``path`` is a folder or can become one.
+    """Makes sure that ``path`` is a folder or can become one, in which files can be written.
 
     Raises:
-        InputError: It, or what it lies in, is a file.
+        InputError: It, or what it lies in, is a file or may not be written.
     """
     there = next(part for part in (path, *path.absolute().parents) if part.exists())
     if not there.is_dir():
         raise InputError(f'{path}: {"is" if there == path else f"{there} is"} a file, not a folder; name another')
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f'{path}: nothing can be written in {there}; name another folder')
 
 
 def lock_folder(path: Path) -> BinaryIO | None:

@@ -1,4 +1,7 @@
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -43,6 +46,16 @@ def test_a_full_disk_is_a_line_and_a_bug_is_not(capsys):
     assert capsys.readouterr().err.startswith('error: best.pth: No space left on device; ')
     with pytest.raises(FileNotFoundError):
         run_tool(lambda: fail(FileNotFoundError(errno.ENOENT, 'No such file', 'x')))
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='pipes')
+def test_an_output_that_nobody_reads_any_more_needs_no_words():
+    code = 'from custom_modules.errors import run_tool; raise SystemExit(run_tool(lambda: print("x" * 10**6) or 0))'
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, '-c', code], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (2, '')
 
 
 def test_a_photo_is_named_by_the_process_that_could_not_read_it(capsys, monkeypatch):

@@ -13,7 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from custom_modules.datasets.parallel import MAX_WORKERS
+from custom_modules.datasets.report_file import check_out, write_out
 from custom_modules.errors import run_tool
+from custom_modules.progress import progress_bar, speed
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,24 +31,24 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument('--workers', type=int, metavar='N', help='processes that read photos (default: one a core)')
     args = parser.parse_args(argv)
-    if args.out and args.out.suffix.lower() not in ('.html', '.csv', '.json'):
-        parser.error(f'--out {args.out}: the name must end in .html, .csv or .json')
-    if args.crop < 1 or (args.workers is not None and args.workers < 1):
-        parser.error('--crop and --workers must be 1 or more')
-
-    from custom_modules.datasets.check_report import check_out, format_text, write_report
-    from custom_modules.datasets.dataset_checks import check_dataset
-    from custom_modules.progress import progress_bar, speed
-
+    if args.crop < 1:
+        parser.error('--crop must be 1 or more')
+    if args.workers is not None and not 1 <= args.workers <= MAX_WORKERS:
+        parser.error(f'--workers must be 1 to {MAX_WORKERS}')
     if args.out:
-        check_out(args.out)
+        check_out(args.out, args.data)
+
+    from custom_modules.datasets.check_report import format_report, format_text
+    from custom_modules.datasets.dataset_checks import check_dataset
+
     start = time.monotonic()
     with progress_bar() as progress:
         report = check_dataset(args.data, args.crop, args.workers, progress)
+    if args.out:
+        write_out(args.out, format_report(report, args.out.suffix))
     print(format_text(report))
     print(speed(report.photos, time.monotonic() - start))
     if args.out:
-        write_report(report, args.out)
         print(f'written: {args.out}')
     elif report.findings:
         print('next: --out report.html shows the pictures, --out findings.csv lists them all')

@@ -16,10 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from custom_modules.datasets.report_file import check_out, write_out
 from custom_modules.errors import InputError, run_tool
+from custom_modules.progress import progress_bar
 
-FORMATS = ('.csv', '.html', '.json')
-EXTRAS = {'cleanlab': 'cleanlab', 'sklearn': 'scikit-learn', 'jinja2': 'Jinja2'}
+EXTRAS = {'cleanlab': 'cleanlab', 'sklearn': 'scikit-learn'}
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -46,8 +47,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='where embeddings are kept (default: %(default)s)',
     )
     args = parser.parse_args(argv)
-    if args.out and args.out.suffix not in FORMATS:
-        parser.error(f'--out {args.out}: the name must end in {", ".join(FORMATS)}')
     if args.top < 0:
         parser.error(f'--top {args.top}: a number from 0 on is needed')
     if not 0 <= args.seed < 2**32:
@@ -60,16 +59,15 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if missing := [name for module, name in EXTRAS.items() if find_spec(module) is None]:
         raise InputError(f'{", ".join(missing)} not installed: pip install {" ".join(missing)}')
-    if args.out and args.out.is_dir():
-        raise InputError(f'{args.out}: is a folder; name a file')
+    if args.out:
+        check_out(args.out, args.data)
 
     from custom_modules.datasets.label_issues import find_suspects, format_suspects, read_labelled
+    from custom_modules.datasets.raw_folders import printable
 
     data = read_labelled(args.data)
 
     from custom_modules.datasets.embeddings import Embedder, embed_photos
-    from custom_modules.files import write_atomically
-    from custom_modules.progress import progress_bar
 
     embedder = Embedder(args.weights)
     with progress_bar() as bar:
@@ -79,9 +77,17 @@ def main(argv: list[str] | None = None) -> int:
     for path, reason in data.left_out:
         print(f'left out: {path} ({reason})')
     for path, reason in unreadable:
-        print(f'unreadable: {path} ({reason})')
+        print(f'unreadable: {printable(path)} ({reason})')
     judged = [data.photos[i] for i in done.kept]
     suspects = find_suspects(judged, done.features, data.classes, args.seed)
+    if args.out:
+        if args.out.suffix.lower() == '.html':
+            from custom_modules.datasets.label_issues_page import render_page
+
+            text = render_page(data.root, len(judged), suspects, unreadable)
+        else:
+            text = format_suspects(suspects, data.classes, unreadable, args.out.suffix)
+        write_out(args.out, text)
 
     for suspect in suspects[: args.top]:
         print(suspect)
@@ -90,17 +96,6 @@ def main(argv: list[str] | None = None) -> int:
     print(f'{len(suspects)} of {len(judged)} labels doubtful, {len(unreadable)} photos unreadable')
     print(f'embedded    {done.computed} photos now; {done.cache} keeps them')
     if args.out:
-        if args.out.suffix == '.html':
-            from custom_modules.datasets.label_issues_page import render_page
-
-            text = render_page(data.root, len(judged), suspects, unreadable)
-        else:
-            text = format_suspects(suspects, data.classes, unreadable, args.out.suffix)
-        try:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(args.out, lambda file: file.write(text.encode()))
-        except OSError as error:
-            raise InputError(f'{args.out}: cannot be written: {error.strerror}') from None
         print(f'written     {args.out}')
     elif suspects:
         print(f'next: python tools/find_label_issues.py {args.data} --out suspects.html')

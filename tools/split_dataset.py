@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from custom_modules.datasets.parallel import MAX_WORKERS
 from custom_modules.datasets.splitting import MODES, split_dataset
 from custom_modules.errors import InputError, run_tool
 from custom_modules.progress import progress_bar, speed
@@ -61,8 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument('--workers', type=int, metavar='N', help='processes that compare photos (default: one a core)')
     args = parser.parse_args(argv)
-    if args.workers is not None and args.workers < 1:
-        parser.error('--workers must be 1 or more')
+    if args.workers is not None and not 1 <= args.workers <= MAX_WORKERS:
+        parser.error(f'--workers must be 1 to {MAX_WORKERS}')
     rename = parse_rename(args.rename)
     start = time.monotonic()
     with progress_bar() as progress:

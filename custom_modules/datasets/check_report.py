@@ -18,11 +18,9 @@ from custom_modules.datasets.dataset_checks import (
     Finding,
     weights_option,
 )
+from custom_modules.datasets.pages import render, thumbnail
 from custom_modules.datasets.raw_folders import printable
-from custom_modules.errors import InputError
-from custom_modules.files import write_atomically
 
-SUFFIXES = ('.html', '.csv', '.json')
 FIELDS = ('finding', 'kind', 'severity', 'path', 'detail', 'advice')
 
 _TEXT_LINES = 3  # findings of a kind in the summary
@@ -71,38 +69,9 @@ def rows(report: CheckReport) -> list[dict[str, Any]]:
     ]
 
 
-def check_out(out: Path) -> None:
-    """Checks, before the photos are read, that a report can be written.
-
-    Raises:
-        InputError: ``out`` is a folder, or is to be a page and Jinja2 is not installed.
-    """
-    if os.path.isdir(out):
-        raise InputError(f'{out}: is a folder; name a file')
-    if out.suffix.lower() == '.html':
-        try:
-            import jinja2  # noqa: F401
-        except ImportError:
-            raise InputError('the page needs Jinja2: pip install Jinja2 (or write .csv or .json)') from None
-
-
-def write_report(report: CheckReport, out: Path) -> None:
-    """Writes the report, whole or not at all.
-
-    Args:
-        report: What was found.
-        out: The file; its suffix, one of :data:`SUFFIXES`, says what it becomes.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    suffix = out.suffix.lower()
-    text = {'.html': format_html, '.csv': format_csv, '.json': format_json}[suffix](report)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, lambda file: file.write(text.encode(errors='backslashreplace')))
-    except OSError as error:
-        raise InputError(f'{out}: cannot be written: {error.strerror}') from None
+def format_report(report: CheckReport, suffix: str) -> str:
+    """Returns the report as one of :data:`~custom_modules.datasets.report_file.SUFFIXES` has it."""
+    return {'.html': format_html, '.csv': format_csv, '.json': format_json}[suffix.lower()](report)
 
 
 def format_csv(report: CheckReport) -> str:
@@ -140,8 +109,6 @@ def format_json(report: CheckReport) -> str:
 
 def format_html(report: CheckReport) -> str:
     """Returns a page that stands for itself: styles and pictures are inside, nothing is fetched."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     kinds: list[dict[str, Any]] = [
         {
             'kind': kind,
@@ -166,10 +133,8 @@ def format_html(report: CheckReport) -> str:
     ]
     shown = sorted({path for kind in kinds for finding in kind['findings'] for path in finding['paths']})
     totals = {label: sum(side[label] for side in report.counts.values()) for label in report.class_weights}
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template('check_report.html').render(
+    return render(
+        'check_report.html',
         name=Path(os.path.abspath(report.data)).name,
         report=report,
         verdict=verdict(report),
@@ -183,16 +148,8 @@ def format_html(report: CheckReport) -> str:
 
 def _thumbnails(report: CheckReport, paths: Iterable[str]) -> dict[str, str | None]:
     """Returns a small picture of each photo as a ``data:`` address; None for what cannot or must not be opened."""
-    from custom_modules.datasets.thumbnails import thumbnail
-
     unopened = {path for finding in report.findings if finding.kind in _NO_PICTURE for path in finding.paths}
-    pictures: dict[str, str | None] = {}
-    for path in paths:
-        try:
-            pictures[path] = None if path in unopened else thumbnail(Path(report.data) / path, _THUMBNAIL_EDGE)
-        except (InputError, OSError):  # changed since it was checked
-            pictures[path] = None
-    return pictures
+    return {path: None if path in unopened else thumbnail(Path(report.data) / path, _THUMBNAIL_EDGE) for path in paths}
 
 
 def _class_table(report: CheckReport) -> list[str]:

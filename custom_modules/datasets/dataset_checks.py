@@ -240,6 +240,8 @@ def check_dataset(
         )
     if not names:
         raise InputError(*(f.detail for f in findings if f.kind != 'left_out'), f'{data}: no photos to check')
+    if not prepared and len(classes) == 1:
+        findings.append(Finding('folder', (), f'{data}: only one class, {classes[0]!r}: training needs two or more'))
     paths = [_join(side, f'{label}/{image}') for side, label, image in names]
     step = None if progress is None else lambda done, total: progress('checking', done, total)
     found = inspect_all([data / path for path in paths], workers, step)

@@ -16,8 +16,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.datasets.annotation import SIDES, Sample, check_disjoint, read_classes, read_samples, refuse
-from custom_modules.datasets.raw_folders import LeftOut, scan_raw
+from custom_modules.datasets.annotation import (
+    SIDES,
+    Sample,
+    check_disjoint,
+    label_photos,
+    read_classes,
+    read_samples,
+    refuse,
+)
+from custom_modules.datasets.raw_folders import LeftOut, printable, scan_raw
 from custom_modules.errors import InputError
 
 FOLDS = 5
@@ -92,7 +100,7 @@ class Suspect:
     scores: dict[str, float]
 
     def __str__(self) -> str:
-        return f'labelled {self.label}, looks like {self.suggested} ({self.score:.2f})  {self.path}'
+        return printable(f'labelled {self.label}, looks like {self.suggested} ({self.score:.2f})  {self.path}')
 
 
 def read_labelled(data: Path) -> LabelledPhotos:
@@ -105,7 +113,8 @@ def read_labelled(data: Path) -> LabelledPhotos:
     if not any((data / sign).exists() for sign in signs):
         scan = scan_raw(data)
         classes = sorted(scan.photos)
-        photos = [Photo(f'{name}/{image}', i) for i, name in enumerate(classes) for image in scan.photos[name]]
+        photos = [Photo(*sample) for sample in label_photos(scan.photos, classes)]
+        _require_enough(classes, [label for _, label in photos])
         return LabelledPhotos(data, classes, photos, scan.left_out)
     classes = read_classes(data / 'classes.txt')
     samples: dict[str, list[Sample]] = {}
@@ -119,6 +128,7 @@ def read_labelled(data: Path) -> LabelledPhotos:
         refuse(problems)
     check_disjoint(samples['train'], samples['val'])
     photos = [Photo(f'{side}/{path}', label) for side in SIDES for path, label in samples[side]]
+    _require_enough(classes, [label for _, label in photos])
     return LabelledPhotos(data, classes, photos, [])
 
 
@@ -194,18 +204,7 @@ def out_of_fold_scores(
     from sklearn.preprocessing import StandardScaler
 
     targets = np.asarray(labels)
-    problems = []
-    if len(classes) < 2:
-        problems.append(f'only one class, {classes[0]!r}: two or more are needed')
-    for label, name in enumerate(classes):
-        different = len(set(groups[targets == label]))
-        if different < FOLDS:
-            problems.append(
-                f'class {name!r}: {different} readable photo(s), copies counted once, and {FOLDS} are needed to judge '
-                'each by the others: add photos, or leave the class out'
-            )
-    if problems:
-        refuse(problems)
+    _require_enough(classes, [label for label, _ in set(zip(targets.tolist(), groups.tolist(), strict=True))])
     scores = np.zeros((len(targets), len(classes)))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     for fitted, judged in folds.split(features, targets, groups):
@@ -295,13 +294,13 @@ def format_suspects(
         }
         for suspect in suspects
     ]
-    if suffix == '.json':
+    if suffix.lower() == '.json':
         whole = {
             'suspects': rows,
             'unreadable': [{'path': path, 'reason': reason} for path, reason in unreadable],
         }
         return json.dumps(whole, indent=1, ensure_ascii=False) + '\n'
-    if suffix == '.csv':
+    if suffix.lower() == '.csv':
         text = io.StringIO()
         columns = ['path', 'label', 'suggested', 'score', 'label_score', *(f'score_{name}' for name in classes)]
         writer = csv.DictWriter(text, columns, lineterminator='\n')
@@ -309,3 +308,16 @@ def format_suspects(
         writer.writerows(rows)
         return text.getvalue()
     raise ValueError(f'unknown format {suffix!r}: use .csv or .json')
+
+
+def _require_enough(classes: Sequence[str], labels: Sequence[int]) -> None:
+    """Checks that each photo can be judged by others: the labels of different ones are given."""
+    problems = [] if len(classes) > 1 else [f'only one class, {classes[0]!r}: two or more are needed']
+    problems += [
+        f'class {name!r}: {count} readable photo(s), copies counted once, and {FOLDS} are needed to judge each by the '
+        'others: add photos, or leave the class out'
+        for label, name in enumerate(classes)
+        if (count := labels.count(label)) < FOLDS
+    ]
+    if problems:
+        refuse(problems)

@@ -7,12 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from custom_modules.datasets.label_issues import Suspect
-from custom_modules.datasets.thumbnails import thumbnail
+from custom_modules.datasets.pages import render, thumbnail
 
-TEMPLATE = Path(__file__).with_name('label_issues.html')
 MAX_CARDS = 1000  # about 20 MB; a browser on a phone still shows it
 
 
@@ -25,11 +22,9 @@ def render_page(root: Path, photos: int, suspects: Sequence[Suspect], unreadable
         suspects: The most doubtful first; the first thousand are shown.
         unreadable: Path and reason of photos that were not judged.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     pairs = Counter((suspect.label, suspect.suggested) for suspect in suspects)
-    return environment.get_template(TEMPLATE.name).render(
+    return render(
+        'label_issues.html',
         name=root.resolve().name,
         photos=photos,
         total=len(suspects),

@@ -15,9 +15,10 @@ from custom_modules.progress import StepProgress
 
 Result = TypeVar('Result')
 
+MAX_WORKERS = 61  # what Windows can wait for
 _CHUNK = 16  # photos that a process reads at a time
 _PHOTOS_WORTH_A_PROCESS = 500  # starting one takes as long as reading 300
-_MAX_WORKERS = 8  # each takes some 100 MB, and the disk is the limit
+_DEFAULT_WORKERS = 8  # each takes some 100 MB, and the disk is the limit
 
 
 def map_photos(
@@ -47,7 +48,7 @@ def map_photos(
     from concurrent.futures.process import BrokenProcessPool
 
     if workers is None:
-        workers = min(cores(), _MAX_WORKERS, 1 + len(paths) // _PHOTOS_WORTH_A_PROCESS)
+        workers = min(cores(), _DEFAULT_WORKERS, 1 + len(paths) // _PHOTOS_WORTH_A_PROCESS)
     found: list[Result] = []
     mapped = nullcontext(map(read, paths)) if workers == 1 else _in_processes(read, paths, imports, workers)
     try:

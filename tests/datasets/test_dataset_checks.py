@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from custom_modules.datasets.annotation import read_classes
-from custom_modules.datasets.check_report import format_text, write_report
+from custom_modules.datasets.check_report import format_report, format_text
 from custom_modules.datasets.dataset_checks import (
     KINDS,
     CheckReport,
@@ -19,6 +19,7 @@ from custom_modules.datasets.dataset_checks import (
     weights_option,
 )
 from custom_modules.datasets.indexing import index_prepared
+from custom_modules.datasets.report_file import write_out
 from custom_modules.datasets.splitting import split_dataset
 from custom_modules.errors import InputError
 
@@ -284,7 +285,7 @@ def test_a_hostile_folder_is_checked_to_the_end(raw, draw):
     assert report.photos == 6 + 6 + 1 + 5 + 1 + 2 + 4 + 2  # good, single, odd names, escape, case, broken, dot, secret
     assert '\x1b' not in format_text(report)
     for name in ('report.html', 'report.csv', 'report.json'):
-        write_report(report, raw.parent / name)
+        write_out(raw.parent / name, format_report(report, Path(name).suffix))
 
 
 def test_a_dataset_whose_own_name_is_not_utf8(raw):
@@ -292,5 +293,5 @@ def test_a_dataset_whose_own_name_is_not_utf8(raw):
     report = check(odd)
     assert report.findings == []
     for name in ('report.html', 'report.csv', 'report.json'):
-        write_report(report, raw.parent / name)
+        write_out(raw.parent / name, format_report(report, Path(name).suffix))
     assert json.loads((raw.parent / 'report.json').read_text())['data'] == str(odd)

@@ -98,7 +98,7 @@ def test_what_was_computed_before_a_failure_is_kept(photos, embedder, tmp_path, 
     batches = 0
 
     class Interrupted:
-        key, name, load = embedder.key, embedder.name, staticmethod(embedder.load)
+        key, name, width, load = embedder.key, embedder.name, embedder.width, staticmethod(embedder.load)
 
         def __call__(self, photos):
             nonlocal batches
@@ -122,6 +122,26 @@ def test_a_damaged_cache_is_computed_again(photos, embedder, tmp_path, content):
     cache.write_bytes(whole[: len(whole) // 2])
     assert embed_photos(photos[:1], embedder, tmp_path).computed == 1
     assert embed_photos(photos[:1], embedder, tmp_path).computed == 0
+
+
+@pytest.mark.parametrize(
+    'changed',
+    [
+        {'features': np.zeros((1, 7), np.float32)},
+        {'features': np.full((1, 1280), np.nan, np.float32)},
+        {'features': np.zeros((1, 1280), '<U3')},
+        {'sha256': np.zeros((1, 31), np.uint8)},
+        {'sha256': np.zeros((1, 32), np.float32)},
+        {'sha256': np.zeros((0, 32), np.uint8)},
+    ],
+)
+def test_a_cache_of_another_make_is_computed_again(photos, embedder, tmp_path, changed):
+    done = embed_photos(photos[:1], embedder, tmp_path)
+    with np.load(done.cache) as arrays:
+        np.savez(done.cache, **{**arrays, **changed})
+    again = embed_photos(photos[:1], embedder, tmp_path)
+    assert again.computed == 1
+    np.testing.assert_array_equal(again.features, done.features)
 
 
 def test_unreadable_photos_are_named_and_the_others_embedded(photos, embedder, tmp_path):
@@ -162,7 +182,7 @@ def test_unusable_weights_are_one_line(tmp_path, weights):
 
 def test_a_cache_that_cannot_be_written_is_one_line(photos, embedder, tmp_path):
     (tmp_path / 'file').touch()
-    with pytest.raises(InputError, match='cannot be kept there'):
+    with pytest.raises(InputError, match='is a file, not a folder'):
         embed_photos(photos[:1], embedder, tmp_path / 'file')
     assert os.path.getsize(tmp_path / 'file') == 0
 

@@ -12,7 +12,7 @@ import pytest
 from custom_modules.datasets import label_issues_page
 from custom_modules.datasets.label_issues import Suspect
 from custom_modules.datasets.label_issues_page import render_page
-from custom_modules.datasets.thumbnails import thumbnail
+from custom_modules.datasets.pages import thumbnail
 
 
 class Elements(HTMLParser):
@@ -91,3 +91,6 @@ def test_thumbnails_are_small_and_those_of_odd_photos_still_pictures(root):
     assert decoded(photo).shape == (320, 213, 3)
     (root / 'dot.png').write_bytes(cv2.imencode('.png', np.zeros((1, 1), np.uint16))[1].tobytes())
     assert decoded(root / 'dot.png').shape == (1, 1, 3)
+    (root / 'text.jpg').write_text('no picture any more')
+    for name in ('text.jpg', 'absent.jpg'):
+        assert thumbnail(root / name) is None

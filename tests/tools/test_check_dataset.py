@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from custom_modules.datasets import report_file
+
 TOOL = Path(__file__).parents[2] / 'tools' / 'check_dataset.py'
 
 
@@ -57,12 +59,26 @@ def test_exits_2_for_what_cannot_be_checked_or_written(folder, call, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('args', 'said'), [(['--out', 'a.txt'], '.html, .csv or .json'), (['--crop', '0'], '--crop'), ([], 'required')]
+    ('args', 'said'),
+    [
+        (['--out', 'a.txt'], 'must end in .html, .csv, .json'),
+        (['--crop', '0'], '--crop'),
+        (['--workers', '62'], '--workers must be 1 to 61'),
+        ([], 'required'),
+    ],
 )
 def test_exits_2_for_bad_arguments(run_process, tmp_path, args, said):
     result = run_process('check_dataset', *(['x', *args] if args else []), cwd=tmp_path)
     assert result.code == 2
     assert said in result.err
+
+
+def test_one_class_alone_is_no_dataset(folder, call, tmp_path):
+    for name in ('daisy', 'dandelion', 'sunflower', 'tulip'):
+        (folder / name).rename(tmp_path / name)
+    result = call('check_dataset', folder, '--crop', 32)
+    assert result.code == 1
+    assert "only one class, 'rose': training needs two or more" in result.out
 
 
 def test_help_imports_nothing_heavy():
@@ -84,7 +100,7 @@ def test_a_missing_extra_is_one_line_with_the_command(folder, call, monkeypatch)
 
 
 def test_a_missing_jinja2_is_told_before_the_work(folder, call, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'jinja2', None)
+    monkeypatch.setattr(report_file, 'find_spec', lambda name: None)
     result = call('check_dataset', folder, '--out', 'report.html')
     assert 'pip install Jinja2' in result.error
     assert result.out == ''

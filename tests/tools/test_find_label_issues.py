@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from custom_modules.datasets import embeddings
+from custom_modules.datasets import embeddings, label_issues
 from tools import find_label_issues
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ COLOURS = {'daisy': (240, 240, 240), 'rose': (40, 30, 200), 'sunflower': (20, 19
 class ColourEmbedder:
     """Stands in for the backbone: 4 x 4 pixels of the photo, which tell the colours of these classes apart."""
 
-    name, key = 'colours', '0' * 64
+    name, key, width = 'colours', '0' * 64, 48
     load = embeddings.Embedder.load
 
     def __init__(self, weights: Path) -> None:
@@ -103,7 +103,42 @@ def test_unusable_input_is_one_line_and_writes_nothing(photos, call, tmp_path):
     assert "class 'rose': 2 readable photo(s)" in call('find_label_issues', photos, '--out', 'x.csv').error
     assert 'no such folder' in call('find_label_issues', 'absent', '--out', 'x.csv').error
     assert 'is a folder; name a file' in call('find_label_issues', photos, '--out', mkdir(tmp_path / 'x.html')).error
+    assert 'must end in .html, .csv, .json' in call('find_label_issues', photos, '--out', 'x.xlsx').error
+    assert 'lies in' in call('find_label_issues', photos, '--out', photos / 'x.csv').error
     assert not Path('x.csv').exists()
+
+
+def test_what_cannot_work_is_told_before_photos_are_embedded(photos, call, monkeypatch, tmp_path):
+    monkeypatch.setattr(embeddings, 'embed_photos', None)
+    (tmp_path / 'file').touch()
+    assert 'is a file, not a folder' in call('find_label_issues', photos, '--out', 'file/x.csv').error
+    for name in ('daisy', 'sunflower'):
+        (photos / name).rename(tmp_path / name)
+    assert "only one class, 'rose'" in call('find_label_issues', photos).error
+
+
+def test_control_characters_in_names_reach_no_terminal(photos, call):
+    (photos / 'rose' / '3.png').rename(photos / 'daisy' / 'a\x1b[31m.png')
+    (photos / 'rose' / 'b\x1b[31m.png').touch()
+    done = call('find_label_issues', photos, '--out', 'x.html')
+    assert done.code == 1
+    assert r'a\x1b[31m.png' in done.out
+    assert r'b\x1b[31m.png' in done.out
+    assert '\x1b' not in done.out + done.err
+
+
+def test_a_photo_that_goes_meanwhile_has_no_picture(photos, call, monkeypatch):
+    plant(photos)
+    find = label_issues.find_suspects
+
+    def meddle(*args):
+        (photos / 'rose' / 'late.png').unlink()
+        return find(*args)
+
+    monkeypatch.setattr(label_issues, 'find_suspects', meddle)
+    assert call('find_label_issues', photos, '--out', 'x.html').code == 1
+    page = Path('x.html').read_text()
+    assert (page.count('<img'), page.count('no picture')) == (1, 1)
 
 
 def mkdir(path: Path) -> Path:
@@ -117,11 +152,11 @@ def test_missing_weights_name_the_command_that_gets_them(raw, call):
 
 
 def test_missing_extras_name_the_command_that_installs_them(raw, call, monkeypatch):
-    monkeypatch.setattr(find_label_issues, 'find_spec', lambda name: None if name in ('cleanlab', 'sklearn') else name)
+    monkeypatch.setattr(find_label_issues, 'find_spec', lambda name: None)
     assert 'pip install cleanlab scikit-learn' in call('find_label_issues', raw).error
 
 
-@pytest.mark.parametrize('arguments', [['--out', 'x.xlsx'], ['--top', '-1'], ['--seed', '-1'], []])
+@pytest.mark.parametrize('arguments', [['--top', '-1'], ['--seed', '-1'], []])
 def test_unusable_arguments_exit_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         find_label_issues.main([*(['data'] if arguments else []), *arguments])

@@ -59,7 +59,7 @@ def test_exits_1_when_something_else_was_left_out(raw, tmp_path):
         (['raw', 'out', '--ratio', '1'], 'not between 0 and 1'),
         (['raw', 'out', '--ratio', '1e-9'], "class 'daisy'"),
         (['raw', 'out', '--mode', 'move'], 'invalid choice'),
-        (['raw', 'out', '--workers', '0'], 'must be 1 or more'),
+        (['raw', 'out', '--workers', '0'], 'must be 1 to 61'),
     ],
 )
 def test_unusable_input_exits_2_without_traceback_and_writes_nothing(raw, tmp_path, monkeypatch, args, said):

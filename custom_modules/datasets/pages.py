@@ -1,0 +1,43 @@
+"""Pages that stand for themselves: templates are filled, photos made small and put inside. Nothing is judged."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+THUMBNAIL = 320  # pixels, the longer side
+
+
+def render(template: str, **values: Any) -> str:
+    """Returns a page; names that hold HTML are shown as they are.
+
+    Args:
+        template: A file in this folder.
+        values: What it shows; one that is missing is an error.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(template).render(**values)
+
+
+def thumbnail(photo: Path, size: int = THUMBNAIL) -> str | None:
+    """A small JPEG of a photo as a ``data:`` address, read as training reads it: turned as its EXIF says.
+
+    None for one that cannot be read any more.
+    """
+    import cv2
+    import numpy as np
+
+    try:
+        picture = cv2.imdecode(np.frombuffer(photo.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):
+        return None
+    if picture is None:
+        return None
+    scale = min(1, size / max(picture.shape[:2]))
+    height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    _, jpeg = cv2.imencode('.jpg', small, (cv2.IMWRITE_JPEG_QUALITY, 80))
+    return f'data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}'

@@ -1,0 +1,45 @@
+"""The file that --out names: checked before the work, written whole after it. What is in it is the tools' business."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from custom_modules.errors import InputError
+from custom_modules.files import check_folder, write_atomically
+
+SUFFIXES = ('.html', '.csv', '.json')
+
+
+def check_out(out: Path, data: Path) -> None:
+    """Checks, before the photos are read, that a report can be written.
+
+    Args:
+        out: The file.
+        data: The folder of photos, in which nothing is to be changed.
+
+    Raises:
+        InputError: ``out`` has another suffix, is a folder, lies in ``data`` or where nothing can be written, or is to
+            be a page and Jinja2 is not installed.
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(f'--out {out}: the name must end in {", ".join(SUFFIXES)}')
+    if out.is_dir():
+        raise InputError(f'{out}: is a folder; name a file')
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(data)):
+        raise InputError(f'{out}: lies in {data}, which is only read; name a file elsewhere')
+    check_folder(out.parent)
+    if out.suffix.lower() == '.html' and find_spec('jinja2') is None:
+        raise InputError('the page needs Jinja2: pip install Jinja2 (or write .csv or .json)')
+
+
+def write_out(out: Path, text: str) -> None:
+    """Writes a report, whole or not at all; what is no Unicode in it, as in names of other encodings, is escaped.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, lambda file: file.write(text.encode(errors='backslashreplace')))
+    except OSError as error:
+        raise InputError(f'{out}: cannot be written: {error.strerror}') from None
