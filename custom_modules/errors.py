@@ -80,13 +80,15 @@ def run_tool(main: Callable[[], int]) -> int:
         code, problems = 2, (f'{error.filename or "writing"}: {error.strerror}; make room, or name another folder',)
         everywhere = True
     except ImportError as error:
-        if 'libGL' not in str(error):
+        remedy = 'pip install -r requirements.txt'
+        if 'libGL' in str(error):
+            # opencv-python, which mmcv-lite requires, links a library that servers and containers lack.
+            remedy = (
+                'apt-get install libgl1, or put the build without windows in its place: '
+                'pip uninstall -y opencv-python && pip install --force-reinstall opencv-python-headless'
+            )
+        elif not isinstance(error, ModuleNotFoundError) or (error.name or 'custom_modules').startswith('custom_'):
             raise
-        # opencv-python, which mmcv-lite requires, links a library that servers and containers lack.
-        remedy = (
-            'apt-get install libgl1, or put the build without windows in its place: '
-            'pip uninstall -y opencv-python && pip install --force-reinstall opencv-python-headless'
-        )
         code, problems = 2, (f'{error}: {remedy}',)
     # Once on each machine, not once a process: what is wrong may be wrong on one machine alone.
     if everywhere or all(os.environ.get(name, '0') == '0' for name in ('LOCAL_RANK', 'SLURM_LOCALID')):

@@ -30,6 +30,13 @@ def test_missing_libgl_names_the_remedy(capsys):
     assert 'apt-get install libgl1' in capsys.readouterr().err
 
 
+def test_a_missing_package_names_the_command_that_installs_it(capsys):
+    assert run_tool(lambda: fail(ModuleNotFoundError("No module named 'cv2'", name='cv2'))) == 2
+    assert capsys.readouterr().err == "error: No module named 'cv2': pip install -r requirements.txt\n"
+    with pytest.raises(ModuleNotFoundError):
+        run_tool(lambda: fail(ModuleNotFoundError('a bug', name='custom_modules.absent')))
+
+
 def test_other_errors_pass():
     with pytest.raises(ImportError, match='nonesuch'):
         run_tool(lambda: fail(ImportError('nonesuch')))

@@ -124,14 +124,15 @@ def format_html(report: CheckReport) -> str:
                     'paths': finding.paths[:_PAGE_PHOTOS],
                     'more': max(0, len(finding.paths) - _PAGE_PHOTOS),
                 }
-                for finding in findings[:_PAGE_FINDINGS]
+                for finding in shown
             ],
-            'more': _count(findings[_PAGE_FINDINGS:]),
+            'more': _count(findings) - _count(shown),
         }
         for severity in _HEADINGS
         for kind, findings in _of(report, severity)
+        for shown in [findings[:: -(-len(findings) // _PAGE_FINDINGS)]]  # of all classes, not of the first alone
     ]
-    shown = sorted({path for kind in kinds for finding in kind['findings'] for path in finding['paths']})
+    pictured = sorted({path for kind in kinds for finding in kind['findings'] for path in finding['paths']})
     totals = {label: sum(side[label] for side in report.counts.values()) for label in report.class_weights}
     return render(
         'check_report.html',
@@ -142,7 +143,7 @@ def format_html(report: CheckReport) -> str:
         totals=totals,
         most=max(totals.values(), default=0) or 1,
         option=weights_option(report.class_weights.values()),
-        thumbnails=_thumbnails(report, shown),
+        thumbnails=_thumbnails(report, pictured),
     )
 
 

@@ -51,8 +51,6 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
     A copy whose orientation was dropped without turning the pixels looks different, here as in training.
     Whatever is wrong with the file becomes :attr:`Fingerprint.problem`; nothing is raised.
     """
-    import imagehash  # noqa: F401 - here, for below its absence would look like a broken picture
-
     sha256 = None
     try:
         if not os.path.isfile(path):
@@ -62,6 +60,8 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
             if not file.tell():
                 return Fingerprint(sha256, None, 'empty file')
             return Fingerprint(sha256, _perceptual_hash(_open(file)))
+    except ImportError:  # imagehash imports late
+        raise
     except Exception as error:  # fed with garbage, decoders raise almost anything
         return Fingerprint(sha256, None, _reason(error))
 

@@ -3,6 +3,7 @@
 import io
 import os
 import random
+import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -24,6 +25,7 @@ from custom_modules.datasets.duplicates import (
     fingerprint_all,
     group_near_duplicates,
 )
+from custom_modules.errors import InputError
 
 PHOTOS = Path(__file__).parents[3] / 'shared' / 'flower_dataset_raw'
 
@@ -185,6 +187,13 @@ def test_what_cannot_be_read_has_a_reason(photo, tmp_path, monkeypatch):
         assert fingerprint(tmp_path / name).problem == 'no file'
     monkeypatch.setattr('builtins.open', lambda *_: (_ for _ in ()).throw(PermissionError(13, 'Permission denied')))
     assert fingerprint(tmp_path / 'text.jpg').problem == 'cannot be read: Permission denied'
+
+
+@pytest.mark.parametrize('module', ['imagehash', 'scipy.fftpack'])
+def test_a_missing_package_is_no_broken_picture(flowers, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises((InputError, ImportError), match=module):
+        fingerprint_all(flowers[:1])
 
 
 @settings(deadline=None, max_examples=50)
