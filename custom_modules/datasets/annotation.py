@@ -78,6 +78,12 @@ def class_name_problem(name: str) -> str | None:
     return None
 
 
+def is_prepared(data: Path) -> bool:
+    """Returns whether a folder is a prepared dataset, be it an incomplete one, rather than class folders."""
+    lists = ('classes.txt', *(f'{side}.txt' for side in SIDES))
+    return any(os.path.isdir(data / side) for side in SIDES) or any(os.path.isfile(data / name) for name in lists)
+
+
 def read_classes(file: Path) -> list[str]:
     """Reads ``classes.txt``.
 

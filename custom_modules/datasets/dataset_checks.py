@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from custom_modules.datasets.annotation import SIDES, Sample, check_disjoint, read_classes, read_samples
+from custom_modules.datasets.annotation import SIDES, Sample, check_disjoint, is_prepared, read_classes, read_samples
 from custom_modules.datasets.duplicates import group_near_duplicates
 from custom_modules.datasets.image_checks import Photo, inspect_all, photo_findings
 from custom_modules.datasets.manifest import read_manifest
@@ -258,13 +258,6 @@ def check_dataset(
     order = list(KINDS)
     findings.sort(key=lambda finding: order.index(finding.kind))
     return CheckReport(str(data), prepared, counts, findings)
-
-
-def is_prepared(data: Path) -> bool:
-    """Returns whether a folder is a prepared dataset, be it an incomplete one, rather than class folders."""
-    return any(os.path.isdir(data / side) or os.path.isfile(data / f'{side}.txt') for side in SIDES) or os.path.isfile(
-        data / 'classes.txt'
-    )
 
 
 def check_annotation(data: Path, photos: Mapping[str, Mapping[str, Sequence[str]]]) -> tuple[list[str], list[Finding]]:

@@ -59,11 +59,11 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
             sha256 = _sha256(file)
             if not file.tell():
                 return Fingerprint(sha256, None, 'empty file')
-            return Fingerprint(sha256, _perceptual_hash(_open(file)))
+            return Fingerprint(sha256, _perceptual_hash(open_photo(file)))
     except ImportError:  # imagehash imports late
         raise
     except Exception as error:  # fed with garbage, decoders raise almost anything
-        return Fingerprint(sha256, None, _reason(error))
+        return Fingerprint(sha256, None, why_unreadable(error))
 
 
 def fingerprint_all(
@@ -140,8 +140,12 @@ def _sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _open(file: BinaryIO) -> 'Image':
-    """Opens a picture that training can decode and that fits into memory; it is not decoded yet."""
+def open_photo(file: BinaryIO) -> 'Image':
+    """Opens a picture that training can decode and that fits into memory; it is not decoded yet.
+
+    Raises:
+        Exception: Of any kind, for any other file; :func:`why_unreadable` says it in words.
+    """
     from PIL import Image
 
     image = Image.open(file, formats=FORMATS)
@@ -171,7 +175,7 @@ def _perceptual_hash(image: 'Image') -> int:
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    turn = turns.get(_orientation(image))
+    turn = turns.get(orientation(image))
     if image.mode.startswith('I;16'):
         image = image.point(lambda value: value / 256)  # Pillow would clip 16 bits at 255
     grey = image.convert('L')
@@ -184,14 +188,16 @@ def _perceptual_hash(image: 'Image') -> int:
     return value
 
 
-def _orientation(image: 'Image') -> int:
+def orientation(image: 'Image') -> int:
+    """Returns the EXIF orientation, 1 to 8; 1, upright, where there is none that means something."""
     try:
-        return image.getexif().get(_ORIENTATION, 1)
+        value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken EXIF does not make a photo unreadable
         return 1
+    return value if value in range(2, 9) else 1
 
 
-def _reason(error: Exception) -> str:
+def why_unreadable(error: Exception) -> str:
     """Says in a line why a photo could not be read."""
     from PIL import Image, UnidentifiedImageError
 

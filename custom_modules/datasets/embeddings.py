@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
+from custom_modules.datasets.duplicates import open_photo, why_unreadable
 from custom_modules.engine.checkpoints import load_checkpoint
 from custom_modules.engine.pretrained_weights import build_backbone
 from custom_modules.engine.weights_catalogue import WEIGHTS
@@ -116,11 +116,13 @@ class Embedder:
     def load(self, path: Path) -> torch.Tensor | str:
         """(3, H, W) uint8, or why the photo cannot be read."""
         try:
-            with Image.open(path):  # reads the header, and refuses what would fill the memory
-                pass
+            with open(path, 'rb') as file:
+                open_photo(file)  # refuses what would fill the memory
             return self._pipeline({'img_path': str(path)})['inputs']
+        except AssertionError:  # mmcv's, without a reason
+            return 'broken picture: it cannot be decoded'
         except Exception as error:  # whatever a decoder says about a broken file
-            return _reason(error)
+            return why_unreadable(error)
 
     @torch.inference_mode()
     def __call__(self, photos: Sequence[torch.Tensor]) -> Features:
@@ -210,7 +212,7 @@ def _digests(paths: Sequence[Path]) -> tuple[dict[int, str], dict[int, str]]:
     with ThreadPoolExecutor(2) as pool:
         for position, result in enumerate(pool.map(digest, paths)):
             if isinstance(result, OSError):
-                unreadable[position] = _reason(result)
+                unreadable[position] = why_unreadable(result)
             else:
                 digests[position] = result
     return digests, unreadable
@@ -252,14 +254,3 @@ def _write_cache(file: Path, known: dict[str, Any]) -> None:
         write_atomically(file, lambda stream: np.savez(stream, sha256=digests, features=features))
     except OSError as error:
         raise InputError(f'{file}: the embeddings cannot be kept there: {error.strerror or error}') from None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return 'no image, whatever its name says'
-    if isinstance(error, AssertionError):  # mmcv's "failed to load image: PATH"
-        return 'broken or cut short, cannot be decoded'
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    lines = str(error).splitlines()
-    return f'cannot be decoded ({lines[0] if lines else type(error).__name__})'

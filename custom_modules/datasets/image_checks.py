@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from custom_modules.datasets.duplicates import FORMATS, Fingerprint, fingerprint
+from custom_modules.datasets.duplicates import FORMATS, Fingerprint, fingerprint, orientation, why_unreadable
 from custom_modules.datasets.parallel import map_photos
 from custom_modules.errors import InputError
 from custom_modules.progress import StepProgress
@@ -37,7 +37,6 @@ _FORMAT_OF_SUFFIX = {
     '.tif': 'TIFF',
     '.tiff': 'TIFF',
 }
-_ORIENTATION = 0x0112  # the EXIF tag
 _SAMPLE_EDGE, _SHARPNESS_EDGE = 128, 256  # pixels
 _WINDOW_EDGE, _WINDOW_STEP = 32, 8  # pixels
 _ISSUES = ('dark', 'light', 'low_information', 'odd_size')
@@ -126,7 +125,7 @@ def inspect(path: str | os.PathLike[str]) -> Photo:
         height, width = picture.shape[:2]
         return Photo(print_, None, width, height, **header, **_measure(picture))
     except Exception as error:  # fed with garbage, decoders raise almost anything
-        return Photo(print_, f'broken picture: {" ".join(str(error).split()) or type(error).__name__}')
+        return Photo(print_, why_unreadable(error))
 
 
 def photo_findings(path: str, photo: Photo, crop: int = 224) -> list[tuple[str, str]]:
@@ -207,21 +206,13 @@ def _header(content: bytes) -> dict[str, Any]:
             'mode': image.mode,
             # Before the pixels are loaded, which reading a PNG's EXIF does: Pillow makes 8 bits of 16 then.
             'deep': ';16' in str(image.tile),
-            'orientation': _orientation(image),
+            'orientation': orientation(image),
             'animated': image.format != 'MPO' and getattr(image, 'is_animated', False),
         }
         if image.has_transparency_data:
             alpha = image.getchannel('A') if 'A' in image.getbands() else image.convert('RGBA').getchannel('A')
             facts['transparent'] = alpha.getextrema() != (255, 255)
     return facts
-
-
-def _orientation(image: Any) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # broken EXIF does not make a photo unreadable
-        return 1
-    return value if value in range(2, 9) else 1
 
 
 def _measure(picture: 'np.ndarray') -> dict[str, Any]:

@@ -20,6 +20,7 @@ from custom_modules.datasets.annotation import (
     SIDES,
     Sample,
     check_disjoint,
+    is_prepared,
     label_photos,
     read_classes,
     read_samples,
@@ -109,8 +110,7 @@ def read_labelled(data: Path) -> LabelledPhotos:
     Raises:
         InputError: With everything that is wrong with it.
     """
-    signs = ['classes.txt', *SIDES, *(f'{side}.txt' for side in SIDES)]
-    if not any((data / sign).exists() for sign in signs):
+    if not is_prepared(data):
         scan = scan_raw(data)
         classes = sorted(scan.photos)
         photos = [Photo(*sample) for sample in label_photos(scan.photos, classes)]

@@ -158,10 +158,10 @@ def test_unreadable_photos_are_named_and_the_others_embedded(photos, embedder, t
     found = embed_photos([*given, photos[1]], embedder, tmp_path, lambda *numbers: done.append(numbers))
     assert found.kept == [1, 6]
     assert len(found.features) == len(found.sha256) == 2
-    assert found.unreadable[0] == found.unreadable[2] == 'no image, whatever its name says'
-    assert found.unreadable[3] == 'No such file or directory'
-    assert 'decompression bomb' in found.unreadable[4]
-    assert found.unreadable[5] == 'broken or cut short, cannot be decoded'
+    assert found.unreadable[0] == found.unreadable[2] == 'no picture, or of a kind that training cannot read'
+    assert found.unreadable[3] == 'cannot be read: No such file or directory'
+    assert found.unreadable[4].startswith('too large')
+    assert found.unreadable[5].startswith('broken picture: ')
     assert done[-1] == (7, 7)
 
     none = embed_photos(given[:1], embedder, tmp_path)

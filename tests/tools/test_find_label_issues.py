@@ -90,7 +90,7 @@ def test_unreadable_and_left_out_files_are_listed(photos, call):
     assert done.code == 1
     assert done.out.splitlines()[:3] == [
         'left out: rose/notes.txt (no photo by its suffix: .jpg .jpeg .png .bmp .webp .tif .tiff are)',
-        'unreadable: rose/zero.jpg (no image, whatever its name says)',
+        'unreadable: rose/zero.jpg (no picture, or of a kind that training cannot read)',
         '0 of 36 labels doubtful, 1 photos unreadable',
     ]
     assert json.loads(Path('x.json').read_text())['unreadable'][0]['path'] == 'rose/zero.jpg'
