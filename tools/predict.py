@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from mmengine.dist import get_dist_info
 
-    from custom_modules.datasets.splitting import printable
+    from custom_modules.datasets.raw_folders import printable
     from custom_modules.engine.checkpoints import load_checkpoint
     from custom_modules.engine.launch import place
     from custom_modules.engine.run_config import read_config

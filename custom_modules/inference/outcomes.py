@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from custom_modules.datasets.splitting import printable
+from custom_modules.datasets.raw_folders import printable
 from custom_modules.evaluation.predictions import Prediction
 from custom_modules.inference.sorting import UNSURE
 
