@@ -51,7 +51,7 @@ def test_a_process_that_is_killed_is_told_with_the_photos_it_may_have_read():
 
 
 ENDLESS = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from custom_modules.datasets.parallel import map_photos
@@ -62,6 +62,7 @@ def read(path):
     time.sleep(0.05)
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in the background
     sys.exit(run_tool(lambda: map_photos(read, [Path('a')] * 100_000, ('imagehash',), 2)))
 """
 
