@@ -28,13 +28,13 @@ default_hooks = dict(
     checkpoint=dict(interval=1, max_keep_ckpts=2),
 )
 custom_hooks = [
-    dict(type='AlarmsHook'),
     dict(type='BestCheckpointHook', metric='accuracy/top1'),
     dict(type='CurvesHook'),
     dict(type='AugmentedPhotosHook'),
     # Batch-norm statistics differ between processes until this hook averages them before each validation.
     dict(type='SyncBuffersHook'),
     dict(type='ValidateOnResumeHook'),
+    dict(type='AlarmsHook'),
 ]
 
 # Seconds until a process that hangs ends the others; one that dies ends them at once. Upstream: 1800 on a CPU.
