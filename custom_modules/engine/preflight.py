@@ -1,20 +1,11 @@
 """Before the first step: what in a config, its dataset or its weights would make the run not what one thinks."""
 
-import difflib
-import inspect
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from mmengine import registry as mmengine_registries
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import Registry
-from mmengine.runner import Runner
-from mmpretrain import registry as registries
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from custom_modules.datasets.annotation import check_disjoint, read_classes, read_samples
 from custom_modules.datasets.manifest import read_manifest_digest
@@ -22,134 +13,6 @@ from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoin
 from custom_modules.errors import InputError, as_configured
 
 MIN_LOADED = 0.95  # share of the backbone's keys that pretrained weights must cover
-
-# Keys that MMEngine reads from a part of the config itself, beside the parameters of the class it builds from it.
-READ_BY_MMENGINE = {
-    '': {'compile', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'efficient_conv_bn_eval',
-         'activation_checkpointing'},
-    'dataloader': {'num_batch_per_epoch', 'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_init_fn'},
-    'optim_wrapper': {'optimizer', 'paramwise_cfg', 'constructor'},
-    'param_scheduler': {'convert_to_iter_based'},
-    'train_cfg': {'by_epoch'},
-    'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
-    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
-    'auto_scale_lr': {'enable', 'base_batch_size'},
-}  # fmt: skip
-# What MMEngine builds where a config names no type.
-DEFAULT_TYPES = {
-    'optim_wrapper': 'OptimWrapper',
-    'train_cfg': 'EpochBasedTrainLoop',
-    'val_cfg': 'ValLoop',
-    'test_cfg': 'TestLoop',
-    'log_processor': 'LogProcessor',
-}
-# Names that configs give to what they use in several places: already put there when options are laid over them.
-VARIABLES = {
-    'data_root': '--data-root DIR',
-    'num_classes': 'model.head.num_classes and data_preprocessor.num_classes',
-    'train_pipeline': 'train_dataloader.dataset.pipeline',
-    'test_pipeline': 'val_dataloader.dataset.pipeline and test_dataloader.dataset.pipeline',
-    'vis_backends': 'visualizer.vis_backends',
-}
-
-
-def check_options(cfg: Config, options: dict[str, Any]) -> None:
-    """Refuses ``--cfg-options`` keys that nothing would read: MMEngine creates misspelt keys in silence.
-
-    Args:
-        cfg: The config before the options are merged.
-        options: Dotted key to value, as ``DictAction`` parses them.
-
-    Raises:
-        InputError: One line for each unknown key, with the nearest known one.
-    """
-    problems = []
-    for dotted in options:
-        node: Any = cfg._cfg_dict
-        path: list[str] = []
-        for key in dotted.split('.'):
-            known = _known_keys(node, path, options)
-            if known is None:  # nothing is there yet whose keys could be known
-                break
-            if key not in known:
-                where = '.'.join(path) or 'the config'
-                near = difflib.get_close_matches(key, sorted(known), n=1)
-                hint = f'; did you mean {".".join([*path, near[0]])}?' if near else ''
-                if not path and key in VARIABLES:
-                    problems.append(f'--cfg-options {dotted}: has no effect any more; set {VARIABLES[key]}')
-                else:
-                    problems.append(f'--cfg-options {dotted}: {where} has no {key!r}{hint}')
-                break
-            path.append(key)
-            node = node[int(key)] if isinstance(node, list | tuple) else (node or {}).get(key)
-        else:
-            value = options[dotted]
-            if isinstance(node, dict) and node and not isinstance(value, dict | list | None):
-                problems.append(
-                    f'--cfg-options {dotted}: holds settings, of which {value!r} is none; set {dotted}.KEY'
-                )
-            elif dotted.endswith('.type') and isinstance(value, str) and _resolve(value) is None:
-                near = [name for name in _registered() if name.lower() == value.lower()]
-                near = near or difflib.get_close_matches(value, sorted(_registered()), n=1)
-                hint = f'; did you mean {near[0]}?' if near else ''
-                problems.append(f'--cfg-options {dotted}: nothing is registered as {value!r}{hint}')
-    if problems:
-        raise InputError(*problems)
-
-
-def _known_keys(node: Any, path: list[str], options: dict[str, Any]) -> set[str] | None:
-    """The keys that ``node``, found at ``path``, has, that its class takes or that MMEngine reads; None for any."""
-    if isinstance(node, list | tuple):
-        return {str(i) for i in range(len(node))}
-    if not isinstance(node, dict | None):
-        return set()
-    where = '.'.join(path)
-    part = 'dataloader' if re.fullmatch(r'\w+_dataloader', where) else where
-    kind = options.get(f'{where}.type') or (node or {}).get('type') or DEFAULT_TYPES.get(part)
-    built = {'': Runner, 'dataloader': DataLoader}.get(part) or (_resolve(kind) if isinstance(kind, str) else None)
-    if built is None and node is None and part not in READ_BY_MMENGINE:
-        return None
-    parameters = _parameters(built)
-    if parameters is None:
-        return None
-    known = parameters | READ_BY_MMENGINE.get(part, set())
-    if not path:  # what else a config has at the top are its own variables
-        return known - {'cfg'}
-    if part == 'default_hooks':  # a new hook may have any name, but has a type
-        known |= {key.split('.')[1] for key in options if re.fullmatch(r'default_hooks\.\w+\.type', key)}
-    return known | set(node or {}) | {'type', '_delete_'}
-
-
-def _resolve(name: str) -> Any:
-    """The class that is registered as ``name``, in whichever registry; None for none."""
-    found = (registry.get(name) for registry in _registries())
-    return next((cls for cls in found if cls is not None), None)
-
-
-def _registries() -> list[Registry]:
-    """MMPretrain's registries, then MMEngine's, some of which MMPretrain has no child of."""
-    both = [*vars(registries).values(), *vars(mmengine_registries).values()]
-    return [item for item in both if isinstance(item, Registry)]
-
-
-def _registered() -> set[str]:
-    """The names of all registered classes."""
-    return {name for registry in _registries() for name in registry.module_dict}
-
-
-def _parameters(cls: Any) -> set[str] | None:
-    """The named parameters of ``cls`` and of the bases that its ``**kwargs`` reach; None where those go elsewhere."""
-    names: set[str] = set()
-    open_ended = False
-    for base in inspect.getmro(cls) if inspect.isclass(cls) else ():
-        if base is object or '__init__' not in vars(base):
-            continue
-        parameters = inspect.signature(vars(base)['__init__']).parameters.values()
-        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {'self'}
-        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        if not open_ended:
-            break
-    return None if open_ended else names
 
 
 def check_dataset(cfg: Config, loaders: Iterable[str]) -> list[str]:

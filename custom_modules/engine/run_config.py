@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 
-from custom_modules.engine.preflight import check_options
+from custom_modules.engine.settings import check_options, check_settings
 from custom_modules.errors import InputError
 from custom_modules.files import check_folder
 
@@ -48,8 +48,8 @@ def read_config(
         demo: Whether to make it the short run on drawn flowers that configs/_base_/demo.py describes.
 
     Raises:
-        InputError: There is no such config, it cannot be read, an option names what does not exist, or the work dir
-            is a file.
+        InputError: There is no such config, it cannot be read, it or an option sets what does not exist or what cannot
+            be read, or the work dir is a file.
     """
     if not Path(path).is_file():
         here = ' '.join(path.as_posix() for path in sorted(Path('configs').glob('*.py')))
@@ -68,6 +68,7 @@ def read_config(
         cfg.merge_from_dict(options)
     except (TypeError, KeyError) as error:
         raise InputError(f'--cfg-options: {error}') from error
+    check_settings(cfg)
     for name in LOADERS:
         if data_root is not None and cfg.get(name) is not None:
             cfg[name].dataset.data_root = data_root

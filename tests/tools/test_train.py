@@ -265,17 +265,14 @@ def test_unusable_input_is_one_line_and_nothing_is_written(argv, said, tiny_conf
     [
         ('train_dataloader.batch_size=0', 'train_dataloader: ValueError: batch_size should be a positive integer'),
         ('train_dataloader.num_workers=-1', 'train_dataloader: ValueError: num_workers option should be non-negative'),
-        ('val_dataloader.batch_size=abc', 'val_dataloader, val_evaluator: ValueError: batch_size should be'),
+        ('val_dataloader.batch_size=abc', "val_dataloader.batch_size: is 'abc', a str; it must be int or None"),
         ('train_cfg.max_epochs=0', 'train_cfg.max_epochs is 0: it must be 1 or more'),
-        (
-            'train_cfg.max_epochs=abc',
-            "train_cfg, train_dataloader: ValueError: invalid literal for int() with base 10: 'a",
-        ),
+        ('train_cfg.max_epochs=2.5', 'train_cfg.max_epochs: is 2.5, a float; it must be int'),
         ('train_cfg.val_interval=0', 'train_cfg.val_interval is 0: it must be 1 or more; --no-validate'),
-        ('optim_wrapper.optimizer.lr=abc', 'optim_wrapper: TypeError'),
+        ('optim_wrapper.optimizer.lr=abc', "optim_wrapper.optimizer.lr: is 'abc', a str; it must be float"),
         ('param_scheduler.end=0', 'param_scheduler: ValueError: end should be larger than begin'),
         ('randomness.seed=-1', 'randomness.seed -1: ValueError: Seed must be between 0 and'),
-        ('model.backbone.widen_factor=abc', 'model: TypeError'),
+        ('model.backbone.out_indices=abc', 'model: TypeError'),
         ('default_hooks.logger.interval=0', 'hook LoggerHook: ValueError: interval must be greater than 0'),
     ],
 )

@@ -1,0 +1,425 @@
+"""Strict settings: what nothing reads or could read is refused, and nothing that upstream honours is."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import mmpretrain
+import pytest
+import torch
+from mmengine.config import Config
+
+from custom_modules.engine.parameters import expected_instead, parameters
+from custom_modules.engine.run_config import parse_options, read_config
+from custom_modules.engine.settings import check_options, check_settings
+from custom_modules.errors import InputError
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+UPSTREAM = Path(mmpretrain.__path__[0]) / '.mim' / 'configs'
+
+
+@pytest.fixture(scope='module')
+def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """flower_resnet18.py as one file: bases named ``mmpretrain::…`` cost MMEngine a second each."""
+    file = tmp_path_factory.mktemp('configs') / 'flat.py'
+    read_config(str(CONFIGS / 'flower_resnet18.py'), {}, None, None).dump(file)
+    return file
+
+
+@pytest.fixture
+def config(flat: Path) -> Config:
+    return Config.fromfile(flat)
+
+
+@pytest.mark.parametrize(
+    'given',
+    [
+        'train_cfg.max_epochs=5',
+        'train_cfg.val_begin=3',
+        'train_cfg.val_interval=2',
+        'val_cfg.fp16=True',
+        'compile=True',
+        'compile.mode=max-autotune',
+        'sync_bn=torch',
+        'find_unused_parameters=True',
+        'experiment_name=mine',
+        'log_level=WARNING',
+        'log_processor.window_size=5',
+        'load_from=x.pth',
+        'work_dir=there',
+        'randomness.seed=3',
+        'randomness.diff_rank_seed=True',
+        'env_cfg.cudnn_benchmark=True',
+        'env_cfg.mp_cfg.mp_start_method=spawn',
+        'auto_scale_lr.enable=True',
+        'data_preprocessor.to_rgb=False',
+        'train_dataloader.batch_size=4',
+        'train_dataloader.persistent_workers=False',
+        'train_dataloader.drop_last=True',
+        'train_dataloader.prefetch_factor=4',
+        'train_dataloader.num_batch_per_epoch=2',
+        'train_dataloader.sampler.seed=1',
+        'train_dataloader.dataset.indices=10',
+        'train_dataloader.dataset.pipeline.0.type=LoadImageFromFile',
+        'train_dataloader.dataset.pipeline.1.crop_ratio_range=(0.5,1)',
+        'val_dataloader.dataset.pipeline.1.interpolation=bicubic',
+        'optim_wrapper.optimizer.lr=0.1',
+        'optim_wrapper.optimizer.nesterov=True',
+        'optim_wrapper.accumulative_counts=2',
+        'optim_wrapper.clip_grad.max_norm=1',
+        'optim_wrapper.paramwise_cfg.norm_decay_mult=0',
+        'param_scheduler.gamma=0.5',
+        'param_scheduler.end=10',
+        'param_scheduler.convert_to_iter_based=True',
+        'model.backbone.frozen_stages=1',
+        'model.backbone.init_cfg.checkpoint=x.pth',
+        'model.head.loss.loss_weight=2',
+        'model.head.cal_acc=False',
+        'model.train_cfg.augments.type=Mixup',
+        'default_hooks.logger.interval=5',
+        'default_hooks.checkpoint.interval=2',
+        'default_hooks.checkpoint.save_optimizer=False',
+        'default_hooks.early_stopping.patience=3',
+        'default_hooks.visualization.enable=True',
+        'custom_hooks.0.filename=top.pth',
+        'custom_hooks.1.filename=c.png',
+        'val_evaluator.0.topk=(1,)',
+        'train_dataloader.collate_fn.type=pseudo_collate',
+        'val_dataloader=None',
+        'visualizer.vis_backends.0.type=LocalVisBackend',
+    ],
+)
+def test_options_that_upstream_honours_are_accepted(given, config):
+    check_options(config, parse_options([given]))
+
+
+def test_options_that_go_together_are_accepted(config):
+    for pairs in (
+        ['optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.dtype=bfloat16', 'optim_wrapper.loss_scale=dynamic'],
+        ['optim_wrapper.optimizer._delete_=True', 'optim_wrapper.optimizer.type=AdamW',
+         'optim_wrapper.optimizer.betas=(0.9,0.99)'],
+        ['default_hooks.ema.type=EMAHook', 'default_hooks.ema.momentum=0.01'],
+        ['model.head.loss.type=LabelSmoothLoss', 'model.head.loss.label_smooth_val=0.1'],
+    ):  # fmt: skip
+        check_options(config, parse_options(pairs))
+
+
+@pytest.mark.parametrize(
+    ('given', 'said'),
+    [
+        ('optim_wrapper.optimizer.lrr=1', "has no 'lrr'; did you mean optim_wrapper.optimizer.lr?"),
+        ('optim_wrapper.lr=1', "optim_wrapper has no 'lr'"),
+        ('optimizer.lr=1', "the config has no 'optimizer'"),
+        ('train_dataloder.batch_size=1', 'did you mean train_dataloader?'),
+        ('train_dataloader.batchsize=1', 'did you mean train_dataloader.batch_size?'),
+        ('train_dataloader.samples_per_gpu=1', "train_dataloader has no 'samples_per_gpu'"),
+        ('train_dataloader.dataset.ann_fil=x', 'did you mean train_dataloader.dataset.ann_file?'),
+        ('train_dataloader.dataset.pipeline.1.scal=x', 'did you mean train_dataloader.dataset.pipeline.1.scale?'),
+        ('train_dataloader.dataset.pipeline.17.scale=1', "train_dataloader.dataset.pipeline has no '17'"),
+        ('model.backbone.dept=50', 'did you mean model.backbone.depth?'),
+        ('model.head.num_class=3', 'did you mean model.head.num_classes?'),
+        ('model.head.num_classes.x=3', "model.head.num_classes has no 'x'"),
+        ('train_cfg.max_epoch=5', 'did you mean train_cfg.max_epochs?'),
+        ('max_epochs=5', "the config has no 'max_epochs'"),
+        ('total_epochs=5', "the config has no 'total_epochs'"),
+        ('default_hooks.chekpoint.interval=2', 'did you mean default_hooks.checkpoint?'),
+        ('default_hooks.logger.intervall=2', 'did you mean default_hooks.logger.interval?'),
+        ('randomness.sed=2', 'did you mean randomness.seed?'),
+        ('param_scheduler.milestones=[3]', "param_scheduler has no 'milestones'"),
+        ('custom_hooks.0.metrics=x', 'did you mean custom_hooks.0.metric?'),
+        ('log_processor.window=2', 'did you mean log_processor.window_size?'),
+        ('optim_wrapper.optimizer.type=Sgd', "nothing is registered as 'Sgd'; did you mean SGD?"),
+        ('model.backbone.type=ResNett', 'did you mean ResNet?'),
+        ('model=3', 'holds settings, of which 3 is none; set model.KEY'),
+        ('train_dataloader=3', 'set train_dataloader.KEY'),
+        # A config's own variables have been put in place: changing them changes nothing.
+        ('data_root=x', 'has no effect any more; set --data-root DIR'),
+        ('num_classes=3', 'has no effect any more; set model.head.num_classes'),
+        ('train_pipeline.1.scale=64', 'has no effect any more; set train_dataloader.dataset.pipeline'),
+    ],
+)  # fmt: skip
+def test_options_that_nothing_reads_are_refused(given, said, config):
+    with pytest.raises(InputError) as caught:
+        check_options(config, parse_options([given]))
+    (line,) = caught.value.problems
+    assert line.startswith(f'--cfg-options {given.partition("=")[0]}: ')
+    assert said in line
+
+
+def test_all_unknown_options_are_told_at_once(config):
+    with pytest.raises(InputError) as caught:
+        check_options(config, parse_options(['a=1', 'train_cfg.max_epochs=1', 'b=2']))
+    assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem)
+def test_every_key_that_a_config_has_may_be_overridden(path):
+    cfg = read_config(str(path), {}, None, None)
+    variables = {'data_root', 'num_classes', 'train_pipeline', 'test_pipeline', 'vis_backends', 'custom_imports'}
+
+    def leaves(node, path):
+        items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        inner = [leaf for key, value in items for leaf in leaves(value, [*path, str(key)])]
+        return inner or ['.'.join(path)]
+
+    given = [leaf for leaf in leaves(cfg._cfg_dict, []) if leaf.split('.')[0] not in variables]
+    assert len(given) > 50
+    check_options(cfg, dict.fromkeys(given, 1))
+
+
+def written(folder: Path, base: Path, text: str) -> Config:
+    """A config file that inherits ``base`` and adds ``text``, as a user writes one."""
+    file = folder / 'mine.py'
+    file.write_text(f'_base_ = {str(base)!r}\n{text}\n')
+    return read_config(str(file), {}, None, None)
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        # Mistake 7: keys of 0.x, which 1.x ignores in silence.
+        ('optimizer = dict(lr=0.001)', "optimizer: the config has no 'optimizer' (it is of 0.x): set optim"),
+        ('lr_config = dict(policy="step")', 'set param_scheduler'),
+        ('runner = dict(max_epochs=5)', 'set train_cfg (max_epochs)'),
+        ('data = dict(samples_per_gpu=8)', 'set train_dataloader'),
+        ('evaluation = dict(interval=1)', 'set val_evaluator'),
+        ('log_config = dict(interval=1)', 'set default_hooks.logger'),
+        ('checkpoint_config = dict(interval=1)', 'set default_hooks.checkpoint'),
+        ('total_epochs = 5', 'set train_cfg.max_epochs'),
+        ('workflow = [("train", 1)]', 'set train_cfg and val_cfg'),
+        ('gpu_ids = [0]', 'gpu_ids: '),
+        ('train_dataloader = dict(samples_per_gpu=8)', "train_dataloader has no 'samples_per_gpu'"),
+        # Misspelt, or at a place where nothing reads it.
+        ('optim_wraper = dict(optimizer=dict(lr=1))', 'did you mean optim_wrapper?'),
+        ('train_dataloder = dict(batch_size=4)', 'did you mean train_dataloader?'),
+        ('lr = 0.01', 'lr: nothing reads it here; did you mean optim_wrapper.optimizer.lr?'),
+        ('batch_size = 64', 'did you mean train_dataloader.batch_size?'),
+        ('max_epochs = 3', 'did you mean train_cfg.max_epochs?'),
+        ('optim_wrapper = dict(lr=0.1)', "optim_wrapper.lr: optim_wrapper has no 'lr'"),
+        ('optim_wrapper = dict(optimizer=dict(learning_rate=0.1))', "optim_wrapper.optimizer has no 'learning_rate'"),
+        ('optim_wrapper = dict(clip_grad=dict(max_nrom=1))', 'did you mean optim_wrapper.clip_grad.max_norm?'),
+        ('optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mutl=0))', 'paramwise_cfg.norm_decay_mult?'),
+        ('param_scheduler = [dict(type="StepLR", step_size=3, gama=0.1)]', 'did you mean param_scheduler.0.gamma?'),
+        ('model = dict(head=dict(loss=dict(loss_wieght=2)))', 'did you mean model.head.loss.loss_weight?'),
+        ('model = dict(train_cfg=dict(augment=dict(type="Mixup")))', 'did you mean model.train_cfg.augments?'),
+        ('model = dict(train_cfg=dict(augments=dict(type="Mixup", alhpa=1)))', 'model.train_cfg.augments.alpha?'),
+        ('default_hooks = dict(logger=dict(intervall=1))', 'did you mean default_hooks.logger.interval?'),
+        ('default_hooks = dict(chekpoint=dict(interval=1))', 'did you mean default_hooks.checkpoint?'),
+        ('custom_hooks = [dict(type="EMAHook", momentun=0.1)]', 'did you mean custom_hooks.0.momentum?'),
+        ('visualizer = dict(vis_backend=[])', 'did you mean visualizer.vis_backends?'),
+        ('train_dataloader = dict(dataset=dict(data_rot="x"))', 'did you mean train_dataloader.dataset.data_root?'),
+        ('train_dataloader = dict(sampler=dict(shufle=True))', 'did you mean train_dataloader.sampler.shuffle?'),
+        ('val_evaluator = [dict(type="Accuracy", top_k=(1,))]', 'did you mean val_evaluator.0.topk?'),
+        ('randomness = dict(sed=1)', 'did you mean randomness.seed?'),
+        ('env_cfg = dict(cudnn_bench=True)', 'did you mean env_cfg.cudnn_benchmark?'),
+        ('env_cfg = dict(mp_cfg=dict(mp_start="fork"))', 'did you mean env_cfg.mp_cfg.mp_start_method?'),
+        # Swallowed in **kwargs: RandAugment's own, and those that a wrapper hands to torchvision.
+        (
+            'train_pipeline = [dict(type="LoadImageFromFile"), dict(type="Rotate", angel=3)]\n'
+            'train_dataloader = dict(dataset=dict(pipeline=train_pipeline))',
+            'did you mean train_dataloader.dataset.pipeline.1.angle?',
+        ),
+        (
+            'train_dataloader = dict(dataset=dict(pipeline=[dict(type="torchvision/ColorJitter", brighness=0.1)]))',
+            'did you mean train_dataloader.dataset.pipeline.0.brightness?',
+        ),
+        ('train_dataloader = dict(dataset=dict(pipeline=[dict(type="RandomFlipp")]))', 'did you mean RandomFlip?'),
+        ('model = dict(backbone=dict(type="ResNet19"))', "model.backbone.type: nothing is registered as 'ResNet19'"),
+        ('optim_wrapper = dict(type="OptimWraper")', 'did you mean OptimWrapper?'),
+        # Of a type that cannot be meant.
+        ('optim_wrapper = dict(optimizer=dict(lr="abc"))', "optimizer.lr: is 'abc', a str; it must be float"),
+        ('optim_wrapper = dict(accumulative_counts="2")', "accumulative_counts: is '2', a str; it must be int"),
+        ('train_dataloader = dict(batch_size="8")', "train_dataloader.batch_size: is '8', a str; it must be int"),
+        ('train_dataloader = dict(num_workers=1.5)', 'train_dataloader.num_workers: is 1.5, a float; it must be int'),
+        ('train_cfg = dict(max_epochs=2.5)', 'train_cfg.max_epochs: is 2.5, a float; it must be int'),
+        ('param_scheduler = dict(gamma="x")', "param_scheduler.gamma: is 'x', a str; it must be float"),
+        (
+            'param_scheduler = [dict(type="MultiStepLR", milestones=[3, 6], gamma="x")]',
+            "param_scheduler.0.gamma: is 'x', a str; it must be float",
+        ),
+        (
+            'param_scheduler = [dict(type="MultiStepLR", milestones=["3"])]',
+            "param_scheduler.0.milestones: is ['3'], a list; it must be list of int",
+        ),
+        (
+            'param_scheduler = dict(_delete_=True, type="CosineAnnealingLR", T_max="15")',
+            "param_scheduler.T_max: is '15', a str; it must be int or None",
+        ),
+        ('default_hooks = dict(logger=dict(interval="5"))', "logger.interval: is '5', a str; it must be int"),
+        ('default_hooks = dict(early_stopping=dict(patience="x"))', "early_stopping.patience: is 'x', a str"),
+        ('model = dict(backbone=dict(drop_path_rate="0.1"))', "drop_path_rate: is '0.1', a str; it must be float"),
+        ('randomness = dict(deterministic="no")', "randomness.deterministic: is 'no', a str; it must be bool"),
+        ('load_from = 3', 'load_from: is 3, a int; it must be str or None'),
+    ],
+)  # fmt: skip
+def test_configs_that_set_what_nothing_reads_are_refused(text, said, flat, tmp_path):
+    with pytest.raises(InputError) as caught:
+        written(tmp_path, flat, text)
+    (line,) = caught.value.problems
+    assert said in line
+
+
+def test_all_problems_are_told_at_once_each_with_its_key(flat, tmp_path):
+    text = """
+optim_wrapper = dict(optimizer=dict(lr='abc', momentun=0.9))
+param_scheduler = [dict(type='StepLR', step_size=1, gamma='x')]
+optimizer = dict(lr=1)
+"""
+    with pytest.raises(InputError) as caught:
+        written(tmp_path, flat, text)
+    keys = [line.partition(': ')[0] for line in caught.value.problems]
+    assert sorted(keys) == ['optim_wrapper.optimizer.lr', 'optim_wrapper.optimizer.momentun', 'optimizer',
+                            'param_scheduler.0.gamma']  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'base_lr = 0.01\noptim_wrapper = dict(optimizer=dict(lr=base_lr))',
+        'lr = 0.01\noptim_wrapper = dict(optimizer=dict(lr=lr / 2))',
+        'train_dataloaders = dict(batch_size=4)\ntrain_dataloader = train_dataloaders',
+        'bgr_mean = {{_base_.data_preprocessor.mean}}[::-1]',
+        'dataset_type = "FlowerDataset"',  # says what is so already
+        'note = "lr after the paper"',
+        'experiment_name = "mine"',
+        'train_cfg = dict(max_epochs=20.0)',
+        'optim_wrapper = dict(optimizer=dict(lr=1))',
+        'optim_wrapper = dict(type="AmpOptimWrapper", loss_scale=512.0)',
+        'optim_wrapper = dict(clip_grad=dict(max_norm=1.0), accumulative_counts=4)',
+        'custom_hooks = [dict(type="EMAHook", momentum=1e-4, update_buffers=True, priority="ABOVE_NORMAL")]',
+        'train_dataloader = dict(batch_size=8, sampler=dict(type="RepeatAugSampler"))',
+        'param_scheduler = [dict(type="LinearLR", start_factor=0.1, end=2, convert_to_iter_based=True),'
+        ' dict(type="CosineAnnealingLR", T_max=13, begin=2)]',
+        'train_dataloader = dict(dataset=dict(pipeline=[dict(type="torchvision/ColorJitter", brightness=0.1)]))',
+        'train_dataloader = dict(dataset=dict(pipeline=[dict(type="Rotate", angle=3, prob=1.0, '
+        'magnitude_range=(0, 30))]))',
+        'model = dict(head=dict(init_cfg=[dict(type="Normal", layer="Linear", std=0.01)]))',
+        'model = dict(train_cfg=dict(augments=[dict(type="Mixup", alpha=0.8), dict(type="CutMix", alpha=1.0)]))',
+        'default_hooks = dict(logger=None)',
+    ],
+)
+def test_configs_that_upstream_honours_are_accepted(text, flat, tmp_path):
+    written(tmp_path, flat, text)
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem)
+def test_the_shipped_configs_are_accepted(path, tmp_path):
+    cfg = read_config(str(path), {}, 'anywhere', None)
+    cfg.pretrained = 'checkpoints/x.pth, 260/260 of the backbone'  # what tools/train.py writes into a work dir
+    cfg.dump(tmp_path / 'dumped.py')
+    read_config(str(tmp_path / 'dumped.py'), parse_options(['model.head.num_classes=3']), 'elsewhere', None)
+    read_config(str(path), {}, None, None, demo=True)
+
+
+IMAGENET = sorted(path for name in ('resnet', 'mobilenet_v2') for path in (UPSTREAM / name).glob('*_in1k.py'))
+# Cannot be built by this version of MMPretrain: it knows no BatchCutMix.
+BROKEN = {'resnet50_8xb32-cutmix_in1k'}
+
+
+def test_upstreams_imagenet_configs_are_found():
+    assert len(IMAGENET) >= 25
+
+
+@pytest.mark.parametrize('path', IMAGENET, ids=lambda path: path.stem)
+def test_upstreams_imagenet_configs_on_our_dataset_are_accepted(path):
+    cfg = Config.fromfile(path)
+    for name, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
+        dataset = cfg[f'{name}_dataloader'].dataset
+        dataset.pop('split')
+        dataset.update(type='FlowerDataset', data_root='data/flowers', ann_file=f'{split}.txt', data_prefix=split)
+    if path.stem in BROKEN:
+        with pytest.raises(InputError, match=r'BatchCutMix.*did you mean CutMix'):
+            check_settings(cfg)
+        with pytest.raises(KeyError, match='BatchCutMix is not in'):
+            mmpretrain.registry.MODELS.build(cfg.model)
+        return
+    check_settings(cfg)
+    # And it is looked at: one wrong letter deep inside is found.
+    cfg.model.head.loss.los_weight = cfg.model.head.loss.pop('loss_weight', 1.0)
+    with pytest.raises(InputError, match=r'did you mean model\.head\.loss\.loss_weight'):
+        check_settings(cfg)
+
+
+def parameter(annotation: Any = inspect.Parameter.empty, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter('x', inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+@pytest.mark.parametrize(
+    ('annotation', 'good', 'bad'),
+    [
+        (int, [1, 2.0], ['1', 2.5, True, [1]]),
+        (float, [1, 0.5], ['1', False]),
+        (bool, [True, 0], ['True', 2]),
+        (str, ['a'], [1, ['a']]),
+        (int | None, [None, 3], ['a']),
+        (float | torch.Tensor, [0.1], ['a']),
+        (tuple[float, float], [(1, 2), [0.5, 0.9]], ['ab', (1, 'b'), 1]),
+        (list, [[], ()], ['ab', 1]),
+        (Sequence[int], [[1], (2,)], [[1.5], '12']),
+        (Literal['a', 'b'], ['a'], ['c', 1]),
+        (dict, [{}, [{}], None], ['x', 3]),
+        (object, ['x', 3, None], []),
+    ],
+)
+def test_values_against_annotations(annotation, good, bad):
+    for value in good:
+        assert expected_instead(parameter(annotation), value) is None
+    for value in bad:
+        assert expected_instead(parameter(annotation), value)
+
+
+def test_values_against_defaults_where_there_is_no_annotation():
+    for default, good, bad in [
+        (1, [2, 0.5, [1, 2]], ['2']),
+        (0.5, [2, None], ['2']),
+        (False, [True], ['True']),
+        ('a', ['b', None, {}], [1, True]),
+        ((1, 2), [[3], 4], ['34']),
+        (None, ['x', 1], []),
+    ]:
+        for value in [*good, default]:
+            assert expected_instead(parameter(default=default), value) is None
+        for value in bad:
+            assert expected_instead(parameter(default=default), value)
+
+
+class Base:
+    """A base.
+
+    Args:
+        below (int): Known.
+    """
+
+    def __init__(self, below: int = 0) -> None: ...
+
+
+class HandsOn(Base):
+    def __init__(self, own: int, **kwargs: Any) -> None:
+        kwargs.setdefault('asked', 1)
+        super().__init__(**kwargs)
+
+
+class Swallows:
+    """Takes anything, reads little.
+
+    Args:
+        documented: It is read somewhere.
+        **kwargs: Ignored.
+    """
+
+    def __init__(self, own: int, **kwargs: Any) -> None:
+        self.early = kwargs.get('early')
+
+
+class Elsewhere:
+    def __init__(self, own: int, **kwargs: Any) -> None:
+        self.made = dict(**kwargs)
+
+
+def test_where_kwargs_go():
+    assert parameters(HandsOn).names() == {'own', 'asked', 'below'}
+    assert not parameters(HandsOn).open_ended
+    assert parameters(Swallows).names() == {'own', 'early', 'documented'}
+    assert not parameters(Swallows).open_ended
+    assert parameters(Elsewhere).open_ended
