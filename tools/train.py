@@ -4,7 +4,9 @@ import argparse
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,6 +27,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from this checkpoint, or from the newest one in the work dir',
     )
+    parser.add_argument(
+        '--dry-run', action='store_true', help='check, show the effective settings, time ten steps; stop'
+    )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision (needs an accelerator)')
     parser.add_argument('--no-validate', action='store_true', help='train without validating')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the lr to the actual batch size')
@@ -44,16 +49,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Checks, trains, and says where the result is."""
+    """Checks, trains, and says where the result is; ``--dry-run`` only checks, and returns 1 if there are warnings."""
     args = parse_args(argv)
 
     from mmengine.dist import barrier, is_main_process
     from mmengine.logging import print_log
 
     from custom_modules.datasets.demo_flowers import prepare_demo_flowers
-    from custom_modules.engine.checkpoints import load_checkpoint, newest_checkpoint
+    from custom_modules.engine.checkpoints import newest_checkpoint
     from custom_modules.engine.launch import TerseRunner, has_accelerator, place
-    from custom_modules.engine.preflight import check_dataset, check_pretrained, check_resume
+    from custom_modules.engine.preflight import check_run, check_workers
+    from custom_modules.engine.preflight_hook import DryRunDone, PreflightHook
     from custom_modules.engine.run_config import (
         default_work_dir,
         keep_train_only,
@@ -64,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.engine.run_summary import run_summary
     from custom_modules.files import lock_folder
 
-    cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root, args.work_dir, args.demo)
+    options = parse_options(args.cfg_options)
+    cfg = read_config(args.config, options, args.data_root, args.work_dir, args.demo)
     work_dir = Path(cfg.work_dir)
     notes = []
     old = newest_checkpoint(work_dir)
@@ -77,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         cfg.load_from = str(checkpoint) if checkpoint else None
         holds_run = holds_run and checkpoint is not None and checkpoint.resolve().parent != work_dir.resolve()
         notes.append(f'resuming from {checkpoint}' if checkpoint else f'no checkpoint in {work_dir}: starting anew')
-    if holds_run and not replace_demo:
+    if holds_run and not replace_demo and not args.dry_run:
         raise InputError(f'{work_dir}: holds a run already; go on with it by --resume, or name another --work-dir')
     if args.no_validate:
         keep_train_only(cfg)
@@ -90,20 +97,25 @@ def main(argv: list[str] | None = None) -> int:
     elif args.amp:
         notes.append('--amp: no accelerator here, training in full precision')
 
+    idle = check_workers(cfg)
     place(cfg, args.launcher)
-    data_root = Path(cfg.train_dataloader.dataset.data_root)
+    data_root = Path(cfg.train_dataloader.dataset.get('data_root', '.'))
     if args.demo and is_main_process() and not data_root.exists():
         print(f'drawing synthetic flowers into {data_root}')
         prepare_demo_flowers(data_root)
     barrier()
-    classes = check_dataset(cfg, ['train'] if args.no_validate else ['train', 'val'])
-    if cfg.load_from:
-        weights = load_checkpoint(cfg.load_from)
-        if cfg.resume:
-            check_resume(cfg, weights, cfg.load_from, classes)
-    if pretrained := check_pretrained(cfg.model):
-        cfg.pretrained = pretrained  # BestCheckpointHook hands it on, so that no result hides what it started from
-        notes.append(f'pretrained weights: {pretrained}')
+    findings, pretrained = check_run(cfg, ['train'] if args.no_validate else ['train', 'val'])
+    findings.notes += idle
+    cfg.pretrained = pretrained  # BestCheckpointHook hands it on, so that no result hides what it started from
+    preflight = PreflightHook(findings, options, args.dry_run, from_scratch=args.demo)
+    if args.dry_run:
+        with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # nothing is to be left of it
+            cfg.work_dir = folder
+            runner = TerseRunner.from_cfg(cfg)
+            runner.register_hook(preflight)
+            with suppress(DryRunDone):
+                runner.train()
+        return 1 if findings.warnings else 0
     if is_main_process():
         lock = lock_folder(work_dir)  # held until it is closed by going out of scope
         if replace_demo and holds_run:
@@ -115,6 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     runner = TerseRunner.from_cfg(cfg)
     for note in [*notes, overview(cfg)]:
         print_log(note, logger='current')
+    runner.register_hook(preflight)
     runner.train()
     if is_main_process():
         print(run_summary(runner, args.demo))

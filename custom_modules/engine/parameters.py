@@ -41,12 +41,11 @@ class Parameters:
 def parameters(built: Any) -> Parameters:
     """What ``built``, a class, a function or a partial, takes."""
     if isinstance(built, functools.partial):
-        wrapped = built.keywords.get('transform')  # mmpretrain's ``torchvision/…`` are partials of one wrapper
-        return parameters(wrapped if inspect.isclass(wrapped) else built.func)
+        # mmpretrain's ``torchvision/…`` are partials of one wrapper.
+        built = built.keywords.get('transform', built.func)
     named: dict[str, inspect.Parameter] = {}
     documented: set[str] = set()
-    chain: tuple[Any, ...] = inspect.getmro(built) if inspect.isclass(built) else (built,)
-    for base in chain:
+    for base in _chain(built):
         method = vars(base).get('__init__') if inspect.isclass(base) else base
         if base in (object, nn.Module):  # nn.Module has **kwargs, and refuses them
             break
@@ -76,6 +75,11 @@ def _with_hints(method: Callable, signature: inspect.Signature) -> dict[str, ins
     """The parameters; annotations that are text become types, or nothing where that fails."""
     names = vars(sys.modules[method.__module__]) if method.__module__ in sys.modules else {}
     return {name: p.replace(annotation=_evaluated(p.annotation, names)) for name, p in signature.parameters.items()}
+
+
+def _chain(built: Any) -> tuple[Any, ...]:
+    """A class and its bases, or the function alone."""
+    return inspect.getmro(built) if inspect.isclass(built) else (built,)
 
 
 def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:

@@ -11,9 +11,11 @@ from custom_modules.datasets.manifest import read_manifest_digest
 from custom_modules.engine.preflight import (
     check_classes,
     check_dataset,
+    check_pipelines,
     check_pretrained,
     check_resume,
     check_weights,
+    is_random,
 )
 from custom_modules.engine.run_config import parse_options, read_config
 from custom_modules.errors import InputError
@@ -178,3 +180,35 @@ def test_a_loader_that_the_config_lacks(data):
     cfg = read_config(str(CONFIGS / 'flower_resnet18.py'), {'val_dataloader': None}, str(data), None)
     with pytest.raises(InputError, match='val_dataloader: the config has none; --no-validate trains without one'):
         check_dataset(cfg, ['train', 'val'])
+
+
+def test_upstreams_validation_pipelines_are_not_taken_for_random():
+    import mmpretrain
+
+    folder = Path(mmpretrain.__path__[0]) / '.mim' / 'configs'
+    files = [*folder.glob('_base_/datasets/imagenet*.py'), *folder.glob('_base_/datasets/cub*.py')]
+    assert len(files) > 20
+    for file in files:
+        cfg = Config.fromfile(file)
+        if 'pipeline' in (cfg.get('val_dataloader') or {}).get('dataset', {}):
+            assert check_pipelines(cfg) == [], file
+            assert any(is_random(step) for step in cfg.train_dataloader.dataset.pipeline), file
+
+
+@pytest.mark.parametrize(
+    ('step', 'random'),
+    [
+        ({'type': 'RandomFlip', 'prob': 1.0}, False),  # how a test averages mirror images
+        ({'type': 'RandomFlip', 'prob': 0.0}, False),
+        ({'type': 'RandomFlip', 'prob': 0.5}, True),
+        ({'type': 'Rotate', 'angle': 3, 'prob': 0}, False),
+        ({'type': 'Rotate', 'angle': 3}, True),
+        ({'type': 'torchvision/RandomCrop', 'size': 3}, True),
+        ({'type': 'RandAugment'}, True),
+        ({'type': 'CenterCrop', 'crop_size': 3}, False),
+        ({'type': 'Resize', 'scale': 3}, False),
+        ({'type': 'Pad'}, False),
+    ],
+)
+def test_transforms_that_draw_at_random(step, random):
+    assert is_random(step) is random

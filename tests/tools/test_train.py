@@ -272,7 +272,7 @@ def test_unusable_input_is_one_line_and_nothing_is_written(argv, said, tiny_conf
         ('optim_wrapper.optimizer.lr=abc', "optim_wrapper.optimizer.lr: is 'abc', a str; it must be float"),
         ('param_scheduler.end=0', 'param_scheduler: ValueError: end should be larger than begin'),
         ('randomness.seed=-1', 'randomness.seed -1: ValueError: Seed must be between 0 and'),
-        ('model.backbone.out_indices=abc', 'model: TypeError'),
+        ('model.backbone.out_indices=(9,)', 'model: ValueError'),
         ('default_hooks.logger.interval=0', 'hook LoggerHook: ValueError: interval must be greater than 0'),
     ],
 )

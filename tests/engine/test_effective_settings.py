@@ -1,0 +1,77 @@
+"""The course of the learning rate against a run that really takes all steps, and the table's width."""
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from custom_modules.engine.effective_settings import duration, lr_course, table
+
+SCHEDULES = [
+    [],
+    [{'type': 'StepLR', 'step_size': 2, 'gamma': 0.5}],
+    [{'type': 'MultiStepLR', 'milestones': [1, 3], 'gamma': 0.1}],
+    [{'type': 'ExponentialLR', 'gamma': 0.9, 'by_epoch': False}],
+    [{'type': 'PolyLR', 'eta_min': 0.001, 'begin': 0, 'end': 4}],
+    [{'type': 'OneCycleLR', 'eta_max': 2.0, 'total_steps': 4, 'by_epoch': True, 'convert_to_iter_based': True}],
+    [
+        {'type': 'LinearLR', 'start_factor': 0.1, 'by_epoch': True, 'end': 1, 'convert_to_iter_based': True},
+        {'type': 'CosineAnnealingLR', 'T_max': 3, 'eta_min': 0.01, 'begin': 1, 'end': 4},
+    ],
+]
+
+
+@pytest.mark.parametrize('schedule', SCHEDULES, ids=lambda s: '+'.join(item['type'] for item in s) or 'constant')
+def test_the_course_is_the_real_one(schedule, tiny_run):
+    from mmengine.hooks import Hook
+
+    class Record(Hook):
+        rates: list[float] = []
+
+        def before_train(self, runner: Runner) -> None:
+            groups = [dict(group) for group in runner.optim_wrapper.param_groups]
+            states = [dict(item.state_dict()) for item in runner.param_schedulers or []]
+            self.course = lr_course(runner)
+            assert [dict(group) for group in runner.optim_wrapper.param_groups] == groups
+            assert [dict(item.state_dict()) for item in runner.param_schedulers or []] == states
+
+        def before_train_iter(self, runner: Runner, *args: object, **kwargs: object) -> None:
+            self.rates.append(max(group['lr'] for group in runner.optim_wrapper.param_groups))
+
+    record = Record()
+    record.rates = []
+    tiny_run([record], epochs=4, param_scheduler=schedule or None).train()
+    assert len(record.rates) == 12
+    assert record.course.first == pytest.approx(record.rates[0], rel=1e-9)
+    assert record.course.peak == pytest.approx(max(record.rates), rel=1e-9)
+    assert record.course.last == pytest.approx(record.rates[-1], rel=1e-9)
+
+
+def test_a_course_that_validation_decides(tiny_run):
+    runner = tiny_run([], epochs=4, param_scheduler=[{'type': 'ReduceOnPlateauLR', 'monitor': 'accuracy/top1'}])
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    assert lr_course(runner) == (0.5, 0.5, None)
+
+
+def test_the_fastest_group_is_followed(tiny_run):
+    runner = tiny_run([], epochs=4)
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    weights = [{'params': [torch.nn.Parameter(torch.zeros(1))], 'lr': lr} for lr in (0.01, 0.1, 0.001)]
+    runner.optim_wrapper = OptimWrapper(torch.optim.SGD(weights))
+    runner.param_schedulers = runner.build_param_scheduler([{'type': 'StepLR', 'step_size': 1, 'gamma': 0.1}])
+    assert lr_course(runner) == pytest.approx((0.1, 0.1, 1e-4))
+
+
+@pytest.mark.parametrize('width', [40, 60, 80, 200])
+def test_the_table_keeps_to_the_terminal(width):
+    rows = [('model', 'short'), ('train pipeline', ', '.join(['LoadImageFromFile'] * 12))]
+    lines = table(rows, width).splitlines()
+    assert max(map(len, lines)) <= max(width, 46)
+    assert lines[0] == 'model           short'
+    assert all(line.startswith(' ' * 16) for line in lines[2:])
+
+
+def test_durations():
+    assert [duration(s) for s in (0.2, 80, 600, 9000)] == ['0 s', '80 s', '10 min', '2.5 h']
