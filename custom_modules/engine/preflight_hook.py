@@ -117,7 +117,8 @@ class PreflightHook(Hook):
 
     def _check_weights(self, runner: Runner) -> None:
         photos = len(runner.train_dataloader.dataset)
-        started = runner.cfg.get('pretrained') or runner._load_from or self.from_scratch
+        whole = runner.cfg.model.get('pretrained') or 'Pretrained' in str(runner.cfg.model.get('init_cfg'))
+        started = runner.cfg.get('pretrained') or whole or runner._load_from or self.from_scratch
         if not started and photos < SMALL:
             self.findings.warnings.append(
                 f'model.backbone.init_cfg: no pretrained weights, so all is to be learnt from {photos} photos; '
