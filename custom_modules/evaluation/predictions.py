@@ -74,6 +74,20 @@ class Counts:
         total = self.precision[name].n + self.recall[name].n
         return 100 * 2 * self.recall[name].k / total if total else 0.0
 
+    def f1_interval(self, name: str) -> tuple[float, float] | None:
+        """The 95 % interval of the F1 of class ``name`` in percent; None where no photo is of it or taken for it.
+
+        F1 is 2 J / (1 + J), where J is the share of right ones among the photos that are of the class or taken for it:
+        a proportion, which has a Wilson interval. K. F. Y. Lam et al., Confidence Intervals for the F1 Score, 2023
+        (arXiv:2309.14621), the indirect Wilson method.
+        """
+        right = self.recall[name].k
+        interval = Proportion(right, self.precision[name].n + self.recall[name].n - right).interval
+        if interval is None:
+            return None
+        low, high = (2 * share / (100 + share) * 100 for share in interval)
+        return low, high
+
     def as_dict(self) -> dict:
         """For JSON."""
         return {
@@ -84,6 +98,7 @@ class Counts:
                     'precision': self.precision[name].as_dict(),
                     'recall': self.recall[name].as_dict(),
                     'f1': self.f1(name),
+                    'f1_wilson95': self.f1_interval(name),
                 }
                 for name in self.recall
             },
@@ -150,13 +165,20 @@ def write_rows(file: BinaryIO, table: Iterable[dict], fields: Sequence[str], suf
     text.detach()
 
 
-def format_counts(counts: Counts, nll: float | None) -> str:
-    """The figures of a test as lines for a terminal; ``nll`` is the mean negative log-likelihood in nats, if known."""
+def format_counts(counts: Counts, nll: float | None, ece: float | None = None) -> str:
+    """The figures of a test as lines for a terminal.
+
+    Args:
+        counts: What was counted.
+        nll: The mean negative log-likelihood in nats, if known.
+        ece: The expected calibration error in 15 bins, 0-1, if known.
+    """
     width = max(map(len, [*counts.recall, 'class']))
     lines = [
         f'top-1 accuracy  {counts.top1}',
         f'top-1 error     {counts.error}',
         *([] if nll is None else [f'mean NLL        {nll:.4f}']),
+        *([] if ece is None else [f'ECE, 15 bins    {100 * ece:.2f} %']),
         '',
         f'{"class":{width}}  recall                       precision                    F1',
     ]

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_fscore_support
+from statsmodels.stats.proportion import proportion_confint
 
 from custom_modules.evaluation.intervals import wilson_interval
 from custom_modules.evaluation.predictions import (
@@ -51,6 +52,12 @@ def test_counts_are_scikit_learns(pairs):
             if ours is not None:
                 assert ours == pytest.approx(100 * theirs)
         assert counts.f1(name) == pytest.approx(100 * (0 if math.isnan(f1[i]) else f1[i]))
+        involved = sum(i in pair for pair in pairs)
+        assert (counts.f1_interval(name) is None) == (involved == 0)
+        if involved:
+            share = np.array(proportion_confint(counts.recall[name].k, involved, method='wilson'))
+            assert counts.f1_interval(name) == pytest.approx(200 * share / (1 + share), abs=1e-9)
+            assert counts.f1_interval(name)[0] <= counts.f1(name) + 1e-9 <= counts.f1_interval(name)[1] + 2e-9
     assert sum(part.k for part in counts.recall.values()) == right
     json.dumps(counts.as_dict(), allow_nan=False)
 
@@ -112,6 +119,7 @@ def test_the_table_for_the_terminal():
     assert rose.startswith('rose, wild  100.00 % (1/1)')
     assert tulip.split() == ['tulip', '-', '(0/0)', '-', '(0/0)', '0.00', '%']
     assert 'NLL' not in format_counts(counts, None)
+    assert 'ECE, 15 bins    1.23 %' in format_counts(counts, None, 0.0123)
 
 
 def test_the_metric_hands_on_predictions_in_order():
