@@ -1,0 +1,78 @@
+"""The results of a test as ``metrics.json`` holds them, and which test they are of. Nothing is tested here."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from itertools import count as count_from
+from pathlib import Path
+from typing import Any
+
+from custom_modules.evaluation.calibration import BINS, at_coverage, coverage_curve, expected_calibration_error, scale
+from custom_modules.evaluation.predictions import Counts, Prediction
+
+ECE = f'ece/{BINS}_bins'  # its key in metrics.json
+COVERAGES = 1.0, 0.95, 0.9, 0.8, 0.5  # share of the photos, the surest first
+
+# Two tests with the same of these are the same test, whose results may replace each other.
+IDENTITY = 'checkpoint', 'run', 'epoch', 'dataset', 'tested', 'tta'
+
+
+def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]:
+    """All that is computed from predictions whose truth is known, for JSON.
+
+    ``accuracy/top1``, ``error/top1`` and ``classes`` are counts; ``ece/15_bins`` is in 0-1; ``temperature_scaling`` is
+    None where there are too few photos to leave some out; ``coverage`` says what is right if the unsure are set aside.
+    """
+    scores, truths = [p.scores for p in predictions], [p.truth for p in predictions if p.truth is not None]
+    scaling, curve = scale(scores, truths), coverage_curve(scores, truths)
+    return {
+        **counts.as_dict(),
+        ECE: expected_calibration_error(scores, truths),
+        'temperature_scaling': scaling and scaling.as_dict(),
+        'coverage': [at_coverage(curve, share).as_dict() for share in COVERAGES],
+    }
+
+
+def set_aside(path: Path, results: dict[str, Any]) -> Path | None:
+    """Renames ``path``, a ``metrics.json`` or a report's folder, if it holds the results of another test.
+
+    The new name tells what was tested: ``metrics_epoch_19_tta.json``. A file or folder of that name is replaced if it
+    is of the same test, else a number is added.
+
+    Args:
+        path: What new results are to be written to.
+        results: The new results.
+
+    Returns:
+        Where the old ones are now; None if there are none, or only of the same test.
+    """
+    found = _identity(path)
+    if found is None or found == _select(results):
+        return None
+    checkpoint, tta = found[IDENTITY.index('checkpoint')], found[IDENTITY.index('tta')]
+    stem = '_'.join(filter(None, (path.stem, Path(str(checkpoint or 'unknown')).stem, 'tta' if tta else '')))
+    for number in count_from(1):
+        target = path.with_name(f'{stem}{f"_{number}" if number > 1 else ""}{path.suffix}')
+        there = _identity(target)
+        if there in (None, found):
+            if there is not None and target.is_dir():
+                shutil.rmtree(target)
+            os.replace(path, target)
+            return target
+    raise AssertionError('numbers do not end')
+
+
+def _identity(path: Path) -> tuple | None:
+    """Of which test the results at ``path`` are; None where there is nothing."""
+    if not path.exists():
+        return None
+    try:
+        return _select(json.loads((path / 'metrics.json' if path.is_dir() else path).read_bytes()))
+    except (OSError, ValueError, AttributeError):
+        return (None,) * len(IDENTITY)
+
+
+def _select(results: dict[str, Any]) -> tuple:
+    values = {key: results.get(key) for key in IDENTITY}
+    return tuple({**values, 'checkpoint': values['checkpoint'] and Path(values['checkpoint']).name}.values())

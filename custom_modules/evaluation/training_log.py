@@ -1,0 +1,121 @@
+"""What a run has logged of its training, and with which settings it ran: read, not judged. No code is run for it."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+# CurvesHook's scalars and the fields of its history.
+FIELDS = {
+    'epoch/lr': 'lr',
+    'epoch/loss_train': 'train_loss',
+    'epoch/loss_val': 'val_loss',
+    'epoch/accuracy_train': 'train_accuracy',
+    'epoch/accuracy_val': 'val_accuracy',
+}
+
+
+def read_history(work_dir: Path) -> list[dict]:
+    """The epochs of a run from the scalars in its work dir, as ``CurvesHook.history`` has them; empty without any.
+
+    Each start or resume has written into a folder of its own, named for the time. Where a resume began again at an
+    epoch, what was logged earlier of that epoch and those after it no longer belongs to the run.
+
+    Returns:
+        Dicts with ``epoch`` (from 1), ``lr``, ``train_loss``, ``val_loss``, ``train_accuracy`` and ``val_accuracy``
+        (percent); None for what was not logged.
+    """
+    history: dict[int, dict] = {}
+    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        part: dict[int, dict] = {}
+        for line in file.read_text(encoding='utf-8', errors='replace').splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:  # a run that was killed leaves half a line
+                continue
+            if isinstance(record, dict) and isinstance(record.get('step'), int) and FIELDS.keys() & record.keys():
+                values = {field: _number(record.get(tag)) for tag, field in FIELDS.items()}
+                part[record['step']] = {'epoch': record['step'], **values}
+        if part:
+            history = {epoch: record for epoch, record in history.items() if epoch < min(part)} | part
+    return [history[epoch] for epoch in sorted(history)]
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def config_text(meta: dict) -> str | None:
+    """The training's config as a checkpoint's ``meta`` holds it: ``config`` in best.pth, ``cfg`` in epoch_N.pth."""
+    text = meta.get('config') or meta.get('cfg')
+    return text if isinstance(text, str) else None
+
+
+def parse_config(text: str) -> dict[str, Any]:
+    """The settings of a config as MMEngine prints it: assignments of literals and of ``dict(…)``.
+
+    It comes with a checkpoint, so it is never run; what is neither is left out.
+    """
+    try:
+        lines = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError):
+        return {}
+    settings = {}
+    for line in lines:
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
+            try:
+                settings[line.targets[0].id] = _value(line.value)
+            except (ValueError, TypeError, RecursionError):
+                continue
+    return settings
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
+        return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
+    if isinstance(node, ast.Dict):
+        return {ast.literal_eval(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key}
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_value(item) for item in node.elts]
+    return ast.literal_eval(node)
+
+
+def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """What decides a training's result, as ``(name, value)`` pairs for people; only what the settings hold."""
+    model, wrapper = _dict(settings.get('model')), _dict(settings.get('optim_wrapper'))
+    train, test = _dict(settings.get('train_dataloader')), _dict(settings.get('test_dataloader'))
+    head = _dict(model.get('head'))
+    hooks = [hook for hook in settings.get('custom_hooks') or [] if _dict(hook).get('type') == 'EMAHook']
+    schedulers = settings.get('param_scheduler')
+    found = {
+        'Backbone': _call(model.get('backbone'), leave_out=('init_cfg',)),
+        'Neck, head': ', '.join(filter(None, (_call(model.get('neck')), _call(head, only=('num_classes',))))),
+        'Loss': _call(head.get('loss'), leave_out=('loss_weight',)),
+        'Batch augmentation': _call(_dict(model.get('train_cfg')).get('augments')),
+        'Pretrained': settings.get('pretrained'),
+        'Optimizer': _call(wrapper.get('optimizer')),
+        'Mixed precision': 'yes' if wrapper.get('type') == 'AmpOptimWrapper' else None,
+        'Schedule': ', '.join(filter(None, map(_call, schedulers if isinstance(schedulers, list) else [schedulers]))),
+        'Averaged weights': _call(hooks[0]) if hooks else None,
+        'Epochs, at most': _dict(settings.get('train_cfg')).get('max_epochs'),
+        'Batch size': train.get('batch_size'),
+        'Seed': _dict(settings.get('randomness')).get('seed'),
+        'Training transforms': _call(_dict(train.get('dataset')).get('pipeline')),
+        'Test transforms': _call(_dict(test.get('dataset')).get('pipeline')),
+    }
+    return [(name, str(value)) for name, value in found.items() if value not in (None, '')]
+
+
+def _dict(value: Any) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _call(part: Any, only: tuple[str, ...] | None = None, leave_out: tuple[str, ...] = ()) -> str:
+    """A part of a config, or several, as one would write the call: ``SGD(lr=0.001, momentum=0.9)``."""
+    if isinstance(part, list):
+        return ' → '.join(_call(item) for item in part)
+    if not isinstance(part, dict) or 'type' not in part:
+        return ''
+    hidden = ('type', '_scope_', 'by_epoch', *leave_out)
+    shown = [f'{key}={value!r}' for key, value in part.items() if key not in hidden and (not only or key in only)]
+    return f'{part["type"]}({", ".join(shown)})' if shown else str(part['type'])

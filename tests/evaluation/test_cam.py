@@ -1,0 +1,79 @@
+"""Grad-CAM on each backbone: against the map's own formula where the head is linear."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+
+pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
+cam = pytest.importorskip('custom_modules.evaluation.cam')
+
+PHOTOS = torch.randint(0, 256, (3, 3, 96, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+class Photos:
+    """A dataset of random pictures."""
+
+    def __getitem__(self, index):
+        from mmpretrain.structures import DataSample
+
+        return {'inputs': PHOTOS[index], 'data_samples': DataSample()}
+
+
+def build(name):
+    cfg = Config.fromfile(f'configs/{name}.py')
+    cfg.model.backbone.pop('init_cfg')
+    torch.manual_seed(0)
+    model = MODELS.build({**cfg.model, 'data_preprocessor': {'type': 'ClsDataPreprocessor', **cfg.data_preprocessor}})
+    model.train()
+    backbone = model.backbone
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # one batch gives the statistics that fit the random weights
+    with torch.no_grad():
+        backbone(torch.randn(4, 3, 96, 96))
+        for weight in model.head.parameters():
+            weight.normal_()
+    return model.eval()
+
+
+@pytest.mark.parametrize('name', ['flower_mobilenetv2', 'flower_mobilenetv3', 'flower_resnet18'])
+def test_maps_of_each_backbone(name):
+    model = build(name)
+    wanted = {2: (1, 3), 0: (4,), 1: (0, 2)}
+    explained = list(cam.explain(model, Photos(), wanted))
+    assert [found.index for found in explained] == [2, 0, 1]
+    for found in explained:
+        assert tuple(found.maps) == wanted[found.index]
+        assert np.array_equal(found.picture, PHOTOS[found.index].permute(1, 2, 0).numpy())
+        data = model.data_preprocessor({'inputs': [PHOTOS[found.index]], 'data_samples': None})
+        with torch.no_grad():
+            features = model.backbone(data['inputs'])[-1][0]
+        for label, heat in found.maps.items():
+            assert heat.shape == features.shape[1:] == (3, 2)
+            assert 0 <= heat.min() <= heat.max() <= 1
+            if name != 'flower_mobilenetv3':  # behind global pooling and a linear layer, the weights are the layer's
+                weights = model.head.fc.weight[label].detach()
+                expected = np.maximum((weights[:, None, None] * features).sum(0).numpy(), 0)
+                expected = (expected - expected.min()) / max(np.ptp(expected), 1e-7)
+                assert heat == pytest.approx(expected, abs=1e-3)
+    assert any(heat.max() > 0.9 for found in explained for heat in found.maps.values())
+    assert all(weight.grad is None for weight in model.backbone.parameters())
+
+
+def test_a_wrapped_model_is_the_model_and_a_backbone_without_a_map_is_no_error():
+    model = build('flower_resnet18')
+    wrapped = MODELS.build({'type': 'AverageClsScoreTTA', 'module': model})
+    plain, same = (next(cam.explain(one, Photos(), {0: (1,)})) for one in (model, wrapped))
+    assert np.array_equal(plain.maps[1], same.maps[1])
+    model.backbone.register_forward_hook(lambda module, inputs, output: (output[-1].mean((2, 3)),))
+    assert next(cam.explain(model, Photos(), {0: (1,)})).maps is None
+
+
+def test_heat_colours_only_what_speaks_for_the_class():
+    picture = np.full((40, 20, 3), (200, 100, 50), np.uint8)
+    heat = cam.heat(picture, np.float32([[1, 0], [0, 0]]), 20)
+    assert heat.shape == (20, 10, 3)
+    assert np.ptp(heat[-1, -1]) <= 1  # grey
+    assert np.ptp(heat[0, 0].astype(int)) > 50

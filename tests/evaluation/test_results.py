@@ -1,0 +1,52 @@
+"""Results of different tests do not replace each other."""
+
+import json
+
+import pytest
+
+from custom_modules.evaluation.predictions import Prediction, count
+from custom_modules.evaluation.results import figures, set_aside
+
+BEST = {'checkpoint': 'run/best.pth', 'run': 'a', 'epoch': 3, 'dataset': 'd', 'tested': 'val.txt', 'tta': False}
+
+
+@pytest.mark.parametrize('kind', ['file', 'folder'])
+def test_only_results_of_the_same_test_are_replaced(tmp_path, kind):
+    path = tmp_path / ('metrics.json' if kind == 'file' else 'report')
+
+    def write(results):
+        kept = set_aside(path, results)
+        if kind == 'folder':
+            path.mkdir(exist_ok=True)
+        (path / 'metrics.json' if kind == 'folder' else path).write_text(json.dumps(results))
+        return kept and kept.relative_to(tmp_path).as_posix()
+
+    names = ('metrics_{}.json' if kind == 'file' else 'report_{}').format
+    tta = {**BEST, 'tta': True}
+    assert write(BEST) is None
+    assert write({**BEST, 'checkpoint': 'moved/best.pth', 'nll/mean': 1.0}) is None
+    assert write({**BEST, 'epoch': 4}) == names('best')
+    assert write(BEST) == names('best_2')  # best.pth of epoch 4, which is not that of epoch 3
+    assert write(tta) == names('best')
+    assert write(BEST) == names('best_tta')
+    assert write(tta) == names('best')
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
+        [path.name, names('best'), names('best_2'), names('best_tta')]
+    )
+
+
+def test_what_cannot_be_read_is_kept(tmp_path):
+    (tmp_path / 'metrics.json').write_text('{')
+    assert set_aside(tmp_path / 'metrics.json', BEST) == tmp_path / 'metrics_unknown.json'
+    assert (tmp_path / 'metrics_unknown.json').read_text() == '{'
+
+
+def test_figures_are_plain_and_agree_with_each_other():
+    predictions = [Prediction(str(i), [0.7, 0.3] if i % 3 else [0.2, 0.8], i % 2) for i in range(12)]
+    found = json.loads(json.dumps(figures(predictions, count(predictions, ['a', 'b'])), allow_nan=False))
+    assert found['coverage'][0]['right'] == found['accuracy/top1']
+    assert found['temperature_scaling']['fitted_on'] == found['temperature_scaling']['scored_on'] == 6
+    assert 0 <= found['ece/15_bins'] <= 1
+    assert (
+        found['classes']['a']['f1_wilson95'][0] < found['classes']['a']['f1'] < found['classes']['a']['f1_wilson95'][1]
+    )

@@ -1,0 +1,87 @@
+"""What is read of a training: curves over resumes, and settings without running the config they stand in."""
+
+import json
+
+import pytest
+
+from custom_modules.evaluation.training_log import config_text, parse_config, read_history, settings_table
+
+CONFIG = """
+model = dict(
+    backbone=dict(init_cfg=dict(type='Pretrained'), type='MobileNetV2', widen_factor=1.0),
+    head=dict(loss=dict(loss_weight=1.0, type='CrossEntropyLoss'), num_classes=5, type='LinearClsHead'),
+    neck=dict(type='GlobalAveragePooling'))
+optim_wrapper = dict(optimizer=dict(_scope_='mmpretrain', lr=0.001, type='SGD', weight_decay=4e-05))
+param_scheduler = [dict(type='LinearLR', end=3), dict(type='StepLR', by_epoch=True, gamma=0.98)]
+randomness = dict(seed=0)
+train_cfg = dict(max_epochs=20)
+train_dataloader = dict(batch_size=8, dataset=dict(pipeline=[dict(type='LoadImageFromFile'), dict(type='Crop', n=2)]))
+launcher = 'none'
+odd = {'a-b': (1, -2), 'c': None}
+danger = __import__('os').system('touch danger')
+"""
+
+
+def epoch(number, loss):
+    return {'epoch/lr': 0.1, 'epoch/loss_train': loss, 'epoch/accuracy_val': 90.0, 'step': number}
+
+
+def write_log(work_dir, time, records):
+    folder = work_dir / time / 'vis_data'
+    folder.mkdir(parents=True)
+    (folder / 'scalars.json').write_text('\n'.join(json.dumps(record) for record in records) + '\n{"epoch/l')
+
+
+def test_a_resumed_run_is_one_curve(tmp_path):
+    assert read_history(tmp_path) == []
+    iteration = {'loss': 1.0, 'lr': 0.1, 'epoch': 1, 'step': 20}
+    write_log(tmp_path, '20260101_000000', [iteration, epoch(1, 3.0), epoch(2, 2.0), epoch(3, 9.0), epoch(4, 9.0)])
+    write_log(tmp_path, '20260102_000000', [epoch(3, 1.0)])
+    history = read_history(tmp_path)
+    assert [(record['epoch'], record['train_loss']) for record in history] == [(1, 3.0), (2, 2.0), (3, 1.0)]
+    assert history[0] == {
+        'epoch': 1,
+        'lr': 0.1,
+        'train_loss': 3.0,
+        'val_loss': None,
+        'train_accuracy': None,
+        'val_accuracy': 90.0,
+    }
+
+
+def test_the_history_is_what_the_tiny_run_logged(trained):
+    from custom_modules.engine.checkpoints import load_checkpoint
+
+    logged = load_checkpoint(trained.work_dir / 'epoch_2.pth')['CurvesHook']['history']
+    # A checkpoint is saved before its epoch is validated.
+    assert read_history(trained.work_dir)[0] == {key: logged[0][key] for key in logged[0] if key != 'seconds'}
+    assert [record['epoch'] for record in read_history(trained.work_dir)] == [1, 2]
+
+
+def test_settings_are_read_and_nothing_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = parse_config(CONFIG)
+    assert not list(tmp_path.iterdir())
+    assert 'danger' not in settings
+    assert settings['odd'] == {'a-b': [1, -2], 'c': None}
+    assert dict(settings_table(settings)) == {
+        'Backbone': 'MobileNetV2(widen_factor=1.0)',
+        'Neck, head': 'GlobalAveragePooling, LinearClsHead(num_classes=5)',
+        'Loss': 'CrossEntropyLoss',
+        'Optimizer': 'SGD(lr=0.001, weight_decay=4e-05)',
+        'Schedule': 'LinearLR(end=3), StepLR(gamma=0.98)',
+        'Epochs, at most': '20',
+        'Batch size': '8',
+        'Seed': '0',
+        'Training transforms': 'LoadImageFromFile → Crop(n=2)',
+    }
+
+
+@pytest.mark.parametrize('text', ['', 'model = (', 'model = 3\n', '(' * 500, 'a = b = c', 'x = dict(1)', 'x = {**y}'])
+def test_odd_configs_give_what_they_hold(text):
+    assert settings_table(parse_config(text)) == []
+
+
+def test_both_kinds_of_checkpoint_hold_the_config():
+    assert config_text({'config': 'a = 1'}) == config_text({'cfg': 'a = 1'}) == 'a = 1'
+    assert config_text({}) is None
