@@ -1,6 +1,7 @@
 """Files are written whole or not at all, here alone. What goes into one is the caller's."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +28,32 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_folder_atomically(path: Path, fill: Callable[[Path], Any]) -> None:
+    """Lets ``fill`` fill a folder beside ``path`` and moves it into place, so that ``path`` is never half a folder.
+
+    A folder already at ``path`` stays until the new one is complete, and is then removed.
+
+    Raises:
+        OSError: Something cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside, old = (path.with_name(f'.{path.name}.{os.getpid()}.{end}') for end in ('tmp', 'old'))
+    try:
+        beside.mkdir()
+        fill(beside)
+        if path.exists():
+            os.replace(path, old)
+        try:
+            os.replace(beside, path)
+        except BaseException:
+            if old.exists():
+                os.replace(old, path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def check_folder(path: Path) -> None:

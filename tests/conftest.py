@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from chromium import Chromium, chromium
 
 ROOT = Path(__file__).parents[1]
 
@@ -96,6 +97,13 @@ def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         return Result(code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def browser() -> Iterator[Chromium]:
+    """A page of a headless Chromium; without one, the test is skipped."""
+    with chromium() as page:
+        yield page
 
 
 @pytest.fixture(scope='session')

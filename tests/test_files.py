@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from custom_modules.errors import InputError
-from custom_modules.files import check_folder, lock_folder, write_atomically
+from custom_modules.files import check_folder, lock_folder, write_atomically, write_folder_atomically
 
 
 def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -30,6 +30,31 @@ def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path):
     path.write_bytes(b'old')
     write_atomically(path, lambda file: file.write(b'new' if path.read_bytes() == b'old' else b'?'))
     assert path.read_bytes() == b'new'
+
+
+def test_a_folder_is_replaced_by_the_whole_new_one_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / 'a' / 'report'
+    write_folder_atomically(path, lambda new: (new / 'old').write_text('old'))
+    replace = os.replace
+
+    def fail(new):
+        (new / 'half').touch()
+        raise KeyboardInterrupt
+
+    def refuse(source, target):
+        if source.suffix == '.tmp':
+            raise PermissionError(errno.EACCES, 'Permission denied')
+        replace(source, target)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_folder_atomically(path, fail)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'replace', refuse)
+        with pytest.raises(PermissionError):
+            write_folder_atomically(path, lambda new: None)
+    assert [file.name for file in path.parent.rglob('*')] == ['report', 'old']
+    write_folder_atomically(path, lambda new: (new / 'new').write_text((path / 'old').read_text()))
+    assert [file.name for file in path.parent.rglob('*')] == ['report', 'new']
 
 
 def test_a_full_disk_names_the_file(tmp_path):

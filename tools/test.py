@@ -4,6 +4,8 @@ import argparse
 import json
 import os
 import sys
+import time
+from copy import deepcopy
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,6 +22,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--data-root', metavar='DIR', help='the prepared dataset; its val.txt is tested')
     parser.add_argument('--work-dir', metavar='DIR', help="where metrics.json goes; default: the checkpoint's folder")
     parser.add_argument('--out', metavar='FILE', help='write one row a photo, as .csv, .json or .jsonl')
+    parser.add_argument(
+        '--report', action='store_true', help='also write report/: figures and a page with every wrong photo'
+    )
     parser.add_argument('--tta', action='store_true', help='average the scores of each photo and its mirror image')
     parser.add_argument('--amp', action='store_true', help='half precision (needs an accelerator)')
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override settings of the config')
@@ -37,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
 
     from mmengine.dist import is_main_process
+    from mmpretrain.registry import DATASETS
 
     from custom_modules.datasets.manifest import read_manifest_digest
     from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint
@@ -45,9 +51,14 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
     from custom_modules.evaluation.predictions import columns, count, format_counts, row, write_rows
     from custom_modules.evaluation.predictions_metric import PredictionsMetric
+    from custom_modules.evaluation.report import Evaluation, check_extras, write_report
+    from custom_modules.evaluation.results import ECE, figures, set_aside
     from custom_modules.files import check_folder, write_atomically
 
     work_dir = args.work_dir or str(Path(args.checkpoint).parent)
+    if args.report:
+        check_extras()
+        check_folder(Path(work_dir) / 'report')
     cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root, work_dir)
     if args.out:
         check_folder(Path(args.out).parent)
@@ -62,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     check_weights(cfg.model, checkpoint, args.checkpoint)
 
     keep_test_only(cfg, args.checkpoint)
+    plain_dataset = deepcopy(cfg.test_dataloader.dataset)
     if args.tta:
         average_flips(cfg)
     if args.amp and has_accelerator():
@@ -80,32 +92,58 @@ def main(argv: list[str] | None = None) -> int:
     meta = checkpoint.get('meta') or {}
     trained_on, tested_on = meta.get('dataset_digest'), read_manifest_digest(Path(data_root))
     result = {
-        **counts.as_dict(),
+        **figures(collector.predictions, counts),
         **{key: value for key, value in metrics.items() if not key.startswith('accuracy/')},
         'checkpoint': args.checkpoint,
+        'run': meta.get('run'),
         'epoch': meta.get('epoch'),
         'pretrained': meta.get('pretrained'),
         'dataset': tested_on,
         'trained_on': trained_on,
+        'tested': cfg.test_dataloader.dataset.ann_file,
         'tta': args.tta,
     }
-    write_atomically(Path(work_dir) / 'metrics.json', lambda file: file.write(json.dumps(result, indent=1).encode()))
+    warning = ''
+    if trained_on and tested_on and trained_on != tested_on:
+        warning = (
+            f'trained on another split ({trained_on[:12]}) than this one ({tested_on[:12]}): '
+            'some of these photos may have been trained on, and the figures mean nothing if so'
+        )
     print()
-    print(format_counts(counts, metrics.get('nll/mean')))
+    print(format_counts(counts, metrics.get('nll/mean'), result[ECE]))
     if meta.get('pretrained'):
         print(f'pretrained  {meta["pretrained"]}')
     print()
-    print(f'written     {Path(work_dir) / "metrics.json"}')
+    file = Path(work_dir) / 'metrics.json'
+    if kept := set_aside(file, result):
+        print(f'kept        {kept}, the results of another test')
+    write_atomically(file, lambda out: out.write(json.dumps(result, indent=1).encode()))
+    print(f'written     {file}')
     if args.out:
         table = [row(prediction, classes) for prediction in collector.predictions]
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(args.out), lambda file: write_rows(file, table, columns(classes), Path(args.out).suffix))
         print(f'written     {args.out}')
-    if trained_on and tested_on and trained_on != tested_on:
-        print(
-            f'warning: trained on another split ({trained_on[:12]}) than this one ({tested_on[:12]}): '
-            'some of these photos may have been trained on, and the figures mean nothing if so'
+    if args.report:
+        began = time.monotonic()
+        folder = Path(work_dir) / 'report'
+        tested = Evaluation(
+            predictions=collector.predictions,
+            classes=classes,
+            counts=counts,
+            results=result,
+            checkpoint=Path(args.checkpoint),
+            meta=meta,
+            data_root=Path(data_root),
+            model=runner.model,
+            dataset=DATASETS.build(plain_dataset),
+            warning=warning.capitalize(),
         )
+        if kept := write_report(folder, tested):
+            print(f'kept        {kept}, the report of another test')
+        print(f'written     {folder / "index.html"} ({time.monotonic() - began:.0f} s)')
+    if warning:
+        print(f'warning: {warning}')
         return 1
     return 0
 

@@ -7,19 +7,20 @@ from typing import Any
 THUMBNAIL = 320  # pixels, the longer side
 
 
-def render(template: str, **values: Any) -> str:
+def render(template: str | Path, **values: Any) -> str:
     """Returns a page; names that hold HTML are shown as they are.
 
     Args:
-        template: A file in this folder.
+        template: A file in this folder, or the whole path of one elsewhere.
         values: What it shows; one that is missing is an error.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    file = Path(__file__).parent / template
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(file.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return environment.get_template(template).render(**values)
+    return environment.get_template(file.name).render(**values)
 
 
 def thumbnail(photo: Path, size: int = THUMBNAIL) -> str | None:
@@ -38,6 +39,12 @@ def thumbnail(photo: Path, size: int = THUMBNAIL) -> str | None:
         return None
     scale = min(1, size / max(picture.shape[:2]))
     height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
-    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    _, jpeg = cv2.imencode('.jpg', small, (cv2.IMWRITE_JPEG_QUALITY, 80))
+    return data_address(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def data_address(picture: Any) -> str:
+    """A picture, (H, W, 3) uint8, BGR, as the ``data:`` address of a JPEG."""
+    import cv2
+
+    _, jpeg = cv2.imencode('.jpg', picture, (cv2.IMWRITE_JPEG_QUALITY, 80))
     return f'data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}'

@@ -29,8 +29,9 @@ class Explained:
     Args:
         index: The photo's place in the dataset.
         picture: The model's input before normalisation, (H, W, 3) uint8, BGR.
-        maps: For each class asked for, (h, w) float32 in 0-1, scaled to its own maximum; all 0 where nothing speaks
-            for it. None where the backbone gives no feature map (a transformer).
+        maps: For each class asked for, (h, w) float32 in 0-1, scaled from its least to its greatest value; all 0 where
+            no place stands out. None where the backbone gives no map (a transformer, or pictures so small that one
+            place is left).
     """
 
     index: int
@@ -73,7 +74,7 @@ def explain(model: Any, dataset: Any, wanted: Mapping[int, Sequence[int]]) -> It
         features = output[-1] if isinstance(output, tuple | list) else output
         labels = [label for i in chosen for label in wanted[i]]
         maps: list[Any] | None = None
-        if isinstance(features, Tensor) and features.ndim == 4:
+        if isinstance(features, Tensor) and features.ndim == 4 and features[0, 0].numel() > 1:
             repeated = torch.cat([features[[k] * len(wanted[i])] for k, i in enumerate(chosen)])
             after = AfterBackbone(model)
             with torch.enable_grad(), GradCAM(after, [after.feature_map]) as cam:

@@ -5,9 +5,11 @@ import os
 import shutil
 from collections.abc import Sequence
 from itertools import count as count_from
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from custom_modules.errors import InputError
 from custom_modules.evaluation.calibration import BINS, at_coverage, coverage_curve, expected_calibration_error, scale
 from custom_modules.evaluation.predictions import Counts, Prediction
 
@@ -23,7 +25,13 @@ def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]
 
     ``accuracy/top1``, ``error/top1`` and ``classes`` are counts; ``ece/15_bins`` is in 0-1; ``temperature_scaling`` is
     None where there are too few photos to leave some out; ``coverage`` says what is right if the unsure are set aside.
+
+    Raises:
+        InputError: A score is not finite.
     """
+    for prediction in predictions:
+        if not all(map(isfinite, prediction.scores)):
+            raise InputError(f'{prediction.path}: its scores are not finite: the weights are broken; test others')
     scores, truths = [p.scores for p in predictions], [p.truth for p in predictions if p.truth is not None]
     scaling, curve = scale(scores, truths), coverage_curve(scores, truths)
     return {

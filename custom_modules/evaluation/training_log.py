@@ -1,6 +1,5 @@
 """What a run has logged of its training, and with which settings it ran: read, not judged. No code is run for it."""
 
-import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -52,32 +51,13 @@ def config_text(meta: dict) -> str | None:
 
 
 def parse_config(text: str) -> dict[str, Any]:
-    """The settings of a config as MMEngine prints it: assignments of literals and of ``dict(…)``.
+    """The settings of a config that came with a checkpoint, which is never run; empty if it is more than settings."""
+    from custom_modules.inference.saved_config import parse_settings
 
-    It comes with a checkpoint, so it is never run; what is neither is left out.
-    """
     try:
-        lines = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError):
+        return parse_settings(text)
+    except (ValueError, TypeError, SyntaxError, RecursionError):
         return {}
-    settings = {}
-    for line in lines:
-        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
-            try:
-                settings[line.targets[0].id] = _value(line.value)
-            except (ValueError, TypeError, RecursionError):
-                continue
-    return settings
-
-
-def _value(node: ast.expr) -> Any:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
-        return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
-    if isinstance(node, ast.Dict):
-        return {ast.literal_eval(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key}
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_value(item) for item in node.elts]
-    return ast.literal_eval(node)
 
 
 def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
@@ -86,7 +66,6 @@ def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
     train, test = _dict(settings.get('train_dataloader')), _dict(settings.get('test_dataloader'))
     head = _dict(model.get('head'))
     hooks = [hook for hook in settings.get('custom_hooks') or [] if _dict(hook).get('type') == 'EMAHook']
-    schedulers = settings.get('param_scheduler')
     found = {
         'Backbone': _call(model.get('backbone'), leave_out=('init_cfg',)),
         'Neck, head': ', '.join(filter(None, (_call(model.get('neck')), _call(head, only=('num_classes',))))),
@@ -95,7 +74,7 @@ def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
         'Pretrained': settings.get('pretrained'),
         'Optimizer': _call(wrapper.get('optimizer')),
         'Mixed precision': 'yes' if wrapper.get('type') == 'AmpOptimWrapper' else None,
-        'Schedule': ', '.join(filter(None, map(_call, schedulers if isinstance(schedulers, list) else [schedulers]))),
+        'Schedule': _call(settings.get('param_scheduler')),
         'Averaged weights': _call(hooks[0]) if hooks else None,
         'Epochs, at most': _dict(settings.get('train_cfg')).get('max_epochs'),
         'Batch size': train.get('batch_size'),
@@ -112,7 +91,7 @@ def _dict(value: Any) -> dict:
 
 def _call(part: Any, only: tuple[str, ...] | None = None, leave_out: tuple[str, ...] = ()) -> str:
     """A part of a config, or several, as one would write the call: ``SGD(lr=0.001, momentum=0.9)``."""
-    if isinstance(part, list):
+    if isinstance(part, list | tuple):
         return ' → '.join(_call(item) for item in part)
     if not isinstance(part, dict) or 'type' not in part:
         return ''

@@ -67,8 +67,13 @@ def test_a_wrapped_model_is_the_model_and_a_backbone_without_a_map_is_no_error()
     wrapped = MODELS.build({'type': 'AverageClsScoreTTA', 'module': model})
     plain, same = (next(cam.explain(one, Photos(), {0: (1,)})) for one in (model, wrapped))
     assert np.array_equal(plain.maps[1], same.maps[1])
-    model.backbone.register_forward_hook(lambda module, inputs, output: (output[-1].mean((2, 3)),))
-    assert next(cam.explain(model, Photos(), {0: (1,)})).maps is None
+    # Neither a transformer's class token nor a single place is a map.
+    for change in (lambda features: features.mean((2, 3)), lambda features: features.mean((2, 3), keepdim=True)):
+        hook = model.backbone.register_forward_hook(
+            lambda module, inputs, output, change=change: (change(output[-1]),)
+        )
+        assert next(cam.explain(model, Photos(), {0: (1,)})).maps is None
+        hook.remove()
 
 
 def test_heat_colours_only_what_speaks_for_the_class():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from custom_modules.errors import InputError
 from custom_modules.evaluation.predictions import Prediction, count
 from custom_modules.evaluation.results import figures, set_aside
 
@@ -50,3 +51,9 @@ def test_figures_are_plain_and_agree_with_each_other():
     assert (
         found['classes']['a']['f1_wilson95'][0] < found['classes']['a']['f1'] < found['classes']['a']['f1_wilson95'][1]
     )
+
+
+def test_scores_that_are_not_finite_are_refused():
+    broken = [Prediction('a.jpg', [0.5, 0.5], 0), Prediction('b.jpg', [float('nan')] * 2, 0)]
+    with pytest.raises(InputError, match=r'b\.jpg: its scores are not finite'):
+        figures(broken, count(broken, ['a', 'b']))

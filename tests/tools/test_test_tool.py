@@ -111,6 +111,54 @@ def test_tta_averages_each_photo_with_its_mirror_image(best, tiny_config, call, 
             assert tta[f'score_{name}'] == pytest.approx(mean, abs=1e-6)
 
 
+def test_the_report_of_the_tiny_run(best, tiny_config, data, call, tmp_path):
+    pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
+    result = call('test', tiny_config, best, '--report', '--tta', '--out', 'rows.json')
+    assert result.code == 0, result.err
+    folder = tmp_path / 'tested' / 'report'
+    assert f'written     {folder / "index.html"} (' in result.out
+    assert (folder / 'metrics.json').read_bytes() == (tmp_path / 'tested' / 'metrics.json').read_bytes()
+    table = json.loads((tmp_path / 'rows.json').read_text())
+    with (folder / 'predictions.csv').open(newline='') as file:
+        assert list(csv.DictReader(file)) == [{key: str(value) for key, value in row.items()} for row in table]
+    page = (folder / 'index.html').read_text()
+    gallery = page[page.index('id="errors"') : page.index('id="calibration"')].partition('id="right"')[0]
+    wrong = [row['path'] for row in table if row['label'] != row['truth']]
+    assert sorted(re.findall('<div class="path">(.*)</div>', gallery)) == sorted(
+        os.path.relpath(path, data) for path in wrong
+    )
+    assert gallery.count('<img src="data:image/jpeg;base64,') == len(wrong)  # 32 pixels leave no map
+    assert 'No curves: ' in page  # best.pth stands alone
+    assert 'optimizer=dict(' in page
+    assert 'scores averaged with those of the mirror image' in page
+
+
+def test_the_report_has_the_curves_of_the_run_and_keeps_that_of_another_test(trained, tiny_config, call, tmp_path):
+    pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
+    work_dir = shutil.copytree(trained.work_dir, tmp_path / 'run')
+    assert call('test', tiny_config, work_dir / 'epoch_1.pth', '--report').code == 0
+    first = (work_dir / 'report' / 'index.html').read_bytes()
+    assert b'over the epochs' in first
+    assert (work_dir / 'report' / 'figures' / 'curves.png').is_file()
+    result = call('test', tiny_config, work_dir / 'epoch_2.pth', '--report')
+    assert f'kept        {work_dir / "metrics_epoch_1.json"}, the results of another test' in result.out
+    assert (work_dir / 'report_epoch_1' / 'index.html').read_bytes() == first
+    assert json.loads((work_dir / 'report' / 'metrics.json').read_text())['epoch'] == 2
+    written = sorted([*work_dir.glob('metrics*'), *work_dir.glob('report*')])
+    assert 'kept' not in call('test', tiny_config, work_dir / 'epoch_2.pth', '--report').out
+    assert sorted([*work_dir.glob('metrics*'), *work_dir.glob('report*')]) == written
+
+
+def test_what_a_report_needs_is_asked_before_the_test(best, tiny_config, call, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr('custom_modules.evaluation.report.find_spec', lambda name: None)
+        error = call('test', tiny_config, best, '--report').error
+    assert error.endswith('--report: grad-cam, Jinja2 not installed: pip install grad-cam Jinja2')
+    (tmp_path / 'tested' / 'report').touch()
+    assert 'is a file, not a folder' in call('test', tiny_config, best, '--report').error
+    assert sorted(os.listdir(tmp_path / 'tested')) == ['best.pth', 'report']
+
+
 def test_amp_without_an_accelerator(best, tiny_config, call):
     result = call('test', tiny_config, best, '--amp')
     assert result.code == 0

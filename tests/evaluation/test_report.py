@@ -1,0 +1,250 @@
+"""The report of a test: complete, in one file, safe whatever classes and photos are called, usable in a browser."""
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
+from custom_modules.errors import InputError
+from custom_modules.evaluation import cam, report
+from custom_modules.evaluation.predictions import Prediction, count
+from custom_modules.evaluation.report import Evaluation, write_report
+from custom_modules.evaluation.results import figures
+
+CLASSES = ['daisy', '<b onload=x>"&\'', 'rose {{ 7*7 }} $x$', 'tulip']
+FIGURES = ['confusion', 'coverage', 'curves', 'per_class', 'reliability', 'reliability_scaled']
+
+
+class Elements(HTMLParser):
+    """Collects the start tags of a page, with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+def explain_drawn(model, dataset, wanted):
+    """Stands in for :func:`cam.explain`: a picture of one colour, and a map for each class but the last."""
+    for i, labels in wanted.items():
+        picture = np.full((64, 64, 3), 40 + 5 * i, np.uint8)
+        yield cam.Explained(i, picture, {k: np.full((2, 2), float(k < 3), np.float32) for k in labels})
+
+
+@pytest.fixture(scope='module', autouse=True)
+def without_a_model():
+    """What these tests are about needs none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cam, 'explain', explain_drawn)
+        yield
+
+
+@pytest.fixture(scope='module')
+def tested(tmp_path_factory):
+    """24 photos of four classes, of which every third is wrong, and the log of two epochs."""
+    tmp_path = tmp_path_factory.mktemp('tested')
+    random = np.random.default_rng(0)
+    predictions = []
+    for i in range(24):
+        scores = random.dirichlet(np.ones(4)) * 0.4
+        scores[(i + (i % 3 == 0)) % 4] += 0.6
+        name = f'<img src=x onerror=alert({i})>.jpg' if i == 3 else f'{i}.jpg'
+        predictions.append(Prediction(f'data/val/{name}', scores.tolist(), i % 4))
+    counts = count(predictions, CLASSES)
+    log = tmp_path / 'run' / '20260101_000000' / 'vis_data'
+    log.mkdir(parents=True)
+    epochs = [{'epoch/lr': 0.1, 'epoch/loss_train': 1 / n, 'epoch/accuracy_val': 90.0, 'step': n} for n in (1, 2)]
+    (log / 'scalars.json').write_text('\n'.join(map(json.dumps, epochs)))
+    results = {
+        **figures(predictions, counts),
+        'nll/mean': 0.5,
+        'checkpoint': 'run/best.pth',
+        'epoch': 2,
+        'dataset': 'd' * 64,
+        'trained_on': 'd' * 64,
+        'tested': 'val.txt',
+        'tta': False,
+    }
+    meta = {'config': "randomness = dict(seed=0)\nx = '</pre><script>alert(1)</script>'", 'versions': {'torch': '0'}}
+    return Evaluation(
+        predictions,
+        CLASSES,
+        counts,
+        results,
+        checkpoint=tmp_path / 'run' / 'best.pth',
+        meta=meta,
+        data_root=Path('data'),
+        model=None,
+        dataset=None,
+        warning='',
+    )
+
+
+@pytest.fixture(scope='module')
+def folder(tested):
+    """The report's folder."""
+    folder = tested.checkpoint.with_name('report')
+    write_report(folder, tested)
+    return folder
+
+
+def test_the_folder_is_complete(folder, tested):
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
+    drawn = [f'figures/{name}.{suffix}' for name in FIGURES for suffix in ('png', 'svg')]
+    assert names == sorted([*drawn, 'index.html', 'metrics.json', 'predictions.csv'])
+    assert json.loads((folder / 'metrics.json').read_text()) == json.loads(json.dumps(tested.results))
+    for name in FIGURES:
+        assert (folder / 'figures' / f'{name}.png').read_bytes().startswith(b'\x89PNG')
+        assert '<svg' in (folder / 'figures' / f'{name}.svg').read_text()
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith('.')] == []
+
+
+def test_every_wrong_photo_is_there_the_worst_first(folder, tested):
+    page = (folder / 'index.html').read_text()
+    cards = [int(i) for i in re.findall(r'<article class="card" id="photo-(\d+)" tabindex="0" data-truth', page)]
+    wrong = [i for i, p in enumerate(tested.predictions) if p.label != p.truth]
+    assert sorted(cards) == wrong
+    scores = [max(tested.predictions[i].scores) for i in cards]
+    assert scores == sorted(scores, reverse=True)
+    for i in wrong:
+        assert len(re.findall(rf'href="#photo-{i}"', page)) == 1
+    assert page.count('val/6.jpg') == 1
+    assert 'no place stands out for tulip' in page
+
+
+def test_refers_to_nothing_outside(folder):
+    page = (folder / 'index.html').read_text()
+    elements = Elements(page)
+    assert not {'link', 'iframe', 'object', 'base'} & {tag for tag, _ in elements.found}
+    for _, attributes in elements.found:
+        for name in ('src', 'href', 'xlink:href', 'srcset', 'action', 'data', 'poster'):
+            assert (attributes.get(name) or '#').startswith(('data:image/jpeg;base64,', '#'))
+    bare = re.sub(r'base64,[\w+/=]+', '', page)
+    assert not re.search(r'https?:|@import|fetch\(|import\(|(?<!data)://', bare)
+    assert not re.search(r'url\((?!#)', bare)
+    assert all(picture['alt'] for picture in elements.named('img'))
+
+
+def test_names_cannot_become_markup(folder):
+    elements = Elements((folder / 'index.html').read_text())
+    assert len(elements.named('script')) == 1
+    assert not any({'onload', 'onerror'} & attributes.keys() for _, attributes in elements.found)
+    assert not elements.named('b') or all(set(attributes) <= {'style'} for attributes in elements.named('b'))
+    text = (folder / 'index.html').read_text()
+    assert 'rose {{ 7*7 }}' in text
+    assert '&lt;img src=x onerror=alert(3)&gt;.jpg' in text
+
+
+def test_the_same_test_gives_the_same_files(folder, tested, tmp_path):
+    write_report(tmp_path / 'again', tested)
+    for file in folder.rglob('*.*'):
+        assert file.read_bytes() == (tmp_path / 'again' / file.relative_to(folder)).read_bytes(), file.name
+
+
+def test_a_report_that_fails_leaves_the_old_one(folder, tested, monkeypatch):
+    def fail(figure):
+        raise OSError(28, 'No space left on device')
+
+    before = (folder / 'index.html').read_bytes()
+    monkeypatch.setattr('custom_modules.evaluation.figures.as_png', fail)
+    with pytest.raises(OSError, match='No space'):
+        write_report(folder, tested)
+    assert (folder / 'index.html').read_bytes() == before
+    assert sorted(path.name for path in folder.parent.iterdir()) == ['20260101_000000', 'report']
+
+
+def test_what_is_not_there_is_said(tested, tmp_path):
+    only = [Prediction('one.jpg', [0.7, 0.1, 0.1, 0.1], 0)]
+    counts = count(only, CLASSES)
+    results = {**tested.results, **figures(only, counts), 'dataset': None, 'epoch': None}
+    bare = dataclasses.replace(
+        tested,
+        predictions=only,
+        counts=counts,
+        results=results,
+        checkpoint=tmp_path / 'elsewhere' / 'best.pth',
+        meta={},
+        warning='Trained on another split',
+    )
+    write_report(tmp_path / 'bare', bare)
+    page = (tmp_path / 'bare' / 'index.html').read_text()
+    for text in (
+        'No curves: ',
+        'The checkpoint holds no config.',
+        'Too few photos to fit a temperature',
+        'No photo is taken for another class.',
+        '0 wrong photos',
+        'No manifest.json',
+        'Trained on another split',
+    ):
+        assert text in page
+    assert not list((tmp_path / 'bare').rglob('curves.*'))
+
+
+def test_photos_beyond_the_pictures_are_still_listed(tested, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, 'MAX_PICTURES', 2)
+    write_report(tmp_path / 'few', tested)
+    page = (tmp_path / 'few' / 'index.html').read_text()
+    gallery = page[page.index('id="gallery"') : page.index('id="right"')]
+    assert gallery.count('<article') == 8
+    assert gallery.count('class="photo"') == 2
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(report, 'EXTRAS', {'no_such_module': 'grad-cam', 'jinja2': 'Jinja2'})
+    with pytest.raises(InputError, match=r'grad-cam not installed: pip install grad-cam$'):
+        report.check_extras()
+
+
+@pytest.mark.parametrize('width', [1280, 390])
+def test_the_page_in_a_browser(folder, browser, width):
+    browser.open(folder / 'index.html', width)
+    pictures = 'Promise.all([...document.images].map(image => image.decode().then(() => image.naturalWidth)))'
+    assert min(browser.run(pictures)) > 0
+    assert browser.run('document.documentElement.scrollWidth <= innerWidth')
+
+    shown = "[...document.querySelectorAll('#gallery .card')].filter(card => card.offsetParent).length"
+    assert browser.run(shown) == 8
+    # A cell of the matrix shows its photos; so do the filters; a picture of a pair leads to its card.
+    browser.run("document.querySelector('.matrix a').click()")
+    assert browser.run(shown) == 2
+    assert browser.run("document.querySelector('.tools output').textContent") == '2 of 8 shown'
+    browser.run("document.querySelector('.tools button').click()")
+    assert browser.run(f'new Promise(done => setTimeout(() => done({shown}), 50))') == 8
+    browser.run("{ const menu = document.forms[0].truth; menu.value = '3'; menu.dispatchEvent(new Event('change', "
+                '{bubbles: true})) }')  # fmt: skip
+    assert browser.run(shown) == 2
+    browser.run("document.querySelector('.strip a').click()")
+    assert browser.run(shown) == 8
+    assert browser.run('document.activeElement.id') == browser.run("document.querySelector('.strip a').hash")[1:]
+
+    # Arrow keys go from card to card, in rows; what has the focus is marked.
+    focus = "[...document.querySelectorAll('#gallery .card')].indexOf(document.activeElement)"
+    columns = {1280: 3, 390: 1}[width]
+    for key, place in (('Home', 0), ('ArrowRight', 1), ('ArrowDown', 1 + columns), ('ArrowLeft', columns), ('End', 7)):
+        browser.press(key)
+        assert browser.run(focus) == place, key
+    assert browser.run('getComputedStyle(document.activeElement).outlineStyle') == 'solid'
+
+    assert browser.problems == []
+    assert {address for address in browser.requests if not address.startswith('file:')} == set()
+    assert {address.partition('#')[0] for address in browser.requests} == {(folder / 'index.html').as_uri()}
+
+
+def test_the_browser_would_tell_of_requests_and_errors(tmp_path, browser):
+    (tmp_path / 'page.html').write_text('<img src="https://example.org/x.png"><script>console.error(1); x.y</script>')
+    browser.open(tmp_path / 'page.html')
+    assert 'https://example.org/x.png' in browser.requests
+    assert any(problem.startswith('console: ') for problem in browser.problems)
+    assert any(problem.startswith('exception: ') for problem in browser.problems)
