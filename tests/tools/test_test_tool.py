@@ -216,7 +216,7 @@ def test_out_needs_a_known_suffix(tiny_config, call, capfd):
     with pytest.raises(SystemExit) as caught:
         call('test', tiny_config, 'best.pth', '--out', 'rows.txt')
     assert caught.value.code == 2
-    assert 'the name must end in .csv or .json' in capfd.readouterr().err
+    assert 'the name must end in .csv, .json, .jsonl' in capfd.readouterr().err
     assert not os.listdir()
 
 
