@@ -21,6 +21,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--data-root', metavar='DIR', help='the prepared dataset, for all loaders at once')
     parser.add_argument('--work-dir', metavar='DIR', help='where the run writes; default: work_dirs/<config name>')
     parser.add_argument(
+        '--seeds',
+        nargs='+',
+        type=int,
+        metavar='SEED',
+        help='one run per seed, each in a work dir of its own, and their mean',
+    )
+    parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
@@ -44,6 +51,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.demo and args.data_root:
         parser.error('--demo draws its own flowers: leave out --data-root')
+    if args.seeds and len(args.seeds) > 1 and args.launcher != 'none':
+        parser.error('--seeds: under a launcher, start one seed at a time')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
@@ -68,11 +77,20 @@ def main(argv: list[str] | None = None) -> int:
         read_config,
     )
     from custom_modules.engine.run_summary import run_summary
+    from custom_modules.engine.seeds import train_seeds
+    from custom_modules.evaluation.comparison import as_markdown
+    from custom_modules.evaluation.runs import read_run
     from custom_modules.files import lock_folder
 
     options = parse_options(args.cfg_options)
     cfg = read_config(args.config, options, args.data_root, args.work_dir, args.demo)
     work_dir = Path(cfg.work_dir)
+    if args.seeds and len(args.seeds) > 1:
+        folders = train_seeds([__file__, *(sys.argv[1:] if argv is None else argv)], work_dir, args.seeds)
+        print(as_markdown([read_run(folder) for folder in folders], []), end='')
+        return 0
+    if args.seeds:
+        (cfg.randomness.seed,) = args.seeds
     notes = []
     old = newest_checkpoint(work_dir)
     holds_run = old is not None or (work_dir / 'best.pth').exists()

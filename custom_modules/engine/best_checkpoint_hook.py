@@ -27,9 +27,9 @@ class BestCheckpointHook(Hook):
     """Keeps the weights that validated best in the work dir.
 
     The file holds ``state_dict`` (CPU tensors, plain keys, the EMA weights where those were validated) and ``meta`` of
-    plain types (``classes``, ``config``, ``metric``, ``value``, ``epoch``, ``iter``, ``seed``, ``dataset_digest``,
-    ``versions``, ``run``, ``pretrained``). It is written by rank 0 and moved into place. A metric that is not finite
-    never wins; of equal values the earlier one stays.
+    plain types (``classes``, ``config``, ``metric``, ``value``, ``epoch``, ``iter``, ``seed``, ``photos`` (validated),
+    ``processes``, ``dataset_digest``, ``versions``, ``run``, ``pretrained``). It is written by rank 0 and moved into
+    place. A metric that is not finite never wins; of equal values the earlier one stays.
 
     After a resume the file itself says what the best so far is, because the checkpoint may be older than it: mmengine
     saves an epoch's checkpoint before validating that epoch. A file that is missing or belongs to another run counts
@@ -123,6 +123,8 @@ class BestCheckpointHook(Hook):
             'epoch': runner.epoch,
             'iter': runner.iter,
             'seed': runner.seed,
+            'photos': len(runner.val_dataloader.dataset),
+            'processes': runner.world_size,
             'dataset_digest': dataset_digest(runner.train_dataloader.dataset),
             'versions': {module.__name__: str(module.__version__) for module in (torch, mmengine, mmpretrain, mmcv)},
             'run': self.run,

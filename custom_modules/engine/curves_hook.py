@@ -24,10 +24,10 @@ TRAIN, VAL, LR = '#0072B2', '#D55E00', '#000000'  # blue, vermillion, black of O
 class CurvesHook(Hook):
     """Sums up every epoch: prints a line, redraws the curves, adds scalars to the visualizer.
 
-    The scalars are ``epoch/lr``, ``epoch/loss_train``, ``epoch/loss_val``, ``epoch/accuracy_train`` and
-    ``epoch/accuracy_val`` with the epoch as step. Losses and accuracies of training are means over the epoch's photos
-    on all ranks, as they were while it went on: with augmentation, and before the epoch's end. The history goes into
-    the checkpoints, so that the curves of a resumed run begin at epoch 1.
+    The scalars are ``epoch/lr``, ``epoch/loss_train``, ``epoch/loss_val``, ``epoch/accuracy_train``,
+    ``epoch/accuracy_val`` and ``epoch/seconds`` with the epoch as step. Losses and accuracies of training are means
+    over the epoch's photos on all ranks, as they were while it went on: with augmentation, and before the epoch's end.
+    The history goes into the checkpoints, so that the curves of a resumed run begin at epoch 1.
 
     Train accuracy comes from a head with ``cal_acc=True``, validation loss from the metric ``MeanNLL``; what a config
     does not compute is left out.
@@ -125,6 +125,7 @@ class CurvesHook(Hook):
             'epoch/loss_val': record['val_loss'],
             'epoch/accuracy_train': record['train_accuracy'],
             'epoch/accuracy_val': record['val_accuracy'],
+            'epoch/seconds': record['seconds'],
         }
         known = {tag: value for tag, value in scalars.items() if value is not None}
         runner.visualizer.add_scalars(known, step=record['epoch'])

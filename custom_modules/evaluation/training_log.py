@@ -11,6 +11,7 @@ FIELDS = {
     'epoch/loss_val': 'val_loss',
     'epoch/accuracy_train': 'train_accuracy',
     'epoch/accuracy_val': 'val_accuracy',
+    'epoch/seconds': 'seconds',
 }
 
 
@@ -22,7 +23,7 @@ def read_history(work_dir: Path) -> list[dict]:
 
     Returns:
         Dicts with ``epoch`` (from 1), ``lr``, ``train_loss``, ``val_loss``, ``train_accuracy`` and ``val_accuracy``
-        (percent); None for what was not logged.
+        (percent), ``seconds``; None for what was not logged.
     """
     history: dict[int, dict] = {}
     for file in sorted(work_dir.glob('*/vis_data/scalars.json')):

@@ -17,7 +17,7 @@ from custom_modules.files import lock_folder
 
 ROOT = Path(__file__).parents[2]
 MOBILENET = ROOT / 'configs' / 'flower_mobilenetv2.py'
-SCALARS = {'epoch/lr', 'epoch/loss_train', 'epoch/loss_val', 'epoch/accuracy_train', 'epoch/accuracy_val'}
+SCALARS = {f'epoch/{name}' for name in ('lr', 'loss_train', 'loss_val', 'accuracy_train', 'accuracy_val', 'seconds')}
 
 
 def is_plain(value) -> bool:

@@ -1,0 +1,220 @@
+"""Runs beside each other: whose figures differ, on which photos, and whether by more than chance. Plain data only."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from math import comb
+from typing import Any, NamedTuple
+
+from custom_modules.evaluation.predictions import Proportion
+
+
+class Answer(NamedTuple):
+    """One photo's true class and the one predicted, by name."""
+
+    truth: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training, as its work dir tells of it; None for what that does not tell.
+
+    Args:
+        name: The work dir.
+        model: The backbone.
+        recipe: Optimizer, learning rate, batch size and epochs, in short.
+        settings: The whole config but seed and places; two runs with the same settings differ in their seed alone.
+        seed: The seed.
+        best: Best validation top-1, in percent.
+        best_epoch: The epoch that gave it.
+        last: Validation top-1 of the last epoch, in percent.
+        epochs: How many epochs were trained.
+        photos: How many photos were validated.
+        minutes: How long all epochs took, with their validation.
+        rate: Photos trained on per second, by all processes together.
+        pretrained: The weights it began from.
+        dataset: Digest of the dataset.
+        history: One dict an epoch, as CurvesHook keeps them.
+        answers: Path within the dataset to answer, of the test of best.pth; empty if it was not tested.
+    """
+
+    name: str
+    model: str = ''
+    recipe: str = ''
+    settings: str = ''
+    seed: int | None = None
+    best: float | None = None
+    best_epoch: int | None = None
+    last: float | None = None
+    epochs: int = 0
+    photos: int | None = None
+    minutes: float | None = None
+    rate: float | None = None
+    pretrained: str | None = None
+    dataset: str | None = None
+    history: list[dict] = field(default_factory=list)
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+
+    def share(self, percent: float | None) -> Proportion | None:
+        """``percent`` of the validated photos, with k, n and interval; None if either is not known."""
+        if percent is None or not self.photos:
+            return None
+        return Proportion(round(percent * self.photos / 100), self.photos)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs on the photos that both were tested on.
+
+    Args:
+        first: Name of the one.
+        second: Name of the other.
+        photos: How many photos both were tested on.
+        only_first: On how many of them only the first was right.
+        only_second: On how many of them only the second was right.
+        differing: Path, truth, the first's label and the second's of each photo that they label differently.
+    """
+
+    first: str
+    second: str
+    photos: int
+    only_first: int
+    only_second: int
+    differing: list[tuple[str, str, str, str]]
+
+    @property
+    def p_value(self) -> float:
+        """Of McNemar's exact test: how often chance alone would divide them so unevenly."""
+        return mcnemar(self.only_first, self.only_second)
+
+    def __str__(self) -> str:
+        verdict = 'a difference' if self.p_value < 0.05 else 'no evidence of a difference'
+        return (
+            f'{self.first} and {self.second}: of {self.photos} photos only the first is right on '
+            f'{self.only_first}, only the second on {self.only_second}; McNemar p = {self.p_value:.3g}: {verdict}'
+        )
+
+
+def mcnemar(b: int, c: int) -> float:
+    """Two-sided p-value of McNemar's exact test (McNemar 1947; the binomial form), 0-1.
+
+    Args:
+        b: Photos that only the first is right on.
+        c: Photos that only the second is right on.
+    """
+    n = b + c
+    return min(1.0, 2 * sum(comb(n, k) for k in range(min(b, c) + 1)) / 2**n)
+
+
+def compare_pairs(runs: Sequence[Run]) -> list[Pair]:
+    """Every two runs that were tested on some of the same photos."""
+    pairs = []
+    for first, second in combinations([run for run in runs if run.answers], 2):
+        both = sorted(first.answers.keys() & second.answers.keys())
+        if not both:
+            continue
+        rows = [(path, *first.answers[path], second.answers[path].label) for path in both]
+        pairs.append(
+            Pair(
+                first.name,
+                second.name,
+                len(both),
+                sum(one == truth != other for _, truth, one, other in rows),
+                sum(other == truth != one for _, truth, one, other in rows),
+                [row for row in rows if row[2] != row[3]],
+            )
+        )
+    return pairs
+
+
+def group_seeds(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that differ in their seed alone, together; in the order of their first."""
+    groups: dict[tuple[str, str | None], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.settings or run.name, run.dataset), []).append(run)
+    return list(groups.values())
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """Mean and sample standard deviation of percentages, in points; a dash where one is missing."""
+    known = [value for value in values if value is not None]
+    if len(known) < max(len(values), 1):
+        return '–'
+    return f'{statistics.fmean(known):.2f} ± {statistics.stdev(known):.2f}' if len(known) > 1 else f'{known[0]:.2f}'
+
+
+def table(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """One row a run, and one for each group of seeds with their mean; the columns are the keys."""
+    rows = []
+    for group in group_seeds(runs):
+        rows += [_row(run) for run in group]
+        if len(group) > 1:
+            rows.append(
+                {
+                    **_row(group[0]),
+                    'run': f'mean of {len(group)} seeds',
+                    'seed': ', '.join(str(run.seed) for run in group),
+                    'best top-1': f'{spread([run.best for run in group])} %',
+                    'last top-1': f'{spread([run.last for run in group])} %',
+                    'minutes': spread([run.minutes for run in group]),
+                    'photos/s': spread([run.rate for run in group]),
+                }
+            )
+    return rows
+
+
+def _row(run: Run) -> dict[str, str]:
+    def score(percent: float | None, epoch: int | None) -> str:
+        share = run.share(percent)
+        if share is None or share.interval is None:
+            return '–' if percent is None else f'{percent:.2f} %'
+        low, high = share.interval
+        return f'{share.percent:.2f} % ({share.k}/{share.n}, {low:.2f}–{high:.2f}), epoch {epoch}'
+
+    def number(value: float | None, form: str) -> str:
+        return '–' if value is None else format(value, form)
+
+    return {
+        'run': run.name,
+        'model': run.model,
+        'recipe': run.recipe,
+        'seed': str(run.seed if run.seed is not None else '–'),
+        'best top-1': score(run.best, run.best_epoch),
+        'last top-1': score(run.last, run.epochs),
+        'minutes': number(run.minutes, '.1f'),
+        'photos/s': number(run.rate, '.1f'),
+    }
+
+
+def notes(runs: Sequence[Run]) -> list[str]:
+    """What a reader of the table has to know: other datasets, other weights, runs that were not tested."""
+    found = ['Best is the best epoch, chosen on the same photos, so read last beside it. Intervals are Wilson’s 95 %.']
+    if len({run.dataset for run in runs}) > 1:
+        found.append('The runs were validated on different splits: their figures are of different photos.')
+    for weights in dict.fromkeys(run.pretrained for run in runs if run.pretrained):
+        names = ', '.join(run.name for run in runs if run.pretrained == weights)
+        found.append(f'{names}: began from {weights}.')
+    if untested := [run.name for run in runs if not run.answers]:
+        found.append(f'No stored predictions, so no paired test: {", ".join(untested)}; test them with --report.')
+    return found
+
+
+def as_markdown(runs: Sequence[Run], pairs: Sequence[Pair]) -> str:
+    """The table, the notes and the paired tests."""
+    rows = table(runs)
+    lines = [f'| {" | ".join(rows[0])} |', f'|{"---|" * len(rows[0])}']
+    for row in rows:
+        cells = [cell.replace('|', r'\|') for cell in row.values()]
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join([*lines, '', *(f'- {text}' for text in [*notes(runs), *map(str, pairs)])]) + '\n'
+
+
+def as_dict(runs: Sequence[Run], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """The same for JSON."""
+    return {
+        'runs': table(runs),
+        'notes': notes(runs),
+        'pairs': [{**vars(pair), 'p_value': pair.p_value} for pair in pairs],
+    }

@@ -1,0 +1,81 @@
+"""A comparison of runs as a file: Markdown, JSON, a self-contained page, or the curves. Nothing is compared."""
+
+import base64
+import json
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from custom_modules.datasets.pages import render
+from custom_modules.errors import InputError
+from custom_modules.evaluation.comparison import Pair, Run, as_dict, as_markdown, notes, table
+from custom_modules.evaluation.figures import as_png, shorten
+from custom_modules.files import write_atomically
+
+TEMPLATE = Path(__file__).with_name('comparison.html')
+# Okabe and Ito's colours, apart for every kind of sight; a second round is dashed.
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+STYLES = ('-', '--', ':', '-.')
+
+
+def write_comparison(out: Path, runs: Sequence[Run], pairs: Sequence[Pair]) -> None:
+    """Writes what the suffix of ``out`` asks for: ``.md``, ``.json``, ``.html`` or ``.png``.
+
+    Raises:
+        InputError: Jinja2 is not installed (``.html``).
+    """
+    match out.suffix:
+        case '.md':
+            content = as_markdown(runs, pairs).encode()
+        case '.json':
+            content = (json.dumps(as_dict(runs, pairs), indent=1, ensure_ascii=False) + '\n').encode()
+        case '.html':
+            content = page(runs, pairs).encode()
+        case '.png':
+            content = as_png(curves(runs))
+        case _:
+            raise ValueError(f'{out}: unknown suffix')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, lambda file: file.write(content))
+
+
+def curves(runs: Sequence[Run]) -> Figure:
+    """Validation top-1 and validation loss of each run over its epochs, the best epoch marked."""
+    figure = Figure(figsize=(9, 3.8), layout='constrained')
+    FigureCanvasAgg(figure)
+    fields = {'val_accuracy': 'Validation top-1 accuracy, %', 'val_loss': 'Validation loss'}
+    for axes, (field, title) in zip(figure.subplots(1, 2), fields.items(), strict=True):
+        axes.set_title(title, loc='left', fontweight='bold', fontsize=10)
+        axes.set_xlabel('epoch')
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[['top', 'right']].set_visible(False)
+        axes.grid(color='#DDDDDD')
+        for number, run in enumerate(runs):
+            points = [(record['epoch'], record[field]) for record in run.history if record[field] is not None]
+            if not points:
+                continue
+            colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
+            axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, label=shorten(run.name, 60))
+            best = [point for point in points if point[0] == run.best_epoch and field == 'val_accuracy']
+            axes.plot(*zip(*best, strict=True), 'o', color=colour) if best else None
+    figure.axes[1].set_yscale('log')  # one that went astray must not flatten the others
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc='outside lower left', ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def page(runs: Sequence[Run], pairs: Sequence[Pair]) -> str:
+    """The page, with everything in it.
+
+    Raises:
+        InputError: Jinja2 is not installed.
+    """
+    if find_spec('jinja2') is None:
+        raise InputError('the page needs Jinja2: pip install Jinja2')
+    picture = base64.b64encode(as_png(curves(runs))).decode()
+    return render(TEMPLATE, rows=table(runs), notes=notes(runs), pairs=pairs, curves=picture)

@@ -1,0 +1,96 @@
+"""A finished training read back from its work dir: what it was, how it went, what it answered. Nothing is judged."""
+
+import csv
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from custom_modules.engine.checkpoints import load_checkpoint
+from custom_modules.errors import InputError
+from custom_modules.evaluation.comparison import Answer, Run
+from custom_modules.evaluation.training_log import config_text, parse_config, read_history
+
+# What two runs of one recipe may differ in.
+PLACES = ('work_dir', 'randomness', 'load_from', 'resume', 'launcher', 'pretrained')
+
+
+def read_run(work_dir: Path) -> Run:
+    """Reads a work dir.
+
+    Raises:
+        InputError: There is no best.pth in it, or it cannot be read.
+    """
+    best = work_dir / 'best.pth'
+    if not best.is_file():
+        raise InputError(f'{work_dir}: no run (no best.pth); give the work dir of a training')
+    meta = load_checkpoint(best).get('meta') or {}
+    settings = parse_config(config_text(meta) or '')
+    history = read_history(work_dir)
+    answers = read_answers(work_dir / 'report')
+    seconds = [record['seconds'] for record in history if record['seconds'] is not None]
+    loader, wrapper = settings.get('train_dataloader') or {}, settings.get('optim_wrapper') or {}
+    optimizer = wrapper.get('optimizer') or {}
+    backbone = (settings.get('model') or {}).get('backbone') or {}
+    batch, processes = loader.get('batch_size'), meta.get('processes') or 1
+    parts = [
+        f'{optimizer.get("type")} lr {optimizer.get("lr")}',
+        f'batch {f"{batch} × {processes}" if processes > 1 else batch}',
+        f'{(settings.get("train_cfg") or {}).get("max_epochs")} epochs',
+    ]
+    time = iteration_seconds(work_dir)
+    return Run(
+        name=work_dir.as_posix().removeprefix('work_dirs/'),
+        model=f'{backbone.get("type", "?")}{backbone.get("depth", "")}',
+        recipe=', '.join(parts),
+        settings=json.dumps({k: v for k, v in settings.items() if k not in PLACES}, sort_keys=True, default=str),
+        seed=meta.get('seed'),
+        best=meta.get('value') if meta.get('metric') == 'accuracy/top1' else None,
+        best_epoch=meta.get('epoch'),
+        last=history[-1]['val_accuracy'] if history else None,
+        epochs=len(history),
+        photos=meta.get('photos') or len(answers) or None,
+        minutes=sum(seconds) / 60 if seconds and len(seconds) == len(history) else None,
+        rate=batch * processes / time if batch and time else None,
+        pretrained=meta.get('pretrained'),
+        dataset=meta.get('dataset_digest'),
+        history=history,
+        answers=answers,
+    )
+
+
+def read_answers(report: Path) -> dict[str, Answer]:
+    """What best.pth answered in a report's test, by the last two parts of each path (class and photo).
+
+    Nothing where there is no report, or one of another checkpoint.
+
+    Raises:
+        InputError: The report cannot be read.
+    """
+    if not report.is_dir():
+        return {}
+    try:
+        if Path(json.loads((report / 'metrics.json').read_bytes())['checkpoint']).name != 'best.pth':
+            return {}
+        with (report / 'predictions.csv').open(encoding='utf-8', errors='surrogateescape', newline='') as text:
+            return {
+                '/'.join(Path(row['path']).parts[-2:]): Answer(row['truth'], row['label'])
+                for row in csv.DictReader(text)
+            }
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f'{report}: no readable report ({error}); write it anew: tools/test.py … --report') from error
+
+
+def iteration_seconds(work_dir: Path) -> float | None:
+    """Mean time of a training iteration, loading included; None where none is logged."""
+    times: list[Any] = []
+    for file in work_dir.glob('*/vis_data/scalars.json'):
+        for line in file.read_text(encoding='utf-8', errors='replace').splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:  # a run that was killed leaves half a line
+                continue
+            if isinstance(record, dict) and {'train/loss', 'loss'} & record.keys():
+                times.append(record.get('train/time', record.get('time')))
+    known = [time for time in times if isinstance(time, int | float)]
+    return statistics.fmean(known) if known else None

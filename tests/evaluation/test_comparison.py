@@ -1,0 +1,80 @@
+"""Two runs on the same photos, several seeds of one recipe, and the table of all."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.contingency_tables import mcnemar as reference
+
+from custom_modules.evaluation.comparison import (
+    Answer,
+    Run,
+    as_markdown,
+    compare_pairs,
+    group_seeds,
+    mcnemar,
+    spread,
+    table,
+)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_mcnemar_agrees_with_statsmodels(b, c):
+    expected = reference([[0, b], [c, 0]], exact=True).pvalue if b + c else 1.0
+    assert mcnemar(b, c) == pytest.approx(min(1.0, expected), rel=1e-9)
+
+
+def run(name, labels, truths='rrttt', **more):
+    answers = {f'x/{i}.jpg': Answer(truth, label) for i, (truth, label) in enumerate(zip(truths, labels, strict=True))}
+    return Run(name, answers=answers, **more)
+
+
+def test_a_pair_counts_on_the_photos_of_both():
+    first, second = run('a', 'rrtrr'), run('b', 'rtttr')
+    del second.answers['x/0.jpg']
+    (pair,) = compare_pairs([first, second, Run('untested')])
+    assert (pair.photos, pair.only_first, pair.only_second) == (4, 1, 1)
+    assert pair.differing == [('x/1.jpg', 'r', 'r', 't'), ('x/3.jpg', 't', 'r', 't')]
+    assert pair.p_value == 1
+    assert 'no evidence of a difference' in str(pair)
+    assert compare_pairs([first, Run('c', answers={'y/0.jpg': Answer('r', 'r')})]) == []
+
+
+def test_a_clear_difference_is_called_one():
+    truths = 'r' * 20
+    (pair,) = compare_pairs([run('a', truths, truths), run('b', 'r' * 10 + 't' * 10, truths)])
+    assert pair.p_value == pytest.approx(2 / 2**10)
+    assert str(pair).endswith('p = 0.00195: a difference')
+
+
+def test_seeds_of_one_recipe_are_summed_up():
+    seeds = [
+        Run(f'run_{s}', settings='x', seed=s, best=best, last=best - 1, photos=400, epochs=9, best_epoch=7)
+        for s, best in enumerate([95.0, 96.0, 97.0])
+    ]
+    other = Run('other', settings='y', seed=0, best=90.0)
+    assert [[r.name for r in group] for group in group_seeds([*seeds[:2], other, seeds[2]])] == [
+        ['run_0', 'run_1', 'run_2'],
+        ['other'],
+    ]
+    rows = table([*seeds, other])
+    assert [row['run'] for row in rows] == ['run_0', 'run_1', 'run_2', 'mean of 3 seeds', 'other']
+    assert rows[0]['best top-1'].startswith('95.00 % (380/400, 92.4')
+    assert rows[0]['best top-1'].endswith('), epoch 7')
+    assert rows[3]['best top-1'] == '96.00 ± 1.00 %'
+    assert rows[3]['last top-1'] == '95.00 ± 1.00 %'
+    assert rows[4]['best top-1'] == '90.00 %'
+    assert rows[4]['last top-1'] == '–'
+
+
+def test_a_mean_is_not_taken_of_what_is_missing():
+    assert spread([95.0, None]) == '–'
+    assert spread([]) == '–'
+
+
+def test_the_markdown_tells_what_limits_the_table():
+    first = run('a', 'rrttt', dataset='1', pretrained='weights; PARTLY pretrained')
+    text = as_markdown([first, Run('b|c', dataset='2')], compare_pairs([first]))
+    assert 'validated on different splits' in text
+    assert 'a: began from weights; PARTLY pretrained' in text
+    assert r'b\|c' in text
+    assert 'no paired test: b|c' in text

@@ -1,0 +1,77 @@
+"""tools/compare.py on real tiny runs, and tools/train.py --seeds, which ends with such a comparison."""
+
+import json
+import shutil
+
+import pytest
+
+from custom_modules.evaluation.runs import read_run
+
+
+@pytest.fixture(scope='module')
+def seeds(tiny_config, run_process, tmp_path_factory):
+    """The work dir of two seeds, and what their training printed."""
+    folder = tmp_path_factory.mktemp('seeds')
+    options = ['--cfg-options', 'train_cfg.max_epochs=1']
+    result = run_process('train', tiny_config, '--seeds', 3, 4, '--work-dir', folder / 'run', *options, cwd=folder)
+    assert result.code == 0, result.err
+    return folder / 'run', result.out
+
+
+def test_seeds_end_with_their_mean(seeds):
+    work_dir, out = seeds
+    runs = [read_run(work_dir / f'seed_{seed}') for seed in (3, 4)]
+    assert [run.seed for run in runs] == [3, 4]
+    assert runs[0].settings == runs[1].settings
+    mean = sum(run.last for run in runs) / 2
+    (line,) = (line for line in out.splitlines() if 'mean of 2 seeds' in line)
+    assert f'{mean:.2f} ± ' in line
+    assert '| 3, 4 |' in line
+
+
+def test_what_a_work_dir_tells(seeds):
+    run = read_run(seeds[0] / 'seed_3')
+    assert (run.model, run.recipe) == ('MobileNetV2', 'SGD lr 0.05, batch 8, 1 epochs')
+    assert (run.photos, run.epochs, run.best_epoch) == (15, 1, 1)
+    assert run.best == run.last == run.history[0]['val_accuracy']
+    assert 0 < run.minutes < 5
+    assert run.rate > 0
+    assert run.answers == {}
+
+
+def test_tested_runs_are_paired(seeds, tiny_config, call, tmp_path):
+    runs = [shutil.copytree(seeds[0] / f'seed_{seed}', tmp_path / f'seed_{seed}') for seed in (3, 4)]
+    for run in runs:
+        assert call('test', tiny_config, run / 'best.pth', '--report').code == 0
+    names = [f'out/c{suffix}' for suffix in ('.md', '.html', '.json', '.png')]
+    result = call('compare', *runs, '--out', *names)
+    assert result.code == 0, result.err
+    assert 'of 15 photos only the first is right on ' in result.out
+    assert (tmp_path / names[0]).read_text() in result.out
+    page = (tmp_path / names[1]).read_text()
+    assert 'photos only the first is right on' in page
+    assert '://' not in page
+    (pair,) = json.loads((tmp_path / names[2]).read_text())['pairs']
+    accuracies = [read_run(run).share(read_run(run).best).k for run in runs]
+    assert pair['only_first'] - pair['only_second'] == accuracies[0] - accuracies[1]
+    assert (tmp_path / names[3]).read_bytes()[:4] == b'\x89PNG'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'), [(['gone'], 'gone: no run (no best.pth)'), (['{tmp}'], 'no run (no best.pth)')]
+)
+def test_no_run_is_one_line(call, tmp_path, arguments, said):
+    assert said in call('compare', *(argument.format(tmp=tmp_path) for argument in arguments)).error
+
+
+def test_a_seed_twice(call, tiny_config):
+    assert 'one of them stands there twice' in call('train', tiny_config, '--seeds', 1, 1).error
+
+
+def test_the_first_seed_that_fails_ends_it(tiny_config, run_process, tmp_path):
+    result = run_process(
+        'train', tiny_config, '--seeds', 1, 2, '--cfg-options', 'optim_wrapper.optimizer.lr=1e30', cwd=tmp_path
+    )
+    assert result.code == 2
+    assert 'error: seed 1 ended with exit code 2' in result.err
+    assert not (tmp_path / 'work_dirs' / 'tiny' / 'seed_2').exists()
