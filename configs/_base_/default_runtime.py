@@ -16,6 +16,7 @@ custom_imports = dict(
         'custom_modules.engine.curves_hook',
         'custom_modules.engine.resumable_early_stopping_hook',
         'custom_modules.engine.validate_on_resume_hook',
+        'custom_modules.engine.validation_board_hook',
         'custom_modules.evaluation.nll_metric',
     ],
     allow_failed_imports=False,
@@ -35,6 +36,7 @@ custom_hooks = [
     dict(type='SyncBuffersHook'),
     dict(type='ValidateOnResumeHook'),
     dict(type='AlarmsHook'),
+    dict(type='ValidationBoardHook'),
 ]
 
 # Seconds until a process that hangs ends the others; one that dies ends them at once. Upstream: 1800 on a CPU.

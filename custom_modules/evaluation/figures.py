@@ -195,6 +195,13 @@ def as_png(figure: Figure) -> bytes:
     return content.getvalue()
 
 
+def as_array(figure: Figure) -> NDArray[np.uint8]:
+    """The figure as a picture, (H, W, 3) RGB."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def as_svg(figure: Figure, text: str = 'path') -> str:
     """The figure as SVG, the same text each time; ``text`` is ``'path'`` (looks alike everywhere) or ``'none'``."""
     content = io.StringIO()
