@@ -35,7 +35,7 @@ def read_saved_config(checkpoint: dict, name: str) -> Config:
         raise InputError(f'{name}: carries no config; {ADVICE}')
     try:
         settings = parse_settings(text)
-    except (ValueError, SyntaxError, RecursionError) as error:
+    except (ValueError, TypeError, SyntaxError, RecursionError) as error:
         raise InputError(f'{name}: its config is more than plain settings ({error}); {ADVICE}') from error
     for part in ('model', 'test_dataloader'):
         if not isinstance(settings.get(part), dict):
