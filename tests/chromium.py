@@ -69,8 +69,8 @@ class Chromium:
         elif method == 'Network.requestWillBeSent' and not said['request']['url'].startswith('data:'):
             self.requests.append(said['request']['url'])
 
-    def open(self, page: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Opens a file at a width in CSS pixels, as a phone where that is under 600, and waits until it has loaded."""
+    def open(self, page: Path | str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Opens a file or an address at a width in CSS pixels (under 600 as a phone), and waits until it has loaded."""
         phone = width < 600
         self.send(
             'Emulation.setDeviceMetricsOverride',
@@ -82,7 +82,7 @@ class Chromium:
         scheme = [{'name': 'prefers-color-scheme', 'value': 'dark' if dark else 'light'}]
         self.send('Emulation.setEmulatedMedia', features=scheme)
         self._loaded = False
-        self.send('Page.navigate', url=page.resolve().as_uri())
+        self.send('Page.navigate', url=page if isinstance(page, str) else page.resolve().as_uri())
         while not self._loaded:
             self._receive()
 
@@ -116,7 +116,7 @@ def chromium() -> Iterator[Chromium]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--remote-debugging-pipe']
         flags += ['--no-first-run', '--disable-background-networking', '--disable-component-update']
-        flags += ['--host-resolver-rules=MAP * ~NOTFOUND', f'--user-data-dir={profile}']
+        flags += ['--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1', f'--user-data-dir={profile}']
         # The protocol's pipes have to be the descriptors 3 and 4.
         wire = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'
         process = subprocess.Popen(

@@ -27,8 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     """Reads the runs, prints the table and writes it."""
     args = parse_args(argv)
 
-    from custom_modules.evaluation.comparison import as_markdown, compare_pairs
-    from custom_modules.evaluation.comparison_page import write_comparison
+    from custom_modules.evaluation.run_comparison import as_markdown, compare_pairs
+    from custom_modules.evaluation.run_comparison_page import write_comparison
     from custom_modules.evaluation.runs import read_run
 
     runs = [read_run(Path(name)) for name in dict.fromkeys(args.runs)]

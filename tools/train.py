@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     from custom_modules.engine.run_summary import run_summary
     from custom_modules.engine.seeds import train_seeds
-    from custom_modules.evaluation.comparison import as_markdown
+    from custom_modules.evaluation.run_comparison import as_markdown
     from custom_modules.evaluation.runs import read_run
     from custom_modules.files import lock_folder
 

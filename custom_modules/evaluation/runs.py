@@ -8,7 +8,7 @@ from typing import Any
 
 from custom_modules.engine.checkpoints import load_checkpoint
 from custom_modules.errors import InputError
-from custom_modules.evaluation.comparison import Answer, Run
+from custom_modules.evaluation.run_comparison import Answer, Run
 from custom_modules.evaluation.training_log import config_text, parse_config, read_history
 
 # What two runs of one recipe may differ in.

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as reference
 
-from custom_modules.evaluation.comparison import (
+from custom_modules.evaluation.run_comparison import (
     Answer,
     Run,
     as_markdown,

@@ -12,11 +12,11 @@ from matplotlib.ticker import MaxNLocator
 
 from custom_modules.datasets.pages import render
 from custom_modules.errors import InputError
-from custom_modules.evaluation.comparison import Pair, Run, as_dict, as_markdown, notes, table
 from custom_modules.evaluation.figures import as_png, shorten
+from custom_modules.evaluation.run_comparison import Pair, Run, as_dict, as_markdown, notes, table
 from custom_modules.files import write_atomically
 
-TEMPLATE = Path(__file__).with_name('comparison.html')
+TEMPLATE = Path(__file__).with_name('run_comparison.html')
 # Okabe and Ito's colours, apart for every kind of sight; a second round is dashed.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 STYLES = ('-', '--', ':', '-.')
