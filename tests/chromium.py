@@ -70,7 +70,7 @@ class Chromium:
             self.requests.append(said['request']['url'])
 
     def open(self, page: Path | str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Opens a file or an address at a width in CSS pixels (under 600 as a phone), and waits until it has loaded."""
+        """Opens a file or an address at a width in CSS pixels (under 600 as a phone), and waits until it is loaded."""
         phone = width < 600
         self.send(
             'Emulation.setDeviceMetricsOverride',
