@@ -69,6 +69,12 @@ def check_folder(path: Path) -> None:
         raise InputError(f'{path}: nothing can be written in {there}; name another folder')
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Removes what :func:`write_atomically` left when its process was killed; no other may be writing there."""
+    for path in folder.glob('.*.tmp'):
+        path.unlink(missing_ok=True)
+
+
 def lock_folder(path: Path) -> BinaryIO | None:
     """Makes ``path`` and takes it for this process alone, until the returned file is closed or the process ends.
 

@@ -37,6 +37,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--dry-run', action='store_true', help='check, show the effective settings, time ten steps; stop'
     )
+    parser.add_argument(
+        '--save-every-minutes',
+        type=float,
+        metavar='N',
+        help='also save in the middle of an epoch (default: 10; 0: only when Ctrl-C or SIGTERM ends the run)',
+    )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision (needs an accelerator)')
     parser.add_argument('--no-validate', action='store_true', help='train without validating')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the lr to the actual batch size')
@@ -61,6 +67,21 @@ def main(argv: list[str] | None = None) -> int:
     """Checks, trains, and says where the result is; ``--dry-run`` only checks, and returns 1 if there are warnings."""
     args = parse_args(argv)
 
+    from mmengine.dist import is_main_process
+
+    from custom_modules.engine.resume import resume_command
+    from custom_modules.engine.stop_signals import Stopped
+
+    try:
+        return train(args, argv)
+    except Stopped as stop:
+        if is_main_process():
+            print(f'{stop}\ngo on with: {resume_command([__file__, *argv] if argv else sys.argv)}')
+        return stop.exit_code
+
+
+def train(args: argparse.Namespace, argv: list[str] | None) -> int:
+    """What :func:`main` does, unless a signal stops it."""
     from mmengine.dist import barrier, is_main_process
     from mmengine.logging import print_log
 
@@ -69,18 +90,21 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.engine.launch import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_run, check_workers
     from custom_modules.engine.preflight_hook import DryRunDone, PreflightHook
+    from custom_modules.engine.resume import find_checkpoint
     from custom_modules.engine.run_config import (
         default_work_dir,
         keep_train_only,
         overview,
         parse_options,
         read_config,
+        save_every,
     )
     from custom_modules.engine.run_summary import run_summary
     from custom_modules.engine.seeds import train_seeds
+    from custom_modules.engine.stop_signals import stop_signals_caught
     from custom_modules.evaluation.run_comparison import as_markdown
     from custom_modules.evaluation.runs import read_run
-    from custom_modules.files import lock_folder
+    from custom_modules.files import lock_folder, remove_leftovers
 
     options = parse_options(args.cfg_options)
     cfg = read_config(args.config, options, args.data_root, args.work_dir, args.demo)
@@ -96,12 +120,14 @@ def main(argv: list[str] | None = None) -> int:
     holds_run = old is not None or (work_dir / 'best.pth').exists()
     # A demo run may be replaced by the next one, but only in the demo's own folder.
     replace_demo = args.demo and not args.resume and work_dir == default_work_dir(args.config, demo=True)
+    found = find_checkpoint(work_dir, args.resume) if args.resume else None
     if args.resume:
-        checkpoint = old if args.resume == 'auto' else Path(args.resume)
-        cfg.resume = checkpoint is not None
-        cfg.load_from = str(checkpoint) if checkpoint else None
-        holds_run = holds_run and checkpoint is not None and checkpoint.resolve().parent != work_dir.resolve()
-        notes.append(f'resuming from {checkpoint}' if checkpoint else f'no checkpoint in {work_dir}: starting anew')
+        cfg.resume = found is not None
+        cfg.load_from = str(found.path) if found else None
+        holds_run = holds_run and found is not None and found.path.resolve().parent != work_dir.resolve()
+        notes.append(f'resuming from {found.path}' if found else f'no checkpoint in {work_dir}: starting anew')
+    if args.save_every_minutes is not None:
+        save_every(cfg, args.save_every_minutes)
     if holds_run and not replace_demo and not args.dry_run:
         raise InputError(f'{work_dir}: holds a run already; go on with it by --resume, or name another --work-dir')
     if args.no_validate:
@@ -140,13 +166,16 @@ def main(argv: list[str] | None = None) -> int:
             print(f'replacing the last demo run in {work_dir}')
             shutil.rmtree(work_dir)
             lock = lock_folder(work_dir)  # noqa: F841
+        remove_leftovers(work_dir)
+        notes += found.set_others_aside() if found else []
     barrier()
 
     runner = TerseRunner.from_cfg(cfg)
     for note in [*notes, overview(cfg)]:
         print_log(note, logger='current')
     runner.register_hook(preflight)
-    runner.train()
+    with stop_signals_caught():
+        runner.train()
     if is_main_process():
         print(run_summary(runner, args.demo))
     return 0

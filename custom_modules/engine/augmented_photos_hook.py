@@ -34,7 +34,7 @@ class AugmentedPhotosHook(Hook):
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        if runner.epoch > 0:  # resumed
+        if runner.iter > 0:  # resumed
             return
         dataset = runner.train_dataloader.dataset
         chosen = np.linspace(0, len(dataset) - 1, min(self.count, len(dataset))).round().astype(int)

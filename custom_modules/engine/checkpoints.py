@@ -4,8 +4,10 @@ Importing this module makes MMEngine write and load local checkpoints so; config
 """
 
 import io
+import math
 import pickle
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,18 @@ def save_atomically(checkpoint: dict, path: Path) -> None:
     write_atomically(path, lambda file: file.write(content.getbuffer()))
 
 
+class TornCheckpointError(InputError):
+    """A checkpoint that was not written to its end, or that the disk has not kept.
+
+    Args:
+        path: The file.
+        reason: What shows it.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f'{path}: torn, or no checkpoint ({reason}); take another one')
+
+
 class AtomicLocalBackend(LocalBackend):
     """MMEngine's local files, but written whole or not at all: upstream writes checkpoints in place."""
 
@@ -76,12 +90,14 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
         What the file holds: ``state_dict``, ``meta``, … or the bare state dict of other projects.
 
     Raises:
-        InputError: The file is missing, torn, no checkpoint, or would run code; one line that says which.
+        TornCheckpointError: The file is cut short, or not what was once written.
+        InputError: The file is missing, no checkpoint, or would run code; one line that says which.
     """
     path = Path(filename).expanduser()
     if not path.is_file():
         fetch = fetch_command(path)
         raise InputError(f'{path}: no such file' + (f'; get it with: {fetch}' if fetch else ''))
+    check_archive(path)
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -90,7 +106,7 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
         raise InputError(f'{path}: not loaded, {what}; use a file from a source you trust, or train again') from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f'{path}: torn, or no checkpoint ({first}); take another one') from error
+        raise TornCheckpointError(path, first) from error
     if not isinstance(checkpoint, dict):
         raise InputError(f'{path}: holds a {type(checkpoint).__name__}, not a checkpoint')
     for key in ('state_dict', 'meta'):
@@ -101,17 +117,66 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
     return checkpoint
 
 
-def newest_checkpoint(work_dir: Path) -> Path | None:
-    """The checkpoint of a run to resume from: the one after the most epochs or iterations; None without any.
+def check_archive(path: Path) -> None:
+    """Makes sure that a file in torch's zip format is whole and no larger inside than outside.
 
-    Names decide, not upstream's ``last_checkpoint`` file, which is written in place and may be torn.
+    torch itself compares no checksums: a flipped bit becomes another weight. It writes no compressed entries; one
+    could fill the memory when read (a zip bomb).
+
+    Raises:
+        TornCheckpointError: A checksum is wrong, or the directory at the end is missing.
+        InputError: An entry is compressed, or the entries together are larger than the file.
     """
-    numbered = {
-        int(match[1]): path
-        for path in work_dir.glob('*.pth')
-        if (match := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', path.name))
-    }
-    return numbered[max(numbered)] if numbered else None
+    with path.open('rb') as file:
+        if file.read(4) != b'PK\x03\x04':
+            return  # torch's format before 1.6, or no checkpoint: torch.load tells
+        try:
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+                stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+                if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
+                    raise InputError(
+                        f'{path}: not loaded, it is larger inside than outside, as no checkpoint of torch is (a zip '
+                        'bomb?); use a file from a source you trust'
+                    )
+                broken = archive.testzip()
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise TornCheckpointError(path, str(error)) from error
+    if broken is not None:
+        raise TornCheckpointError(path, f'wrong checksum of {broken}')
+
+
+def checkpoints_by_progress(work_dir: Path) -> list[Path]:
+    """The checkpoints of a run that it can be resumed from, the newest last.
+
+    Names decide, not upstream's ``last_checkpoint`` file, which is written in place and may be torn: ``epoch_3.pth``
+    is older than ``epoch_3_iter_700.pth`` from the middle of the fourth epoch, which is older than ``epoch_4.pth``. Of
+    MMEngine's ``iter_700.pth`` the content has to tell the epoch.
+    """
+    found = [(progress(path), path) for path in work_dir.glob('*.pth') if NUMBERED.fullmatch(path.name)]
+    return [path for _, path in sorted(found)]
+
+
+NUMBERED = re.compile(r'(?:epoch_(?P<epoch>\d+)(?:_iter_(?P<iter>\d+))?|iter_\d+)\.pth')
+
+
+def progress(path: Path) -> tuple[float, int]:
+    """Whole epochs and, in the middle of one, iterations in all, which sorts checkpoints by age."""
+    name = NUMBERED.fullmatch(path.name)
+    if name and name['epoch']:
+        return int(name['epoch']), int(name['iter'] or 0)
+    try:
+        meta = load_checkpoint(path).get('meta') or {}
+    except TornCheckpointError:
+        return math.inf, 0  # as if the newest, so that it is met and told of
+    return meta.get('epoch', 0), meta.get('iter', 0)
+
+
+def newest_checkpoint(work_dir: Path) -> Path | None:
+    """The checkpoint of a run to resume from; None without any. Whether it is whole shows when it is loaded."""
+    return next(reversed(checkpoints_by_progress(work_dir)), None)
 
 
 def checkpoint_classes(checkpoint: dict, name: str) -> list[str]:

@@ -52,6 +52,8 @@ class CurvesHook(Hook):
         self.history: list[dict] = []
         self._told = True
         self._training = False
+        self._sums: list[torch.Tensor] = []
+        self._resumed: dict | None = None
 
     def before_train(self, runner: Runner) -> None:
         self._training = True
@@ -59,10 +61,15 @@ class CurvesHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         self._tell(runner)
+        if self._resumed is not None:  # in the middle of this epoch
+            self._began = time.monotonic() - self._resumed['seconds']
+            self._lr, self._sums = self._resumed['lr'], list(self._resumed['sums'])
+            self._resumed = None
+            return
         self._began = time.monotonic()
         rates = runner.optim_wrapper.get_lr()
         self._lr = float(rates.get('base_lr', rates['lr'])[0])  # base_lr is there with paramwise_cfg
-        self._sums: list[torch.Tensor] = []
+        self._sums = []
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
@@ -131,12 +138,23 @@ class CurvesHook(Hook):
         runner.visualizer.add_scalars(known, step=record['epoch'])
         save_figure(draw_curves(self.history), Path(runner.work_dir) / self.filename)
 
+    def rank_state(self) -> dict:
+        """What this rank has gathered in the epoch so far; see MidEpochCheckpointHook."""
+        return {'lr': self._lr, 'sums': torch.stack(self._sums).cpu(), 'seconds': self._seconds() or 0.0}
+
+    def resume_rank_state(self, runner: Runner, state: dict) -> None:
+        """Takes that over."""
+        device = next(runner.model.parameters()).device
+        self._resumed = {**state, 'sums': state['sums'].to(device)}
+        self._told = True  # of the epoch before
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint['CurvesHook'] = {'history': [dict(record) for record in self.history]}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if runner._resume and 'CurvesHook' in checkpoint:
             self.history = [dict(record) for record in checkpoint['CurvesHook']['history']]
+            self._told = False  # the checkpoint is older than the telling
 
 
 def epoch_line(record: dict, epochs: int, photos: int) -> str:

@@ -17,6 +17,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import nn
 
+from custom_modules.engine.resumable_train_loop import ResumableTrainLoop
 from custom_modules.errors import InputError, as_configured
 
 STARTERS = {'pytorch': 'torchrun', 'slurm': 'srun', 'mpi': 'mpirun'}
@@ -94,6 +95,8 @@ class TerseRunner(Runner):
 
     def build_train_loop(self, loop: Any) -> Any:
         """The training loop with its loader."""
+        if isinstance(loop, dict) and loop.get('by_epoch') and 'type' not in loop:
+            loop = {'type': ResumableTrainLoop, **{key: loop[key] for key in loop if key != 'by_epoch'}}
         with as_configured('train_cfg, train_dataloader'):
             built = super().build_train_loop(loop)
         for name in ('max_epochs', 'val_interval'):

@@ -96,6 +96,18 @@ def overview(cfg: Config) -> str:
     return f'training {", ".join(parts)}; the whole config: {Path(cfg.work_dir) / Path(cfg.filename).name}'
 
 
+def save_every(cfg: Config, minutes: float) -> None:
+    """Has the run save every so many ``minutes`` in the middle of an epoch.
+
+    Raises:
+        InputError: The config has no hook that could.
+    """
+    hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] == 'MidEpochCheckpointHook']
+    if not hooks:
+        raise InputError('--save-every-minutes: the config has no MidEpochCheckpointHook; add it to custom_hooks')
+    hooks[0].minutes = minutes
+
+
 def keep_train_only(cfg: Config) -> None:
     """Leaves of ``cfg`` what training without validation needs: no hook that judges validations."""
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from custom_modules.engine.stop_signals import Stopped, stop_signal, stop_signals_caught
 from custom_modules.errors import InputError
 
 
@@ -21,15 +22,29 @@ def train_seeds(command: Sequence[str], work_dir: Path, seeds: Sequence[int]) ->
 
     Raises:
         InputError: A seed is given twice, or a run failed; those after it were not started.
+        Stopped: A signal asked for it, and was handed on to the run.
     """
     if len(set(seeds)) < len(seeds):
         raise InputError(f'--seeds {" ".join(map(str, seeds))}: one of them stands there twice')
     folders = [work_dir / f'seed_{seed}' for seed in seeds]
     for seed, folder in zip(seeds, folders, strict=True):
         print(f'seed {seed}: {folder}', flush=True)
-        code = subprocess.run(
-            [sys.executable, *command, '--seeds', str(seed), '--work-dir', str(folder)], check=False
-        ).returncode
+        code = run_to_its_end([sys.executable, *command, '--seeds', str(seed), '--work-dir', str(folder)])
+        if stop_signal():
+            raise Stopped(stop_signal(), f'in the run of seed {seed}')
         if code:
             raise InputError(f'seed {seed} ended with exit code {code}; go on with the same command and --resume')
     return folders
+
+
+def run_to_its_end(command: Sequence[str]) -> int:
+    """Runs a command, which gets the signals to stop too, and the time to save; returns its exit code."""
+    with stop_signals_caught(), subprocess.Popen(command) as process:
+        told = False
+        while True:
+            try:
+                return process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                if stop_signal() and not told:
+                    process.send_signal(stop_signal())
+                    told = True

@@ -10,7 +10,8 @@ class ValidateOnResumeHook(Hook):
     """Validates the resumed weights before training goes on.
 
     mmengine saves an epoch's checkpoint before it validates that epoch. A run resumed from there never learns that
-    result: the best checkpoint, early stopping, schedules that follow a metric and the curves would all miss it.
+    result: the best checkpoint, early stopping, schedules that follow a metric and the curves would all miss it. A
+    checkpoint from the middle of the next epoch is younger than the validation.
     """
 
     priority = 'LOWEST'  # the other hooks have to be ready for a validation
@@ -19,7 +20,7 @@ class ValidateOnResumeHook(Hook):
         loop = runner.train_loop
         if not runner._resume or runner.epoch == 0 or not isinstance(loop, EpochBasedTrainLoop):
             return
-        if runner.val_loop is None or runner.epoch < loop.val_begin:
+        if runner.val_loop is None or runner.epoch < loop.val_begin or getattr(loop, 'first_batch', 0):
             return
         loop._decide_current_val_interval()
         if runner.epoch % loop.val_interval == 0 or runner.epoch == loop.max_epochs:

@@ -1,7 +1,9 @@
 """Checkpoint files: whole or not at all, and data only."""
 
+import io
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from custom_modules.engine.checkpoints import (
     AtomicLocalBackend,
+    TornCheckpointError,
     checkpoint_classes,
+    checkpoints_by_progress,
     load_checkpoint,
     newest_checkpoint,
     save_atomically,
@@ -123,6 +127,46 @@ def test_every_truncation_is_one_line(tmp_path):
             load_checkpoint(tmp_path / 'x.pth')
 
 
+def test_a_flipped_bit_is_found(tmp_path):
+    # torch itself loads it, with another weight: when this fails, it has learnt to look.
+    path = tmp_path / 'x.pth'
+    weights = torch.linspace(1, 2, 1000)
+    save_atomically({'state_dict': {'w': weights}}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(weights.numpy().tobytes()[:64]) + 2] ^= 4
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path)['state_dict']['w'], weights)
+    with pytest.raises(TornCheckpointError, match='wrong checksum'):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize('kind', ['compressed', 'overlapping'])
+def test_a_zip_bomb_is_refused_unread(kind, tmp_path, monkeypatch):
+    save_atomically({'state_dict': {'w': torch.zeros(1_000_000)}}, tmp_path / 'whole.pth')
+    bomb = tmp_path / 'bomb.pth'
+    with zipfile.ZipFile(tmp_path / 'whole.pth') as whole, zipfile.ZipFile(bomb, 'w', zipfile.ZIP_DEFLATED) as packed:
+        for entry in whole.infolist():
+            packed.writestr(entry.filename, whole.read(entry))
+    if kind == 'overlapping':  # the directory names the same 4 MB twice
+        bomb.write_bytes((tmp_path / 'whole.pth').read_bytes())
+        with zipfile.ZipFile(bomb, 'a') as archive:
+            archive.filelist += archive.filelist
+            archive._didModify = True
+    else:
+        assert bomb.stat().st_size < 10_000
+    monkeypatch.setattr(torch, 'load', lambda *args, **kwargs: pytest.fail('it was loaded'))
+    with pytest.raises(InputError, match='larger inside than outside') as caught:
+        load_checkpoint(bomb)
+    assert not isinstance(caught.value, TornCheckpointError), 'such a file is refused, not passed over'
+
+
+def test_torchs_old_format_loads(tmp_path):
+    content = io.BytesIO()
+    torch.save({'state_dict': {'w': torch.arange(3)}}, content, _use_new_zipfile_serialization=False)
+    (tmp_path / 'old.pth').write_bytes(content.getvalue())
+    assert load_checkpoint(tmp_path / 'old.pth')['state_dict']['w'].tolist() == [0, 1, 2]
+
+
 def test_missing_weights_name_the_one_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r'no such file; get it with: python tools/fetch_weights.py resnet18$'):
@@ -137,6 +181,14 @@ def test_newest_checkpoint_goes_by_number(tmp_path):
     for name in ('best.pth', 'epoch_9.pth', 'epoch_10.pth', 'epoch_11.pth.tmp', 'epoch_x.pth', '.epoch_12.pth.1.tmp'):
         (tmp_path / name).touch()
     assert newest_checkpoint(tmp_path).name == 'epoch_10.pth'
+
+
+def test_checkpoints_are_sorted_by_progress(tmp_path):
+    names = ['epoch_2.pth', 'epoch_2_iter_9.pth', 'epoch_2_iter_10.pth', 'iter_11.pth', 'epoch_3.pth', 'iter_99.pth']
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    save_atomically({'meta': {'epoch': 2, 'iter': 11}}, tmp_path / 'iter_11.pth')
+    assert [path.name for path in checkpoints_by_progress(tmp_path)] == names, 'the empty one first of all to be met'
 
 
 def test_class_names():

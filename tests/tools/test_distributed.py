@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -37,6 +38,10 @@ class DigestHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         with Path(runner.work_dir, f'photos_rank_{get_rank()}').open('a') as file:
             file.writelines(f'{sample.img_path}\\n' for sample in data_batch['data_samples'])
+        with Path(runner.work_dir, f'pixels_rank_{get_rank()}').open('a') as file:
+            for photo, sample in zip(data_batch['inputs'], data_batch['data_samples']):
+                digest = hashlib.sha256(photo.numpy().tobytes()).hexdigest()
+                file.write(f'{runner.epoch} {sample.img_path} {digest}\\n')
 """
 
 
@@ -86,9 +91,63 @@ def two(tiny_config, run_two, tmp_path_factory):
         f'_base_ = {str(tiny_config)!r}\n'
         f'custom_imports = dict(imports={[*imports, "digest_hook"]!r})\n'
         "default_hooks = dict(digest=dict(type='DigestHook'))\n"
+        # As on GPUs: otherwise each forward pass begins with the first rank's batch-norm statistics.
+        "model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)\n"
     )
     out, _ = run_two('train', config, '--work-dir', folder / 'run', path=folder)
     return folder / 'run', out
+
+
+def pixels(work_dir: Path) -> dict[str, str]:
+    """The digest of each photo as the model saw it, by epoch and path; twice the same where it was seen twice."""
+    seen: dict[str, str] = {}
+    for file in work_dir.glob('pixels_rank_*'):
+        for line in file.read_text().splitlines():
+            photo, _, digest = line.rpartition(' ')
+            assert seen.setdefault(photo, digest) == digest
+    return seen
+
+
+def test_the_photos_are_augmented_as_in_one_process(two, call, monkeypatch, tmp_path):
+    work_dir, _ = two
+    monkeypatch.syspath_prepend(work_dir.parent)
+    assert call('train', work_dir.parent / 'tiny.py', '--work-dir', tmp_path / 'one').code == 0
+    seen = pixels(work_dir)
+    assert len(seen) == 2 * 40
+    assert seen == pixels(tmp_path / 'one')
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has other signals')
+def test_terminated_in_the_middle_of_an_epoch_and_resumed_they_end_alike(two, run_two, tool_environment, tmp_path):
+    unbroken, _ = two
+    config = unbroken.parent / 'tiny.py'
+    launcher = ['-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', str(free_port())]
+    options = ['--work-dir', tmp_path / 'run', '--cfg-options', 'default_hooks.logger.interval=1']
+    command = [*launcher, ROOT / 'tools' / 'train.py', config, '--launcher', 'pytorch', *options]
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=tmp_path,
+        env={**tool_environment, 'PYTHONPATH': str(config.parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if 'Epoch(train) [2][1/3]' in line:
+            process.terminate()  # torchrun, which hands it on
+    assert process.wait() != 0
+    out = ''.join(lines)
+    (saved,) = re.findall(r'stopped by SIGTERM after iteration \d+; its state is in (\S+)', out)
+    assert re.search(r'/epoch_1_iter_[456]\.pth$', saved)
+    assert out.count('go on with: torchrun --nproc_per_node 2 ') == 1
+
+    run_two('train', config, *options[:2], '--resume', path=config.parent)
+    assert pixels(tmp_path / 'run') == pixels(unbroken)
+    for rank in (0, 1):
+        ends = [(folder / f'epoch_2_rank_{rank}').read_text() for folder in (tmp_path / 'run', unbroken)]
+        assert ends[0] == ends[1]
 
 
 def test_every_rank_has_the_same_weights_and_buffers(two):

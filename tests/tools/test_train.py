@@ -1,5 +1,6 @@
 """tools/train.py: one real run, killing and resuming it, and what it refuses before anything is written."""
 
+import errno
 import os
 import re
 import shutil
@@ -203,7 +204,65 @@ def test_what_cannot_be_resumed(run_copy, trained, tiny_config, call, tmp_path):
     assert 'epoch_9.pth: no such file' in refusal(run_copy / 'epoch_9.pth')
     torn = run_copy / 'epoch_3.pth'
     torn.write_bytes((trained.work_dir / 'epoch_2.pth').read_bytes()[:-2000])
-    assert 'epoch_3.pth: torn, or no checkpoint' in refusal('auto')
+    assert 'epoch_3.pth: torn, or no checkpoint' in refusal(torn)
+
+
+def test_a_torn_newest_checkpoint_is_set_aside_and_the_one_before_is_used(run_copy, tiny_config, call):
+    content = bytearray((run_copy / 'epoch_2.pth').read_bytes())
+    content[len(content) // 2] ^= 1
+    (run_copy / 'epoch_2.pth').write_bytes(content)
+    (run_copy / '.epoch_3.pth.123.tmp').touch()  # left by a kill
+    result = call('train', tiny_config, '--work-dir', run_copy, '--resume')
+    assert result.code == 0
+    assert result.out.count('epoch_2.pth is torn: kept as epoch_2.pth.torn, the one before is taken') == 1
+    assert f'resuming from {run_copy / "epoch_1.pth"}' in result.out
+    assert (run_copy / 'epoch_2.pth.torn').read_bytes() == content
+    assert (run_copy / 'epoch_2.pth').is_file()
+    assert not list(run_copy.glob('*.tmp'))
+
+
+def test_going_back_to_an_older_checkpoint_keeps_the_later_ones(run_copy, tiny_config, call):
+    content = (run_copy / 'epoch_2.pth').read_bytes()
+    result = call('train', tiny_config, '--work-dir', run_copy, '--resume', run_copy / 'epoch_1.pth')
+    assert result.code == 0
+    assert 'epoch_2.pth is of the run as it was: kept as epoch_2.pth.later' in result.out
+    assert (run_copy / 'epoch_2.pth.later').read_bytes() == content
+
+
+def test_saving_in_the_middle_of_an_epoch_needs_its_hook(tiny_config, call):
+    result = call('train', tiny_config, '--save-every-minutes', 5, '--cfg-options', 'custom_hooks=[]')
+    assert 'the config has no MidEpochCheckpointHook' in result.error
+    assert 'minutes is -1.0' in call('train', tiny_config, '--save-every-minutes', -1).error
+
+
+def test_a_full_disk_and_a_removed_photo_end_a_run_and_leave_the_last_checkpoint(
+    run_copy, tiny_config, data, call, tmp_path, monkeypatch
+):
+    from custom_modules.engine.checkpoints import load_checkpoint
+
+    root = Path(shutil.copytree(data, tmp_path / 'data'))
+    resume = ['train', tiny_config, '--data-root', root, '--work-dir', run_copy, '--resume']
+    resume += ['--cfg-options', 'train_cfg.max_epochs=3']
+
+    def full(descriptor) -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'fsync', full)
+        result = call(*resume)
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert 'No space left on device; make room' in result.err
+
+    def removes_photos(self, runner) -> None:
+        shutil.rmtree(root / 'train' / 'rose')
+
+    monkeypatch.setattr('custom_modules.engine.alarms_hook.AlarmsHook.before_train_epoch', removes_photos)
+    result = call(*resume)
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert f'{root / "train" / "rose"}' in result.err
+    load_checkpoint(run_copy / 'epoch_2.pth')
+    assert not (run_copy / 'epoch_3.pth').exists()
+    assert not list(run_copy.glob('.*.tmp'))
 
 
 class Bomb:

@@ -1,0 +1,100 @@
+"""Which checkpoint a run goes on from, what becomes of the others, and by which command. Nothing is trained here."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from custom_modules.engine.checkpoints import (
+    TornCheckpointError,
+    checkpoints_by_progress,
+    load_checkpoint,
+    progress,
+)
+from custom_modules.errors import InputError
+
+
+@dataclass(frozen=True)
+class FoundCheckpoint:
+    """A whole checkpoint to go on from, and those that have to make way for it."""
+
+    path: Path
+    torn: tuple[Path, ...] = ()
+    later: tuple[Path, ...] = ()
+
+    def set_others_aside(self) -> list[str]:
+        """Renames torn and later checkpoints, so that no later resume takes one; a line on each."""
+        lines = []
+        for path in self.torn:
+            lines.append(f'warning: {path} is torn: kept as {set_aside(path, "torn").name}, the one before is taken')
+        for path in self.later:
+            lines.append(f'{path} is of the run as it was: kept as {set_aside(path, "later").name}')
+        return lines
+
+
+def find_checkpoint(work_dir: Path, wanted: str) -> FoundCheckpoint | None:
+    """The checkpoint to go on from, verified. Changes nothing.
+
+    Args:
+        work_dir: The run's.
+        wanted: A path, or ``'auto'`` for the newest whole one in ``work_dir``.
+
+    Returns:
+        None if ``wanted`` is ``'auto'`` and there is none.
+
+    Raises:
+        InputError: It cannot be loaded, or with ``'auto'`` all are torn.
+    """
+    there = checkpoints_by_progress(work_dir)
+    if wanted != 'auto':
+        path = Path(wanted)
+        load_checkpoint(path)
+        if path.resolve().parent != work_dir.resolve():
+            return FoundCheckpoint(path)
+        later = [other for other in there if progress(other) > progress(path)]
+        return FoundCheckpoint(path, later=tuple(later))
+    torn: list[Path] = []
+    for path in reversed(there):
+        try:
+            load_checkpoint(path)
+            return FoundCheckpoint(path, torn=tuple(torn))
+        except TornCheckpointError:
+            torn.append(path)
+    if torn:
+        names = ', '.join(path.name for path in torn)
+        raise InputError(f'{work_dir}: no checkpoint in it is whole ({names}); start anew in another --work-dir')
+    return None
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Renames ``path`` to a free name that begins with its own; returns that."""
+    free = path.with_name(f'{path.name}.{why}')
+    number = 1
+    while free.exists():
+        number += 1
+        free = path.with_name(f'{path.name}.{why}{number}')
+    return path.rename(free)
+
+
+def resume_command(argv: Sequence[str]) -> str:
+    """The command line that goes on with a stopped training.
+
+    Args:
+        argv: The one it was started with: the program, then its arguments.
+    """
+    program, *arguments = argv
+    if '--resume' in arguments:
+        at = arguments.index('--resume')
+        named = at + 1 < len(arguments) and not arguments[at + 1].startswith('-')
+        del arguments[at : at + 1 + named]
+    arguments = [argument for argument in arguments if not argument.startswith('--resume=')]
+    words = [program, *arguments, '--resume']
+    launcher = 'python'
+    if 'TORCHELASTIC_RUN_ID' in os.environ:
+        launcher = f'torchrun --nproc_per_node {os.environ["LOCAL_WORLD_SIZE"]}'
+        if os.environ['GROUP_WORLD_SIZE'] != '1':
+            launcher += f' --nnodes {os.environ["GROUP_WORLD_SIZE"]} …'
+    elif 'SLURM_PROCID' in os.environ:
+        launcher = 'srun … python'
+    return f'{launcher} {shlex.join(words)}'

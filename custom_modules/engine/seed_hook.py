@@ -1,0 +1,90 @@
+"""Makes all that is random in training a function of progress alone. Which numbers are drawn is others' business."""
+
+import random
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.device import get_device
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmpretrain.registry import HOOKS
+
+
+@HOOKS.register_module()
+class SeedHook(Hook):
+    """Seeds Python, NumPy and torch anew for every training photo and every iteration.
+
+    What augmentation does to a photo depends on (seed, epoch, place in the dataset), what the model and batch
+    augmentations draw on (seed, rank, iteration): neither on the number of workers nor on a resume, and the photos not
+    on the number of processes either. So no random state has to be saved. Where a wrapper repeats photos
+    (``RepeatDataset``, ``ClassBalancedDataset``), the place is the wrapper's, and each repetition is another draw.
+
+    mmengine seeds each worker once, by its number (``mmengine/dataset/utils.py``): a photo's augmentation depends on
+    how many workers there are, and repeats in every epoch unless they persist.
+    """
+
+    priority = 'VERY_HIGH'  # before any other hook draws
+    _sampler_seed: int | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        sampler = runner.train_dataloader.sampler
+        if self._sampler_seed is not None:  # resumed: without a seed in the config, a new one was drawn for the order
+            sampler.seed = self._sampler_seed
+        dataset = runner.train_dataloader.dataset
+        self._photos = SeededPhotos(dataset)
+        # DataLoader asks the outermost dataset for a whole batch by this method, in whatever process.
+        dataset.__getitems__ = self._photos
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        self._photos.progress[:] = torch.tensor([runner.seed, runner.epoch])
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        number = seed_generators('iteration', runner.seed, runner.rank, runner.iter)
+        if get_device() != 'cpu':
+            torch.manual_seed(number)  # all devices; where there are none, it would cost a walk over the stack
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['SeedHook'] = {'sampler_seed': getattr(runner.train_dataloader.sampler, 'seed', None)}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if runner._resume and 'SeedHook' in checkpoint:
+            self._sampler_seed = checkpoint['SeedHook']['sampler_seed']
+
+
+class SeededPhotos:
+    """Takes photos from a dataset, each with generators seeded for it.
+
+    The states before are not restored: a worker has no other use for them, and the main process, which loads photos
+    itself without workers, seeds its own for every iteration.
+
+    Args:
+        dataset: Where the photos come from.
+
+    Attributes:
+        progress: (2,) int64, seed and epoch; in shared memory, so that persistent workers see the next epoch.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self.progress = torch.zeros(2, dtype=torch.int64).share_memory_()
+
+    def __call__(self, places: Sequence[int]) -> list:
+        """The photos at ``places``."""
+        seed, epoch = self.progress.tolist()
+        photos = []
+        for place in places:
+            seed_generators('photo', seed, epoch, int(place))
+            photos.append(self.dataset[place])
+        return photos
+
+
+def seed_generators(*key: str | int) -> int:
+    """Seeds Python's, NumPy's and torch's CPU generator from a hash of ``key``; returns that number."""
+    number = int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest())
+    random.seed(number)
+    np.random.seed(number & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(number)
+    return number

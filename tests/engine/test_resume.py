@@ -1,0 +1,110 @@
+"""Which checkpoint a resume takes, and that it loses none."""
+
+from pathlib import Path
+
+import pytest
+
+from custom_modules.engine.checkpoints import save_atomically
+from custom_modules.engine.resume import find_checkpoint, resume_command, set_aside
+from custom_modules.errors import InputError
+
+
+@pytest.fixture
+def work_dir(tmp_path) -> Path:
+    for name in ('epoch_1.pth', 'epoch_2.pth', 'epoch_2_iter_5.pth', 'best.pth'):
+        save_atomically({'meta': {'name': name}}, tmp_path / name)
+    return tmp_path
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def tear(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def test_the_newest(work_dir):
+    found = find_checkpoint(work_dir, 'auto')
+    assert found.path.name == 'epoch_2_iter_5.pth'
+    assert found.set_others_aside() == []
+
+
+def test_torn_ones_are_set_aside_each_with_one_line(work_dir):
+    before = names(work_dir)
+    for name in ('epoch_2_iter_5.pth', 'epoch_2.pth'):
+        tear(work_dir / name)
+    found = find_checkpoint(work_dir, 'auto')
+    assert found.path.name == 'epoch_1.pth'
+    assert names(work_dir) == before, 'looking changes nothing'
+    lines = found.set_others_aside()
+    assert [line.split(': kept as ')[0] for line in lines] == [
+        f'warning: {work_dir / name} is torn' for name in ('epoch_2_iter_5.pth', 'epoch_2.pth')
+    ]
+    assert names(work_dir) == {'epoch_1.pth', 'epoch_2.pth.torn', 'epoch_2_iter_5.pth.torn', 'best.pth'}
+
+
+def test_an_explicit_one_that_is_torn_is_refused(work_dir):
+    tear(work_dir / 'epoch_2.pth')
+    with pytest.raises(InputError, match=r'epoch_2\.pth: torn'):
+        find_checkpoint(work_dir, str(work_dir / 'epoch_2.pth'))
+
+
+def test_an_older_one_makes_the_later_ones_step_aside(work_dir):
+    (work_dir / 'epoch_2.pth.later').touch()
+    found = find_checkpoint(work_dir, str(work_dir / 'epoch_1.pth'))
+    assert len(found.set_others_aside()) == 2
+    assert find_checkpoint(work_dir, 'auto').path.name == 'epoch_1.pth'
+    assert {'epoch_2.pth.later', 'epoch_2.pth.later2', 'epoch_2_iter_5.pth.later', 'best.pth'} <= names(work_dir)
+
+
+def test_one_from_elsewhere_moves_nothing(work_dir, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp('elsewhere') / 'epoch_1.pth'
+    save_atomically({}, elsewhere)
+    assert find_checkpoint(work_dir, str(elsewhere)).later == ()
+
+
+def test_all_torn_or_none_at_all(work_dir, tmp_path):
+    assert find_checkpoint(tmp_path / 'new', 'auto') is None
+    for path in work_dir.glob('epoch_*'):
+        tear(path)
+    with pytest.raises(InputError, match=r'no checkpoint in it is whole .*start anew in another --work-dir'):
+        find_checkpoint(work_dir, 'auto')
+
+
+def test_a_malicious_newest_is_not_passed_over(work_dir):
+    (work_dir / 'epoch_3.pth').write_bytes(b'\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.')
+    with pytest.raises(InputError, match=r'epoch_3\.pth: not loaded'):
+        find_checkpoint(work_dir, 'auto')
+
+
+def test_set_aside_never_overwrites(tmp_path):
+    for _ in range(3):
+        (tmp_path / 'x.pth').touch()
+        set_aside(tmp_path / 'x.pth', 'torn')
+    assert names(tmp_path) == {'x.pth.torn', 'x.pth.torn2', 'x.pth.torn3'}
+
+
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        (['c.py'], 'c.py --resume'),
+        (['c.py', '--resume'], 'c.py --resume'),
+        (['c.py', '--resume', '--amp'], 'c.py --amp --resume'),
+        (['c.py', '--resume', 'w/epoch_1.pth', '--work-dir', 'w x'], "c.py --work-dir 'w x' --resume"),
+        (['c.py', '--resume=w/epoch_1.pth', '--amp'], 'c.py --amp --resume'),
+        (['c.py', '--cfg-options', 'a=1', 'b="x"'], 'c.py --cfg-options a=1 \'b="x"\' --resume'),
+    ],
+)
+def test_the_command_that_goes_on(given, expected, monkeypatch):
+    for name in ('TORCHELASTIC_RUN_ID', 'SLURM_PROCID'):
+        monkeypatch.delenv(name, raising=False)
+    assert resume_command(['tools/train.py', *given]) == f'python tools/train.py {expected}'
+
+
+def test_the_command_names_the_launcher(monkeypatch):
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '4')
+    monkeypatch.setenv('GROUP_WORLD_SIZE', '1')
+    said = resume_command(['tools/train.py', 'c.py', '--launcher', 'pytorch'])
+    assert said == 'torchrun --nproc_per_node 4 tools/train.py c.py --launcher pytorch --resume'

@@ -1,0 +1,107 @@
+"""Signals are noted once, and end the process the second time; workers outlive them. Real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from custom_modules.engine.stop_signals import Stopped, stop_signal, stop_signals_caught
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(os.name == 'nt', reason='Windows has other signals')
+
+
+def run(code: str) -> subprocess.CompletedProcess:
+    prelude = 'import signal, os\nfrom custom_modules.engine.stop_signals import *\n'
+    return subprocess.run(
+        [sys.executable, '-c', prelude + code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        # pytest itself may have been started where Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_is_noted_a_later_one_ends(number):
+    done = run(f"""
+import custom_modules.engine.stop_signals
+with stop_signals_caught():
+    signal.raise_signal({int(number)})
+    signal.raise_signal({int(number)})
+    print(stop_signal(), flush=True)
+    custom_modules.engine.stop_signals.ONE_REQUEST = 0
+    signal.raise_signal({int(number)})
+    print('still there')
+""")
+    assert done.stdout == f'{int(number)}\n'
+    assert done.returncode == -number
+    assert done.stderr.strip() == f'{number.name}: ending after this step; once more to end at once'
+
+
+def test_handlers_are_put_back_and_nothing_is_remembered():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signals_caught():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+    with stop_signals_caught():
+        assert stop_signal() == 0
+
+
+def test_what_is_ignored_from_outside_stays_ignored():  # nohup
+    done = run("""
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with stop_signals_caught():
+    signal.raise_signal(signal.SIGHUP)
+    print(stop_signal())
+""")
+    assert (done.returncode, done.stdout) == (0, '0\n')
+
+
+@pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
+def test_workers_outlive_signals_but_obey_their_parent(method, tmp_path):
+    script = tmp_path / 'load.py'
+    script.write_text(f"""
+import os, signal, subprocess, sys
+sys.path.insert(0, {str(ROOT)!r})
+from torch.utils.data import DataLoader
+from custom_modules.engine.stop_signals import ShieldedWorker
+
+if __name__ == '__main__':
+    shield = ShieldedWorker(None)
+    photos = DataLoader(range(100), num_workers=2, multiprocessing_context={method!r}, worker_init_fn=shield)
+    batches = iter(photos)
+    seen = [int(next(batches)), int(next(batches))]  # one from each: both are up
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for worker in batches._workers:
+            # By another process, as slurm and terminals do.
+            subprocess.run([sys.executable, '-c', f'import os; os.kill({{worker.pid}}, {{int(number)}})'], check=True)
+    seen += map(int, batches)
+    assert seen == list(range(100)), seen
+
+    batches = iter(photos)
+    next(batches), next(batches)
+    workers = batches._workers
+    for worker in workers:
+        worker.terminate()
+    if sys.platform == 'linux':
+        for worker in workers:
+            worker.join(30)
+        assert [worker.exitcode for worker in workers] == [0, 0]
+    print('done')
+    os._exit(0)
+""")
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout == 'done\n', done.stderr
+
+
+def test_the_message():
+    assert str(Stopped(15, 'after iteration 7')) == 'stopped by SIGTERM after iteration 7'
+    assert Stopped(15, '').exit_code == 143
+    assert Stopped(2, '').exit_code == 130

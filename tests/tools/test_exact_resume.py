@@ -1,0 +1,299 @@
+"""A run that was stopped anywhere and resumed ends with the same bits as an unbroken one, whoever loads the photos."""
+
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from custom_modules.engine.checkpoints import load_checkpoint
+from tools.train import main
+
+ROOT = Path(__file__).parents[2]
+
+# All that draws random numbers or keeps a state: augmentations by each library's generator, batch augmentations,
+# dropout, drop path, moving averages, momentum, schedules by iteration and by epoch, early stopping.
+EXACT_CONFIG = """
+_base_ = {base!r}
+custom_imports = dict(imports={imports!r})
+
+model = dict(
+    head=dict(
+        _delete_=True, type='StackedLinearClsHead', num_classes=5, in_channels=1280, mid_channels=[16],
+        dropout_rate=0.5, loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'), topk=(1,),
+    ),
+    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
+)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=32),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='RandomRotateTranslate'),
+    dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4),
+    dict(
+        type='RandomErasing', erase_prob=0.5, mode='rand', fill_color=(1, 2, 3), fill_std=(9, 9, 9)
+    ),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+optim_wrapper = dict(_delete_=True, optimizer=dict(type='AdamW', lr=2e-3), clip_grad=dict(max_norm=1.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=7),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=1, T_max=3),
+]
+train_cfg = dict(max_epochs=3)
+default_hooks = dict(
+    logger=dict(interval=1),
+    ema=dict(type='EMAHook', momentum=0.1),
+    early_stopping=dict(type='ResumableEarlyStoppingHook', patience=9),
+    kill=dict(type='KillHook'),
+)
+"""
+
+# Written beside the config: ends the process at the n-th of the moments that it counts, as SIGKILL does or by it.
+KILL_HOOK = '''
+import os
+import signal
+
+from mmengine.hooks import Hook
+from mmpretrain.registry import HOOKS
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+@HOOKS.register_module()
+class KillHook(Hook):
+    priority = 'LOW'
+
+    def before_run(self, runner):
+        self.left = int(os.environ.get('KILL_AT', '0'))
+        # Amid the writing of a checkpoint, and once it is in its place. Without the wait for the disk, which only a
+        # power cut makes necessary.
+        os.fsync = self.then_moment(lambda descriptor: None)
+        os.replace = self.then_moment(os.replace)
+
+    def then_moment(self, function):
+        def called(*args):
+            result = function(*args)
+            self.moment()
+            return result
+        return called
+
+    def moment(self, *args, **kwargs):
+        self.left -= 1
+        if self.left == 0:
+            if os.environ['KILL_BY'] == 'SIGKILL':
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise Killed
+
+    before_train_iter = after_train_iter = after_train_epoch = after_val_iter = after_val_epoch = moment
+'''
+
+
+@pytest.fixture(scope='module')
+def exact_config(tiny_config, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp('exact')
+    (folder / 'kill_hook.py').write_text(KILL_HOOK)
+    imports = Config.fromfile(ROOT / 'configs' / '_base_' / 'default_runtime.py').custom_imports.imports
+    config = folder / 'exact.py'
+    config.write_text(EXACT_CONFIG.format(base=str(tiny_config), imports=[*imports, 'kill_hook']))
+    return config
+
+
+@pytest.fixture
+def train(exact_config, call, monkeypatch) -> Callable[..., object]:
+    """A function that trains in this process without workers; ``kill_at`` ends it at that moment."""
+    monkeypatch.syspath_prepend(exact_config.parent)
+
+    def run(work_dir: Path, *argv: object, kill_at: int = 0) -> object:
+        monkeypatch.setenv('KILL_AT', str(kill_at))
+        monkeypatch.setenv('KILL_BY', 'exception')
+        monkeypatch.setattr(os, 'fsync', os.fsync)  # KillHook sets these two
+        monkeypatch.setattr(os, 'replace', os.replace)
+        try:
+            return call('train', exact_config, '--work-dir', work_dir, *argv)
+        except BaseException as end:
+            if type(end).__name__ != 'Killed':
+                raise
+
+    return run
+
+
+def loaders(workers: int) -> list[str]:
+    return [
+        '--cfg-options',
+        *(f'{side}_dataloader.num_workers={workers}' for side in ('train', 'val')),
+        *(f'{side}_dataloader.persistent_workers={workers > 0}' for side in ('train', 'val')),
+    ]
+
+
+@pytest.fixture(scope='module')
+def straight(exact_config, tmp_path_factory) -> dict:
+    """What the unbroken run, without workers, ends with."""
+    work_dir = tmp_path_factory.mktemp('straight') / 'run'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(exact_config.parent)
+        patch.setenv('LOCAL_RANK', '0')  # set, and so put back, for the tool sets it itself
+        patch.setattr(os, 'fsync', os.fsync)  # KillHook sets these two
+        patch.setattr(os, 'replace', os.replace)
+        assert main([str(exact_config), '--work-dir', str(work_dir)]) == 0
+    return outcome(work_dir)
+
+
+def outcome(work_dir: Path) -> dict:
+    """All that has to be the same: weights, states and logs, without times and paths."""
+    last = load_checkpoint(work_dir / 'epoch_3.pth')
+    hub = last['message_hub']['log_scalars']
+    best = load_checkpoint(work_dir / 'best.pth')
+    return {
+        'weights': last['state_dict'],
+        'moving averages': last['ema_state_dict'],
+        'optimizer': last['optimizer'],
+        'schedules': last['param_schedulers'],
+        'early stopping': last['ResumableEarlyStoppingHook'],
+        'curves': [{**record, 'seconds': 0} for record in last['CurvesHook']['history']],
+        'scalars': {key: value.data[0].tolist() for key, value in hub.items() if not key.endswith('time')},
+        'best': best['state_dict'],
+        'best of all': [best['meta'][key] for key in ('value', 'epoch', 'iter', 'seed')],
+        'log': log(work_dir),
+    }
+
+
+def log(work_dir: Path) -> dict:
+    """What was logged of each iteration, validation and epoch; what was logged twice has to be the same twice."""
+    entries: dict[tuple, dict] = {}
+    for file in work_dir.glob('*/vis_data/*.json'):
+        for line in file.read_text().splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # cut short by the kill
+                continue
+            values = {key: value for key, value in entry.items() if not key.endswith('time') and key != 'step'}
+            place = entry['step'], tuple(sorted(values))
+            assert entries.setdefault(place, values) == values, place
+    return entries
+
+
+def same(one: object, other: object) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def assert_same(work_dir: Path, straight: dict) -> None:
+    found = outcome(work_dir)
+    found['log'] = {place: found['log'].get(place) for place in straight['log']}
+    assert [part for part in straight if not same(straight[part], found[part])] == []
+
+
+@pytest.fixture
+def train_in_process(exact_config, tool_environment, tmp_path) -> Callable[..., tuple[int, str]]:
+    """A function that trains in a process of its own; returns its exit code and what it printed.
+
+    SIGKILL ends it at the moment ``kill_at``; ``send`` goes to its process group, as from a terminal, at the line that
+    holds ``at_line``.
+    """
+
+    def run(argv: list, kill_at: int = 0, send: int | None = None, at_line: str = '') -> tuple[int, str]:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, argv)],
+            cwd=tmp_path,
+            env={
+                **tool_environment,
+                'PYTHONPATH': str(exact_config.parent),
+                'KILL_AT': str(kill_at),
+                'KILL_BY': 'SIGKILL',
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            # pytest itself may have been started where Ctrl-C is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if send is not None and at_line in line:
+                os.killpg(process.pid, send)
+                send = None
+        return process.wait(), ''.join(lines)
+
+    return run
+
+
+@pytest.mark.parametrize('workers', [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 1, 2))])
+def test_the_number_of_workers_changes_nothing(workers, train_in_process, exact_config, straight, tmp_path):
+    command = [ROOT / 'tools' / 'train.py', exact_config, '--work-dir', tmp_path / 'run', *loaders(workers)]
+    code, out = train_in_process(command)
+    assert code == 0, out
+    assert_same(tmp_path / 'run', straight)
+
+
+def test_ended_at_random_moments(train, straight, tmp_path):
+    chance = random.Random(1)
+    for _ in range(3):
+        train(tmp_path / 'run', '--resume', '--save-every-minutes', 1e-9, kill_at=chance.randrange(8, 30))
+    assert train(tmp_path / 'run', '--resume').code == 0
+    assert_same(tmp_path / 'run', straight)
+    assert not list((tmp_path / 'run').glob('epoch_*_iter_*')), 'the last epoch makes them superfluous'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('often', [True, False], ids=['saving after every iteration', 'saving after every epoch'])
+@pytest.mark.parametrize('workers', [0, 1, 2, 4])
+def test_killed_ten_times(workers, often, train_in_process, exact_config, straight, tmp_path):
+    chance = random.Random(workers)
+    command = [ROOT / 'tools' / 'train.py', exact_config, '--work-dir', tmp_path / 'run', '--resume']
+    command += ['--save-every-minutes', 1e-9 if often else 0, *loaders(workers)]
+    killed = []
+    while len(killed) < 10:
+        moment = chance.randrange(1, 30)
+        code, out = train_in_process(command, kill_at=moment)
+        if code == 0:  # it came to its end first: the same once more from the start
+            assert_same(tmp_path / 'run', straight)
+            shutil.rmtree(tmp_path / 'run')
+            continue
+        assert code == -signal.SIGKILL, out
+        killed.append(moment)
+    code, out = train_in_process(command)
+    assert code == 0, out
+    assert_same(tmp_path / 'run', straight)
+    assert not list((tmp_path / 'run').glob('.*.tmp')), 'what the kills left of files is removed'
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has other signals')
+@pytest.mark.parametrize('number', [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_signalled_then_killed_and_resumed_by_the_printed_command(
+    number, train_in_process, exact_config, straight, tmp_path
+):
+    command = [ROOT / 'tools' / 'train.py', exact_config, '--work-dir', tmp_path / 'run', *loaders(2)]
+    code, out = train_in_process(command, send=number, at_line='Epoch(train) [1][2/5]')
+    assert code == 128 + number, out
+    assert 'Traceback' not in out
+    saved = re.search(rf'stopped by {number.name} after iteration (\d+); its state is in (\S+)', out)
+    assert Path(saved[2]).is_file()
+    assert Path(saved[2]).name == f'epoch_0_iter_{saved[1]}.pth'
+    python, *command = shlex.split(re.search(r'^go on with: (.*)$', out, re.MULTILINE)[1])
+    assert python == 'python'
+    code, _ = train_in_process(command, kill_at=20)
+    assert code == -signal.SIGKILL
+    code, out = train_in_process(command)
+    assert code == 0, out
+    assert_same(tmp_path / 'run', straight)
