@@ -180,7 +180,7 @@ def log(work_dir: Path) -> dict:
                 entry = json.loads(line)
             except ValueError:  # cut short by the kill
                 continue
-            values = {key: value for key, value in entry.items() if not key.endswith('time') and key != 'step'}
+            values = {key: value for key, value in entry.items() if not key.endswith(('time', 'seconds', 'step'))}
             place = entry['step'], tuple(sorted(values))
             assert entries.setdefault(place, values) == values, place
     return entries
