@@ -41,6 +41,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     for name in ('top_k', 'batch_size'):
         if getattr(args, name) < 1:
             parser.error(f'--{name.replace("_", "-")} {getattr(args, name)}: must be 1 or more')
+    if args.workers is not None and args.workers < 0:
+        parser.error(f'--workers {args.workers}: must be 0 or more')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 

@@ -218,3 +218,10 @@ def test_memory_does_not_grow_with_the_photos(best, tmp_path):
     assert sum(1 for _ in journal) == 20_000
     assert tracemalloc.get_traced_memory()[1] < 8e6
     tracemalloc.stop()
+
+
+def test_a_number_of_workers_below_0_is_refused(call, trained, capfd):
+    with pytest.raises(SystemExit) as ended:
+        call('predict', 'photos', '--checkpoint', trained.work_dir / 'best.pth', '--workers', -1)
+    assert ended.value.code == 2
+    assert '--workers -1: must be 0 or more' in capfd.readouterr().err
