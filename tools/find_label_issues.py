@@ -9,6 +9,7 @@ Exit codes: 0 no suspects, 1 suspects or unreadable photos, 2 unusable input.
 """
 
 import argparse
+import shlex
 import sys
 from functools import partial
 from importlib.util import find_spec
@@ -98,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.out:
         print(f'written     {args.out}')
     elif suspects:
-        print(f'next: python tools/find_label_issues.py {args.data} --out suspects.html')
+        print(f'next: python tools/find_label_issues.py {shlex.quote(str(args.data))} --out suspects.html')
     return int(bool(suspects or unreadable))
 
 

@@ -6,6 +6,7 @@ input.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     report = index_prepared(args.data)
     print(report)
-    print(f'next: python tools/train.py configs/flower_mobilenetv2.py --data-root {args.data}')
+    print(f'next: python tools/train.py configs/flower_mobilenetv2.py --data-root {shlex.quote(str(args.data))}')
     return int(report.has_problems)
 
 

@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 done but something other than hidden files was left out or
 """
 
 import argparse
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -82,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     print(report)
     print(speed(report.photos, time.monotonic() - start))
     print(f'dataset {report.digest}')
-    train = f'python tools/train.py configs/flower_mobilenetv2.py --data-root {args.out}'
+    train = f'python tools/train.py configs/flower_mobilenetv2.py --data-root {shlex.quote(str(args.out))}'
     print(f'next: {train}')
     if args.folds:
         print(

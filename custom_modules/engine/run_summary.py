@@ -1,6 +1,7 @@
 """The closing block of a training: best and last score, where the weights are, what to do next. It judges nothing."""
 
 import math
+import shlex
 from pathlib import Path
 
 from mmengine.runner import Runner
@@ -29,8 +30,8 @@ def run_summary(runner: Runner, demo: bool = False) -> str:
             last = format_score(best.metric, best.last_value, n)
             lines.append(f'{"":{len(label)}} last {last}, epoch {runner.epoch}')
         lines.append(f'best weights:  {weights}')
-    lines.append(f'test:          python tools/test.py {config} {weights}')
-    lines.append(f'watch:         tensorboard --logdir {work_dir}')
+    lines.append(f'test:          {shlex.join(["python", "tools/test.py", str(config), str(weights)])}')
+    lines.append(f'watch:         tensorboard --logdir {shlex.quote(str(work_dir))}')
     if demo:
         lines.append('your photos:   python tools/split_dataset.py PHOTOS data/flowers')
     return '\n'.join(['', '-' * 80, *lines, '-' * 80])

@@ -35,6 +35,14 @@ def test_best_and_last_with_counts_and_next_commands(train, tmp_path):
     assert 'top-1 on synthetic pictures: best 75.00 %' in run_summary(runner, demo=True)
 
 
+def test_commands_can_be_pasted_where_a_folder_has_a_space(train):
+    runner = train(BestCheckpointHook(), accuracies=[75.0, 50.0])
+    runner.cfg.work_dir = 'my runs'
+    text = run_summary(runner)
+    assert "python tools/test.py 'my runs/tiny.py' 'my runs/best.pth'\n" in text
+    assert "tensorboard --logdir 'my runs'\n" in text
+
+
 def test_last_not_finite(train):
     assert ' last nan, epoch 2\n' in run_summary(train(BestCheckpointHook(), accuracies=[75.0, math.nan]))
 
