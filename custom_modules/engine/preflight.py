@@ -110,7 +110,7 @@ def check_paths(cfg: Config) -> list[str]:
     for dotted, value in _texts(cfg._cfg_dict, []):
         if dotted.rpartition('.')[2] not in PATH_KEYS or not dotted.startswith(read):
             continue
-        if PLACEHOLDER.search(value):
+        if PLACEHOLDER.search(value) and not os.path.exists(value):
             problems.append(f'{dotted}: {value!r} is a placeholder; write the real path, relative to this folder')
         elif (home := re.match(r'(/home/[^/]+|/Users/[^/]+|[A-Za-z]:[\\/])', value)) and not os.path.exists(home[1]):
             problems.append(

@@ -136,9 +136,10 @@ class PreflightHook(Hook):
             return
         done = runner.iter - self._first
         length = len(runner.train_dataloader) if isinstance(runner.train_loop, EpochBasedTrainLoop) else math.inf
-        if done >= TIMED - 1 or batch_idx + 1 >= length:
+        still = runner.train_loop.max_iters - runner.iter - 1
+        if still and (done >= TIMED - 1 or batch_idx + 1 >= length):
             self._told = True
-            left = (self._now() - self._began) / done * (runner.train_loop.max_iters - runner.iter - 1)
+            left = (self._now() - self._began) / done * still
             runner.logger.info(f'about {duration(left)} of training left, validation aside')
 
     @staticmethod
@@ -165,6 +166,14 @@ def check_built_datasets(runner: Runner, findings: Findings) -> None:
             findings.errors.append(
                 f'model.head.num_classes is {outputs}, but {name} has {len(classes)} classes '
                 f'({", ".join(map(str, classes[:5]))}{", …" if len(classes) > 5 else ""})'
+            )
+    train = sides['train_dataloader']
+    if hasattr(train, 'get_gt_labels') and (known := getattr(train, 'metainfo', {}).get('classes')):
+        there = set(train.get_gt_labels().tolist())
+        if missing := [str(name) for label, name in enumerate(known) if label not in there]:
+            findings.warnings.append(
+                f'train_dataloader.dataset: no photo of {", ".join(missing[:5])}{", …" if len(missing) > 5 else ""} '
+                'to learn from, so none will ever be recognised; look at its ann_file and indices'
             )
     paths = {name: _paths(dataset) for name, dataset in sides.items()}
     if all(paths.values()) and len(paths) == 2:

@@ -20,6 +20,7 @@ def test_a_training_is_the_same_with_and_without_the_preflight(tiny_config, call
         result = call('train', config, '--work-dir', tmp_path / name, *options)
         assert result.code == 0, result.err
         assert ('effective settings' in result.out) == (name == 'with')
+        assert 'of training left' not in result.out  # one epoch, told of at its end
         states.append(torch.load(tmp_path / name / 'epoch_1.pth', weights_only=False))
     with_, without = states
     assert with_['state_dict'].keys() == without['state_dict'].keys()
