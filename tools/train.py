@@ -59,6 +59,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error('--demo draws its own flowers: leave out --data-root')
     if args.seeds and len(args.seeds) > 1 and args.launcher != 'none':
         parser.error('--seeds: under a launcher, start one seed at a time')
+    if args.seeds and len(args.seeds) > 1 and (args.dry_run or args.no_validate):
+        flag = '--dry-run' if args.dry_run else '--no-validate'
+        parser.error(
+            f'--seeds: several end with their mean score, which {flag} does not give; name one, or leave it out'
+        )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
