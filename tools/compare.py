@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.errors import run_tool
+from custom_modules.errors import InputError, run_tool
 
 SUFFIXES = ('.md', '.html', '.json', '.png')
 
@@ -27,11 +27,19 @@ def main(argv: list[str] | None = None) -> int:
     """Reads the runs, prints the table and writes it."""
     args = parse_args(argv)
 
+    from custom_modules.files import check_folder
+
+    for out in map(Path, args.out):
+        check_folder(out.parent)
+        if out.is_dir():
+            raise InputError(f'--out {out}: is a folder; name a file')
+
     from custom_modules.evaluation.run_comparison import as_markdown, compare_pairs
     from custom_modules.evaluation.run_comparison_page import write_comparison
     from custom_modules.evaluation.runs import read_run
 
-    runs = [read_run(Path(name)) for name in dict.fromkeys(args.runs)]
+    folders = {Path(name).resolve(): Path(name) for name in args.runs}  # each once, however it is spelled
+    runs = [read_run(folder) for folder in folders.values()]
     pairs = compare_pairs(runs)
     print(as_markdown(runs, pairs), end='')
     for name in args.out:

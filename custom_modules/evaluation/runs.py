@@ -2,14 +2,16 @@
 
 import csv
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
 
+from custom_modules.datasets.raw_folders import printable
 from custom_modules.engine.checkpoints import load_checkpoint
 from custom_modules.errors import InputError
 from custom_modules.evaluation.run_comparison import Answer, Run
-from custom_modules.evaluation.training_log import config_text, parse_config, read_history
+from custom_modules.evaluation.training_log import config_text, parse_config, read_history, section
 
 # What two runs of one recipe may differ in.
 PLACES = ('work_dir', 'randomness', 'load_from', 'resume', 'launcher', 'pretrained')
@@ -29,27 +31,27 @@ def read_run(work_dir: Path) -> Run:
     history = read_history(work_dir)
     answers = read_answers(work_dir / 'report')
     seconds = [record['seconds'] for record in history if record['seconds'] is not None]
-    loader, wrapper = settings.get('train_dataloader') or {}, settings.get('optim_wrapper') or {}
-    optimizer = wrapper.get('optimizer') or {}
-    backbone = (settings.get('model') or {}).get('backbone') or {}
-    batch, processes = loader.get('batch_size'), meta.get('processes') or 1
+    optimizer = section(section(settings, 'optim_wrapper'), 'optimizer')
+    backbone = section(section(settings, 'model'), 'backbone')
+    batch = number(section(settings, 'train_dataloader').get('batch_size'))
+    processes = number(meta.get('processes')) or 1
     parts = [
         f'{optimizer.get("type")} lr {optimizer.get("lr")}',
         f'batch {f"{batch} × {processes}" if processes > 1 else batch}',
-        f'{(settings.get("train_cfg") or {}).get("max_epochs")} epochs',
+        f'{section(settings, "train_cfg").get("max_epochs")} epochs',
     ]
     time = iteration_seconds(work_dir)
     return Run(
-        name=work_dir.as_posix().removeprefix('work_dirs/'),
+        name=printable(work_dir.as_posix()).removeprefix('work_dirs/'),
         model=f'{backbone.get("type", "?")}{backbone.get("depth", "")}',
         recipe=', '.join(parts),
         settings=json.dumps({k: v for k, v in settings.items() if k not in PLACES}, sort_keys=True, default=str),
         seed=meta.get('seed'),
-        best=meta.get('value') if meta.get('metric') == 'accuracy/top1' else None,
+        best=number(meta.get('value')) if meta.get('metric') == 'accuracy/top1' else None,
         best_epoch=meta.get('epoch'),
-        last=history[-1]['val_accuracy'] if history else None,
+        last=number(history[-1]['val_accuracy']) if history else None,
         epochs=len(history),
-        photos=meta.get('photos') or len(answers) or None,
+        photos=number(meta.get('photos')) or len(answers) or None,
         minutes=sum(seconds) / 60 if seconds and len(seconds) == len(history) else None,
         rate=batch * processes / time if batch and time else None,
         pretrained=meta.get('pretrained'),
@@ -73,11 +75,11 @@ def read_answers(report: Path) -> dict[str, Answer]:
         if Path(json.loads((report / 'metrics.json').read_bytes())['checkpoint']).name != 'best.pth':
             return {}
         with (report / 'predictions.csv').open(encoding='utf-8', errors='surrogateescape', newline='') as text:
-            return {
-                '/'.join(Path(row['path']).parts[-2:]): Answer(row['truth'], row['label'])
-                for row in csv.DictReader(text)
-            }
-    except (OSError, ValueError, LookupError, TypeError) as error:
+            rows = list(csv.DictReader(text, strict=True))
+        if not rows or any(None in row.values() for row in rows):
+            raise ValueError('predictions.csv is empty or torn')
+        return {'/'.join(Path(row['path']).parts[-2:]): Answer(row['truth'], row['label']) for row in rows}
+    except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         raise InputError(f'{report}: no readable report ({error}); write it anew: tools/test.py … --report') from error
 
 
@@ -94,3 +96,8 @@ def iteration_seconds(work_dir: Path) -> float | None:
                 times.append(record.get('train/time', record.get('time')))
     known = [time for time in times if isinstance(time, int | float)]
     return statistics.fmean(known) if known else None
+
+
+def number(value: Any) -> Any:
+    """``value`` if it is a finite number, else None: what a file holds may be anything."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else None

@@ -63,30 +63,37 @@ def parse_config(text: str) -> dict[str, Any]:
 
 def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
     """What decides a training's result, as ``(name, value)`` pairs for people; only what the settings hold."""
-    model, wrapper = _dict(settings.get('model')), _dict(settings.get('optim_wrapper'))
-    train, test = _dict(settings.get('train_dataloader')), _dict(settings.get('test_dataloader'))
-    head = _dict(model.get('head'))
-    hooks = [hook for hook in settings.get('custom_hooks') or [] if _dict(hook).get('type') == 'EMAHook']
+    model, wrapper = section(settings, 'model'), section(settings, 'optim_wrapper')
+    train, test = section(settings, 'train_dataloader'), section(settings, 'test_dataloader')
+    head = section(model, 'head')
+    hooks = settings.get('custom_hooks')
+    averaging = [
+        hook
+        for hook in (hooks if isinstance(hooks, list | tuple) else ())
+        if isinstance(hook, dict) and hook.get('type') == 'EMAHook'
+    ]
     found = {
         'Backbone': _call(model.get('backbone'), leave_out=('init_cfg',)),
         'Neck, head': ', '.join(filter(None, (_call(model.get('neck')), _call(head, only=('num_classes',))))),
         'Loss': _call(head.get('loss'), leave_out=('loss_weight',)),
-        'Batch augmentation': _call(_dict(model.get('train_cfg')).get('augments')),
+        'Batch augmentation': _call(section(model, 'train_cfg').get('augments')),
         'Pretrained': settings.get('pretrained'),
         'Optimizer': _call(wrapper.get('optimizer')),
         'Mixed precision': 'yes' if wrapper.get('type') == 'AmpOptimWrapper' else None,
         'Schedule': _call(settings.get('param_scheduler')),
-        'Averaged weights': _call(hooks[0]) if hooks else None,
-        'Epochs, at most': _dict(settings.get('train_cfg')).get('max_epochs'),
+        'Averaged weights': _call(averaging[0]) if averaging else None,
+        'Epochs, at most': section(settings, 'train_cfg').get('max_epochs'),
         'Batch size': train.get('batch_size'),
-        'Seed': _dict(settings.get('randomness')).get('seed'),
-        'Training transforms': _call(_dict(train.get('dataset')).get('pipeline')),
-        'Test transforms': _call(_dict(test.get('dataset')).get('pipeline')),
+        'Seed': section(settings, 'randomness').get('seed'),
+        'Training transforms': _call(section(train, 'dataset').get('pipeline')),
+        'Test transforms': _call(section(test, 'dataset').get('pipeline')),
     }
     return [(name, str(value)) for name, value in found.items() if value not in (None, '')]
 
 
-def _dict(value: Any) -> dict:
+def section(settings: dict[str, Any], key: str) -> dict[str, Any]:
+    """The dict of settings that stands under ``key``; empty where none does."""
+    value = settings.get(key)
     return value if isinstance(value, dict) else {}
 
 

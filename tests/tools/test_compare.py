@@ -1,9 +1,11 @@
 """tools/compare.py on real tiny runs, and tools/train.py --seeds, which ends with such a comparison."""
 
 import json
+import math
 import shutil
 
 import pytest
+import torch
 
 from custom_modules.evaluation.runs import read_run
 
@@ -75,3 +77,68 @@ def test_the_first_seed_that_fails_ends_it(tiny_config, run_process, tmp_path):
     assert result.code == 2
     assert 'error: seed 1 ended with exit code 2' in result.err
     assert not (tmp_path / 'work_dirs' / 'tiny' / 'seed_2').exists()
+
+
+@pytest.fixture
+def run_dir(trained, tmp_path):
+    """A copy of the one tiny run, to break."""
+    return shutil.copytree(trained.work_dir, tmp_path / 'a <i>run\n', ignore=shutil.ignore_patterns('report'))
+
+
+@pytest.mark.parametrize(
+    'table',
+    [
+        b'',
+        b'\xff\xfe',
+        b'path,label\na,b\n',
+        b'path,truth,label\na,b\n',
+        b'path,truth,label\n"' + b'a' * 200_000 + b'"',
+    ],
+    ids=['empty', 'binary', 'no truth', 'torn', 'endless field'],
+)
+def test_a_broken_report_is_one_line(call, run_dir, table):
+    (run_dir / 'report').mkdir()
+    (run_dir / 'report' / 'metrics.json').write_text('{"checkpoint": "best.pth"}')
+    (run_dir / 'report' / 'predictions.csv').write_bytes(table)
+    assert 'no readable report (' in call('compare', run_dir).err
+
+
+@pytest.mark.parametrize(
+    'meta',
+    [
+        {'value': 'x', 'photos': 'x', 'seed': [1]},
+        {'value': math.nan},
+        {'config': 'model = 3\noptim_wrapper = "x"\ntrain_cfg = 1\ntrain_dataloader = dict(batch_size="8")'},
+    ],
+)
+def test_odd_meta_is_shown_as_unknown(call, run_dir, tmp_path, meta):
+    checkpoint = torch.load(run_dir / 'best.pth', weights_only=False)
+    checkpoint['meta'] |= meta
+    torch.save(checkpoint, run_dir / 'best.pth')
+    result = call('compare', run_dir, '--out', tmp_path / 'c.json')
+    assert result.code == 0, result.err
+    (run,) = json.loads((tmp_path / 'c.json').read_text())['runs']
+    assert ('best top-1', '–') in run.items() or run['photos/s'] == '–'
+
+
+def test_a_name_with_a_line_break_stays_in_its_row(call, run_dir):
+    lines = call('compare', run_dir).out.splitlines()
+    assert r'a <i>run\n |' in lines[2]
+    assert not lines[3]
+
+
+def test_a_run_given_twice_is_one(call, run_dir):
+    assert 'mean of' not in call('compare', run_dir, f'{run_dir}/../{run_dir.name}').out
+
+
+def test_where_nothing_can_be_written_nothing_is_read(call, trained, tmp_path):
+    assert 'is a folder; name a file' in call('compare', 'gone', '--out', (tmp_path / 'a.md').mkdir() or 'a.md').error
+    (tmp_path / 'file').touch()
+    assert 'a file, not a folder' in call('compare', 'gone', '--out', 'file/a.md').error
+
+
+@pytest.mark.parametrize('flag', ['--dry-run', '--no-validate'])
+def test_seeds_without_a_mean_are_refused(call, tiny_config, capfd, flag):
+    with pytest.raises(SystemExit):
+        call('train', tiny_config, '--seeds', 1, 2, flag)
+    assert f'which {flag} does not give' in capfd.readouterr().err
