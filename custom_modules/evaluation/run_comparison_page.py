@@ -59,7 +59,9 @@ def curves(runs: Sequence[Run]) -> Figure:
             if not points:
                 continue
             colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
-            axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, label=shorten(run.name, 60))
+            axes.plot(
+                *zip(*points, strict=True), color=colour, linestyle=style, marker='.', label=shorten(run.name, 60)
+            )
             best = [point for point in points if point[0] == run.best_epoch and field == 'val_accuracy']
             axes.plot(*zip(*best, strict=True), 'o', color=colour) if best else None
     figure.axes[1].set_yscale('log')  # one that went astray must not flatten the others

@@ -1,6 +1,7 @@
 """What a run has logged of its training, and with which settings it ran: read, not judged. No code is run for it."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def read_history(work_dir: Path) -> list[dict]:
 
     Returns:
         Dicts with ``epoch`` (from 1), ``lr``, ``train_loss``, ``val_loss``, ``train_accuracy`` and ``val_accuracy``
-        (percent), ``seconds``; None for what was not logged.
+        (percent), ``seconds``; None for what was not logged or is not finite.
     """
     history: dict[int, dict] = {}
     for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
@@ -42,7 +43,7 @@ def read_history(work_dir: Path) -> list[dict]:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def config_text(meta: dict) -> str | None:

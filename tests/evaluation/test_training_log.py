@@ -82,3 +82,13 @@ def test_odd_configs_give_what_they_hold(text):
 def test_both_kinds_of_checkpoint_hold_the_config():
     assert config_text({'config': 'a = 1'}) == config_text({'cfg': 'a = 1'}) == 'a = 1'
     assert config_text({}) is None
+
+
+def test_what_is_no_finite_number_is_none(tmp_path):
+    log = tmp_path / '20260101_000000' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_bytes(
+        b'\xff{"step": 1}\nnull\n{"step": 1, "epoch/lr": NaN, "epoch/loss_val": Infinity, "epoch/seconds": "x"}\n'
+    )
+    (record,) = read_history(tmp_path)
+    assert [record[name] for name in ('epoch', 'lr', 'val_loss', 'seconds')] == [1, None, None, None]

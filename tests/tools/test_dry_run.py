@@ -161,10 +161,6 @@ def test_mistakes_that_stop_the_run(text, said, dry_run, data):
 @pytest.mark.parametrize(
     ('text', 'said'),
     [
-        (
-            'train_dataloader = dict(dataset=dict(indices=32))',
-            'train_dataloader.dataset: no photo of tulip to learn from',
-        ),
         # 9: schedules that do not fit the run of 2 epochs, 10 iterations
         (
             'param_scheduler = dict(_delete_=True, type="MultiStepLR", milestones=[1, 30, 60])',
@@ -210,6 +206,11 @@ def test_mistakes_that_are_warned_of(text, said, dry_run):
     found = [line for line in warnings(result) if FROM_SCRATCH not in line]
     assert len(found) == 1, found
     assert said in found[0]
+
+
+def test_a_class_without_training_photos(dry_run):
+    found = warnings(dry_run('train_dataloader = dict(dataset=dict(indices=32))'))
+    assert any(line.startswith('train_dataloader.dataset: no photo of tulip to learn from') for line in found)
 
 
 def test_a_folder_that_is_there_is_no_placeholder(dry_run, data, tmp_path):
