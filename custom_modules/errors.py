@@ -67,7 +67,7 @@ def run_tool(main: Callable[[], int]) -> int:
     try:
         return main()
     except KeyboardInterrupt:
-        code, problems = 130, ('interrupted; a training goes on with --resume',)
+        code, problems = 130, ('interrupted',)
     except InputError as error:
         code, problems = 2, error.problems
         everywhere = isinstance(error, LocalError)

@@ -1,6 +1,7 @@
 """Shared by all tests: five drawn flowers as a prepared dataset, one tiny training, and ways to call the tools."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -59,6 +60,18 @@ class Trained:
 
     work_dir: Path
     result: Result
+
+
+@pytest.fixture(scope='session', autouse=True)
+def usual_signals() -> Iterator[None]:
+    """Ctrl-C and a closed terminal do what they usually do, also where pytest was started with both ignored."""
+    usual = {signal.SIGINT: signal.default_int_handler}
+    if hasattr(signal, 'SIGHUP'):
+        usual[signal.SIGHUP] = signal.SIG_DFL
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope='session')

@@ -45,7 +45,7 @@ def test_other_errors_pass():
 
 def test_an_interrupted_tool_says_how_to_go_on(capsys):
     assert run_tool(lambda: fail(KeyboardInterrupt())) == 130
-    assert capsys.readouterr().err == 'error: interrupted; a training goes on with --resume\n'
+    assert capsys.readouterr().err == 'error: interrupted\n'
 
 
 def test_a_full_disk_is_a_line_and_a_bug_is_not(capsys):

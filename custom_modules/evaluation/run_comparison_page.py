@@ -1,6 +1,5 @@
 """A comparison of runs as a file: Markdown, JSON, a self-contained page, or the curves. Nothing is compared."""
 
-import base64
 import json
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -8,11 +7,11 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from custom_modules.datasets.pages import render
 from custom_modules.errors import InputError
-from custom_modules.evaluation.figures import as_png, shorten
+from custom_modules.evaluation.figures import as_inline_svg, as_png, shorten
 from custom_modules.evaluation.run_comparison import Pair, Run, as_dict, as_markdown, notes, table
 from custom_modules.files import write_atomically
 
@@ -43,12 +42,20 @@ def write_comparison(out: Path, runs: Sequence[Run], pairs: Sequence[Pair]) -> N
     write_atomically(out, lambda file: file.write(content))
 
 
-def curves(runs: Sequence[Run]) -> Figure:
-    """Validation top-1 and validation loss of each run over its epochs, the best epoch marked."""
-    figure = Figure(figsize=(9, 3.8), layout='constrained')
+def curves(runs: Sequence[Run], wide: bool = True) -> Figure:
+    """Validation top-1 and validation loss of each run over its epochs, the best epoch marked.
+
+    The loss is drawn on a logarithmic scale: one that went astray must not flatten the others.
+
+    Args:
+        runs: The runs.
+        wide: Side by side; or one above the other, for a narrow screen.
+    """
+    figure = Figure(figsize=(9, 3.8) if wide else (5.2, 6.6), layout='constrained')
     FigureCanvasAgg(figure)
     fields = {'val_accuracy': 'Validation top-1 accuracy, %', 'val_loss': 'Validation loss'}
-    for axes, (field, title) in zip(figure.subplots(1, 2), fields.items(), strict=True):
+    panels = figure.subplots(1, 2) if wide else figure.subplots(2, 1)
+    for axes, (field, title) in zip(panels, fields.items(), strict=True):
         axes.set_title(title, loc='left', fontweight='bold', fontsize=10)
         axes.set_xlabel('epoch')
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -64,10 +71,13 @@ def curves(runs: Sequence[Run]) -> Figure:
             )
             best = [point for point in points if point[0] == run.best_epoch and field == 'val_accuracy']
             axes.plot(*zip(*best, strict=True), 'o', color=colour) if best else None
-    figure.axes[1].set_yscale('log')  # one that went astray must not flatten the others
+    panels[1].set_yscale('log')
+    panels[1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panels[1].yaxis.set_major_formatter('{x:g}')
+    panels[1].yaxis.set_minor_formatter(NullFormatter())
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc='outside lower left', ncols=2, frameon=False, fontsize=9)
+        figure.legend(handles, labels, loc='outside lower left', ncols=2 if wide else 1, frameon=False, fontsize=9)
     return figure
 
 
@@ -79,5 +89,10 @@ def page(runs: Sequence[Run], pairs: Sequence[Pair]) -> str:
     """
     if find_spec('jinja2') is None:
         raise InputError('the page needs Jinja2: pip install Jinja2')
-    picture = base64.b64encode(as_png(curves(runs))).decode()
-    return render(TEMPLATE, rows=table(runs), notes=notes(runs), pairs=pairs, curves=picture)
+    from markupsafe import Markup
+
+    shown = {
+        name: Markup(as_inline_svg(curves(runs, name == 'wide'), 'Validation top-1 and loss of each run by epoch'))
+        for name in ('wide', 'narrow')
+    }
+    return render(TEMPLATE, rows=table(runs), notes=notes(runs), pairs=pairs, curves=shown)

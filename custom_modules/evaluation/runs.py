@@ -38,7 +38,7 @@ def read_run(work_dir: Path) -> Run:
     parts = [
         f'{optimizer.get("type")} lr {optimizer.get("lr")}',
         f'batch {f"{batch} × {processes}" if processes > 1 else batch}',
-        f'{section(settings, "train_cfg").get("max_epochs")} epochs',
+        f'max_epochs {section(settings, "train_cfg").get("max_epochs")}',
     ]
     time = iteration_seconds(work_dir)
     return Run(

@@ -22,8 +22,6 @@ def run(code: str) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         timeout=60,
-        # pytest itself may have been started where Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -224,8 +224,6 @@ def train_in_process(exact_config, tool_environment, tmp_path) -> Callable[..., 
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            # pytest itself may have been started where Ctrl-C is ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         lines = []
         for line in process.stdout:

@@ -97,7 +97,7 @@ def test_tensorboard(trained):
     best = torch.load(trained.work_dir / 'best.pth', weights_only=True)['meta']
     accuracies = [event.value for event in board.Scalars('epoch/accuracy_val')]
     assert max(accuracies) == pytest.approx(best['value'])
-    assert board.Tags()['images'] == ['augmented training photos']
+    assert 'augmented training photos' in board.Tags()['images']
     (grid,) = board.Images('augmented training photos')
     assert min(grid.height, grid.width) > 500
 
