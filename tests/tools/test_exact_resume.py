@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -100,6 +100,15 @@ class KillHook(Hook):
 
     before_train_iter = after_train_iter = after_train_epoch = after_val_iter = after_val_epoch = moment
 '''
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads add up in another order, and runs in processes of their own have one each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope='module')
