@@ -181,7 +181,10 @@ def test_killed_and_started_again_it_goes_on(best, data, call, tool_environment,
     result = call(*command, '--out', 'a.csv')
     assert result.code == 0
     assert f'going on after {written} of 15 photos' in result.out
-    assert table(tmp_path / 'a.csv') == table(tmp_path / 'whole.csv')
+    # The scores of the killed process, which had one thread, may differ in their last digits.
+    for one, other in zip(table(tmp_path / 'a.csv'), table(tmp_path / 'whole.csv'), strict=True):
+        assert (one['path'], one['label']) == (other['path'], other['label'])
+        assert float(one['score']) == pytest.approx(float(other['score']), abs=1e-5)
     assert not (tmp_path / '.a.csv.part').exists()
 
 
