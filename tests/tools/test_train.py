@@ -97,7 +97,11 @@ def test_tensorboard(trained):
     best = torch.load(trained.work_dir / 'best.pth', weights_only=True)['meta']
     accuracies = [event.value for event in board.Scalars('epoch/accuracy_val')]
     assert max(accuracies) == pytest.approx(best['value'])
-    assert 'augmented training photos' in board.Tags()['images']
+    assert set(board.Tags()['images']) == {
+        'augmented training photos',
+        'validation/confusion matrix',
+        'validation/misclassified photos',
+    }
     (grid,) = board.Images('augmented training photos')
     assert min(grid.height, grid.width) > 500
 
