@@ -78,8 +78,7 @@ class Counts:
         """The 95 % interval of the F1 of class ``name`` in percent; None where no photo is of it or taken for it.
 
         F1 is 2 J / (1 + J), where J is the share of right ones among the photos that are of the class or taken for it:
-        a proportion, which has a Wilson interval. K. F. Y. Lam et al., Confidence Intervals for the F1 Score, 2023
-        (arXiv:2309.14621), the indirect Wilson method.
+        a proportion, which has a Wilson interval, and F1 rises with it.
         """
         right = self.recall[name].k
         interval = Proportion(right, self.precision[name].n + self.recall[name].n - right).interval

@@ -2,32 +2,17 @@
 
 import base64
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from html_elements import Elements
 
 from custom_modules.datasets import label_issues_page
 from custom_modules.datasets.label_issues import Suspect
 from custom_modules.datasets.label_issues_page import render_page
 from custom_modules.datasets.pages import thumbnail
-
-
-class Elements(HTMLParser):
-    """Collects the start tags of a page, with their attributes."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
+from html_elements import Elements
+
 from custom_modules.errors import InputError
 from custom_modules.evaluation import cam, report
 from custom_modules.evaluation.predictions import Prediction, count
@@ -18,21 +19,6 @@ from custom_modules.evaluation.results import figures
 
 CLASSES = ['daisy', '<b onload=x>"&\'', 'rose {{ 7*7 }} $x$', 'tulip']
 FIGURES = ['confusion', 'coverage', 'curves', 'per_class', 'reliability', 'reliability_scaled']
-
-
-class Elements(HTMLParser):
-    """Collects the start tags of a page, with their attributes."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
 
 
 def explain_drawn(model, dataset, wanted):
