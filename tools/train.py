@@ -92,6 +92,7 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
 
     from custom_modules.datasets.demo_flowers import prepare_demo_flowers
     from custom_modules.engine.checkpoints import newest_checkpoint
+    from custom_modules.engine.compute import half_precision
     from custom_modules.engine.launch import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_run, check_workers
     from custom_modules.engine.preflight_hook import DryRunDone, PreflightHook
@@ -143,6 +144,7 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
     if args.amp and has_accelerator():
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        cfg.optim_wrapper.setdefault('dtype', half_precision())
     elif args.amp:
         notes.append('--amp: no accelerator here, training in full precision')
 

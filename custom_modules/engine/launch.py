@@ -17,6 +17,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import nn
 
+from custom_modules.engine.compute import channels_last_pays, keep_freed_memory, to_channels_last
 from custom_modules.engine.resumable_train_loop import ResumableTrainLoop
 from custom_modules.errors import InputError, as_configured
 
@@ -84,9 +85,12 @@ class TerseRunner(Runner):
             super().set_randomness(seed, *args, **kwargs)
 
     def build_model(self, model: Any) -> Any:
-        """The model."""
+        """The model, laid out as the device computes it fastest."""
         with as_configured('model'):
-            return super().build_model(model)
+            built = super().build_model(model)
+        test = self.cfg.get('test_cfg') or {}
+        mixed_precision = 'Amp' in (self.cfg.get('optim_wrapper') or {}).get('type', '') or test.get('fp16', False)
+        return to_channels_last(built) if channels_last_pays(get_device(), mixed_precision) else built
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
         """Builds a hook and puts it in its place."""
@@ -145,6 +149,8 @@ def place(cfg: Config, launcher: str) -> None:
             cfg[name].setdefault('pin_memory', accelerator)
             if not cfg[name].get('num_workers'):
                 cfg[name].persistent_workers = False  # torch refuses to keep no workers
+    if not accelerator:
+        keep_freed_memory()
     if launcher == 'none':
         return
     rank, _, _ = RANK_NAMES[launcher]

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from custom_modules.datasets.duplicates import MAX_PIXELS
 from custom_modules.datasets.flower_dataset import is_readable
 from custom_modules.engine.checkpoints import checkpoint_classes
+from custom_modules.engine.compute import channels_last_pays, to_channels_last
 from custom_modules.errors import InputError, as_configured
 from custom_modules.evaluation.predictions import Prediction
 from custom_modules.inference.outcomes import Unreadable
@@ -57,7 +58,10 @@ class Predictor:
         if missing:
             raise InputError(f'{name}: lacks {len(missing)} weights of its model, {missing[0]} for one; take another')
         self.digest = _digest(self._model.state_dict(), [self.classes, cfg.model, loader.dataset.pipeline])
-        self._model.to(device or get_device()).eval()
+        device = device or get_device()
+        self._model.to(device).eval()
+        if channels_last_pays(device):
+            to_channels_last(self._model)
 
     def predict(
         self, paths: Sequence[str], batch_size: int = 32, workers: int | None = None

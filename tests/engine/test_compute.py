@@ -1,0 +1,58 @@
+"""How numbers are computed: what is turned on where, and that what is computed stays the same."""
+
+import platform
+import resource
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+
+from custom_modules.engine import compute
+from custom_modules.engine.compute import channels_last_pays, half_precision, keep_freed_memory, to_channels_last
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='only glibc has the setting')
+def test_a_large_tensor_gets_the_memory_of_the_last_one():
+    assert keep_freed_memory()
+    size = 50_000_000  # bytes
+    warm = torch.ones(size, dtype=torch.uint8)
+    del warm
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(size, dtype=torch.uint8)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults < size / resource.getpagesize()  # five times that, if each one were mapped anew
+
+
+def test_elsewhere_nothing_is_done(monkeypatch):
+    monkeypatch.setattr(compute.platform, 'libc_ver', lambda: ('', ''))
+    monkeypatch.setattr(compute.ctypes, 'CDLL', pytest.fail)
+    assert not keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    ('device', 'mixed', 'pays'), [('cpu', False, True), ('cuda', False, False), ('cuda', True, True)]
+)
+def test_channels_last_where_it_pays(device, mixed, pays):
+    assert channels_last_pays(device, mixed) is pays
+
+
+@pytest.mark.parametrize(('native', 'dtype'), [(True, 'bfloat16'), (False, 'float16')])
+def test_bfloat16_where_it_is_native(native, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: native)
+    assert half_precision() == dtype
+
+
+def test_the_layout_changes_rounding_alone(tiny_config):
+    cfg = Config.fromfile(tiny_config)
+    model = MODELS.build(cfg.model | {'data_preprocessor': cfg.data_preprocessor})
+    photos = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    keys = list(model.state_dict())
+    model.eval()
+    plain = model(photos)
+    assert to_channels_last(model) is model
+    assert model.backbone.conv1.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert list(model.state_dict()) == keys
+    torch.testing.assert_close(model(photos), plain)
