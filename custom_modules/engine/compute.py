@@ -1,4 +1,4 @@
-"""How the numbers are computed: memory layout, the C library's allocator, precision. What is computed stays the same."""
+"""How the numbers are computed: memory layout, the C library's allocator, precision. Not what is computed."""
 
 import ctypes
 import platform
@@ -14,8 +14,8 @@ def keep_freed_memory() -> bool:
     """Has this process keep the memory that it frees, for the next tensor; whether the C library can be told so.
 
     A tensor of more than 32 MB is otherwise a mapping of its own for glibc, given back when the tensor is freed: each
-    training step then has the kernel clear gigabytes anew, page by page. Without that, MobileNetV2 trains at 224 px and
-    batch 32 nearly twice as fast on two cores. Only glibc has the setting; elsewhere nothing is done. Processes
+    training step then has the kernel clear gigabytes anew, page by page. Without that, MobileNetV2 trains at 224 px
+    and batch 32 nearly twice as fast on two cores. Only glibc has the setting; elsewhere nothing is done. Processes
     started by fork inherit it.
     """
     if platform.libc_ver()[0] != 'glibc':
@@ -34,11 +34,11 @@ def channels_last_pays(device: str, mixed_precision: bool = False) -> bool:
 
 
 def to_channels_last(model: nn.Module) -> nn.Module:
-    """Lays out the weights of convolutions with the channels innermost, in place; what they compute takes after them."""
+    """Lays out the weights of convolutions with the channels innermost, in place; their outputs take after them."""
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def half_precision() -> str:
-    """The half precision that the accelerator computes in natively: ``'bfloat16'``, which never overflows, if it can."""
+    """The half precision that suits the accelerator: ``'bfloat16'``, which hardly overflows, where it is native."""
     native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return 'bfloat16' if native else 'float16'
