@@ -18,6 +18,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a flower classifier.')
     parser.add_argument('config', help='what to train, e.g. configs/flower_mobilenetv2.py')
     parser.add_argument('--demo', action='store_true', help='train a few minutes on drawn, synthetic flowers instead')
+    parser.add_argument('--probe', action='store_true', help='solve the head only, in one pass: a first honest number')
     parser.add_argument('--data-root', metavar='DIR', help='the prepared dataset, for all loaders at once')
     parser.add_argument('--work-dir', metavar='DIR', help='where the run writes; default: work_dirs/<config name>')
     parser.add_argument(
@@ -57,6 +58,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.demo and args.data_root:
         parser.error('--demo draws its own flowers: leave out --data-root')
+    if args.probe and (args.demo or args.resume or args.no_validate):
+        flag = '--demo' if args.demo else '--resume' if args.resume else '--no-validate'
+        parser.error(f'--probe: solves the head in one validated pass over your photos; leave out {flag}')
     if args.seeds and len(args.seeds) > 1 and args.launcher != 'none':
         parser.error('--seeds: under a launcher, start one seed at a time')
     if args.seeds and len(args.seeds) > 1 and (args.dry_run or args.no_validate):
@@ -113,7 +117,7 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
     from custom_modules.files import lock_folder, remove_leftovers
 
     options = parse_options(args.cfg_options)
-    cfg = read_config(args.config, options, args.data_root, args.work_dir, args.demo)
+    cfg = read_config(args.config, options, args.data_root, args.work_dir, args.demo, args.probe)
     work_dir = Path(cfg.work_dir)
     if args.seeds and len(args.seeds) > 1:
         folders = train_seeds([__file__, *(sys.argv[1:] if argv is None else argv)], work_dir, args.seeds)

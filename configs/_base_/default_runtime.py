@@ -14,6 +14,8 @@ custom_imports = dict(
         'custom_modules.engine.best_checkpoint_hook',
         'custom_modules.engine.checkpoints',
         'custom_modules.engine.curves_hook',
+        'custom_modules.engine.linear_probe_hook',
+        'custom_modules.engine.linear_probe_loop',
         'custom_modules.engine.mid_epoch_checkpoint_hook',
         'custom_modules.engine.resumable_early_stopping_hook',
         'custom_modules.engine.resumable_train_loop',

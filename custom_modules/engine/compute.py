@@ -35,7 +35,7 @@ def channels_last_pays(device: str, mixed_precision: bool = False) -> bool:
 
 def to_channels_last(model: nn.Module) -> nn.Module:
     """Lays out the weights of convolutions with the channels innermost, in place; their outputs take after them."""
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(memory_format=torch.channels_last)
 
 
 def half_precision() -> str:

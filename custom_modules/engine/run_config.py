@@ -36,7 +36,12 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
 
 
 def read_config(
-    path: str, options: dict[str, Any], data_root: str | None, work_dir: str | None, demo: bool = False
+    path: str,
+    options: dict[str, Any],
+    data_root: str | None,
+    work_dir: str | None,
+    demo: bool = False,
+    probe: bool = False,
 ) -> Config:
     """Reads a config, overrides it and settles the work dir.
 
@@ -46,6 +51,7 @@ def read_config(
         data_root: The prepared dataset for all loaders; None keeps the config's.
         work_dir: Where the run writes; None takes the config's, or else ``work_dirs/<config name>``.
         demo: Whether to make it the short run on drawn flowers that configs/_base_/demo.py describes.
+        probe: Whether to make it a linear probe.
 
     Raises:
         InputError: There is no such config, it cannot be read, it or an option sets what does not exist or what cannot
@@ -69,17 +75,19 @@ def read_config(
     except (TypeError, KeyError) as error:
         raise InputError(f'--cfg-options: {error}') from error
     check_settings(cfg)
+    if probe:
+        _keep_probe_only(cfg)
     for name in LOADERS:
         if data_root is not None and cfg.get(name) is not None:
             cfg[name].dataset.data_root = data_root
-    cfg.work_dir = work_dir or cfg.get('work_dir') or str(default_work_dir(path, demo))
+    cfg.work_dir = work_dir or cfg.get('work_dir') or str(default_work_dir(path, demo, probe))
     check_folder(Path(cfg.work_dir))
     return cfg
 
 
-def default_work_dir(config: str, demo: bool = False) -> Path:
+def default_work_dir(config: str, demo: bool = False, probe: bool = False) -> Path:
     """Where a run writes unless the command line or the config names another folder."""
-    return Path('work_dirs') / (Path(config).stem + ('_demo' if demo else ''))
+    return Path('work_dirs') / (Path(config).stem + '_demo' * demo + '_probe' * probe)
 
 
 def overview(cfg: Config) -> str:
@@ -115,6 +123,18 @@ def keep_train_only(cfg: Config) -> None:
     for name, hook in cfg.default_hooks.items():
         if hook is not None and hook['type'] in JUDGES:
             cfg.default_hooks[name] = None
+
+
+def _keep_probe_only(cfg: Config) -> None:
+    """Makes of ``cfg`` a training whose one step is to solve the head, on photos as the validation sees them."""
+    cfg.train_cfg = ConfigDict(type='LinearProbeLoop')
+    cfg.param_scheduler = []
+    loader, val = cfg.train_dataloader, cfg.val_dataloader
+    loader.dataset.pipeline = deepcopy(val.dataset.pipeline)
+    loader.batch_size = val.batch_size
+    loader.sampler = ConfigDict(type='DefaultSampler', shuffle=False)
+    superfluous = ('LinearProbeHook', 'EMAHook', 'ResumableEarlyStoppingHook')
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in superfluous]
 
 
 def keep_test_only(cfg: Config, checkpoint: str) -> None:

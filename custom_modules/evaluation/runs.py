@@ -40,6 +40,8 @@ def read_run(work_dir: Path) -> Run:
         f'batch {f"{batch} × {processes}" if processes > 1 else batch}',
         f'max_epochs {section(settings, "train_cfg").get("max_epochs")}',
     ]
+    if section(settings, 'train_cfg').get('type') == 'LinearProbeLoop':
+        parts = ['linear probe']
     time = iteration_seconds(work_dir)
     return Run(
         name=printable(work_dir.as_posix()).removeprefix('work_dirs/'),

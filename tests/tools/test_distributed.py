@@ -209,6 +209,16 @@ def test_testing_in_two_processes_gives_the_figures_of_one(two, tiny_config, run
         assert first['score'] == pytest.approx(second['score'], abs=1e-6)
 
 
+def test_a_probe_by_two_processes_is_that_of_one(run_two, run_process, trained, tiny_config, tmp_path):
+    options = ['--probe', '--cfg-options', f'load_from={trained.work_dir}/best.pth']
+    run_process('train', tiny_config, '--work-dir', tmp_path / 'one', *options, cwd=tmp_path)
+    run_two('train', tiny_config, '--work-dir', tmp_path / 'two', *options)
+    one, two = (torch.load(tmp_path / name / 'best.pth')['state_dict'] for name in ('one', 'two'))
+    # Photos are batched otherwise, and the sums differ in their rounding.
+    torch.testing.assert_close(two['head.fc.weight'], one['head.fc.weight'], rtol=1e-2, atol=1e-4)
+    assert float(one['head.fc.weight'].norm()) > 0.1
+
+
 def test_unusable_input_is_told_once(tiny_config, run_two):
     out, err = run_two('train', tiny_config, '--cfg-options', 'optim_wrapper.optimizer.lrr=1', code=2)
     assert err.count('error: --cfg-options optim_wrapper.optimizer.lrr') == 1

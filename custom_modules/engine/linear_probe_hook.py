@@ -1,0 +1,51 @@
+"""Starts fine-tuning from a linear probe instead of a random head. The probe itself is in linear_probe.py."""
+
+import copy
+import time
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmpretrain.registry import HOOKS
+
+from custom_modules.engine.linear_probe import solve_head
+
+
+@HOOKS.register_module()
+class LinearProbeHook(Hook):
+    """Solves the head on the pretrained features before the first step (Kumar et al. 2022, *LP-FT*).
+
+    A random head sends random gradients through a pretrained backbone, and the first epochs go into mending that. The
+    solved one starts where a linear classifier on frozen features ends. Its weights are larger than a random head's,
+    and so are the gradients: a learning rate that suits a random head can lose points here.
+
+    A resumed run goes on with its own head.
+
+    Args:
+        pipeline: The transforms that the training photos go through, without augmentation; None for those of
+            ``val_dataloader``. Defaults to None.
+        batch_size: Photos at a time. Defaults to 32.
+        l2: Weight of the penalty on the head's weights. Defaults to 0.01.
+    """
+
+    def __init__(self, pipeline: list[dict] | None = None, batch_size: int = 32, l2: float = 0.01) -> None:
+        self.pipeline = pipeline
+        self.batch_size = batch_size
+        self.l2 = l2
+
+    def before_train(self, runner: Runner) -> None:
+        if runner._resume:
+            return
+        began = time.monotonic()
+        loader = copy.deepcopy(runner.cfg.train_dataloader)
+        loader.dataset.pipeline = self.pipeline or runner.cfg.val_dataloader.dataset.pipeline
+        loader.update(
+            sampler={'type': 'DefaultSampler', 'shuffle': False},
+            batch_size=self.batch_size,
+            drop_last=False,
+            persistent_workers=False,
+        )
+        features, outputs = solve_head(runner.model, Runner.build_dataloader(loader), self.l2)
+        runner.logger.info(
+            f'linear probe: head solved on {len(features)} photos in {time.monotonic() - began:.0f} s, '
+            f'right on {outputs["accuracy_top-1"]:.2f} % of them'
+        )
