@@ -33,6 +33,7 @@ def test_the_configs_are_those_of_the_design():
     assert names >= {
         'flower_mobilenetv2',
         'flower_mobilenetv2_as_logged',
+        'flower_mobilenetv2_fast',
         'flower_mobilenetv3',
         'flower_resnet18',
         'flower_resnet18_adam',

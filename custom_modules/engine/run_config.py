@@ -119,10 +119,7 @@ def save_every(cfg: Config, minutes: float) -> None:
 def keep_train_only(cfg: Config) -> None:
     """Leaves of ``cfg`` what training without validation needs: no hook that judges validations."""
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in JUDGES]
-    for name, hook in cfg.default_hooks.items():
-        if hook is not None and hook['type'] in JUDGES:
-            cfg.default_hooks[name] = None
+    _leave_out_hooks(cfg, JUDGES)
 
 
 def _keep_probe_only(cfg: Config) -> None:
@@ -133,8 +130,14 @@ def _keep_probe_only(cfg: Config) -> None:
     loader.dataset.pipeline = deepcopy(val.dataset.pipeline)
     loader.batch_size = val.batch_size
     loader.sampler = ConfigDict(type='DefaultSampler', shuffle=False)
-    superfluous = ('LinearProbeHook', 'EMAHook', 'ResumableEarlyStoppingHook')
-    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in superfluous]
+    _leave_out_hooks(cfg, ('LinearProbeHook', 'EMAHook', 'ResumableEarlyStoppingHook'))
+
+
+def _leave_out_hooks(cfg: Config, types: tuple[str, ...]) -> None:
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in types]
+    for name, hook in cfg.default_hooks.items():
+        if hook is not None and hook['type'] in types:
+            cfg.default_hooks[name] = None
 
 
 def keep_test_only(cfg: Config, checkpoint: str) -> None:

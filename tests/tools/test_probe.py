@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from mmengine.config import Config
 
 from custom_modules.evaluation.runs import read_run
 
@@ -12,11 +11,10 @@ from custom_modules.evaluation.runs import read_run
 @pytest.fixture
 def config_with_probe(tiny_config, trained, tmp_path):
     """The tiny config, which starts from a probe and does nothing with it: learning rate 0."""
-    hooks = Config.fromfile(tiny_config).custom_hooks
     config = tmp_path / 'from_probe.py'
     config.write_text(
         f'_base_ = {str(tiny_config)!r}\n'
-        f'custom_hooks = {[*hooks, {"type": "LinearProbeHook", "l2": 1e-5}]!r}\n'
+        "default_hooks = dict(linear_probe=dict(type='LinearProbeHook', l2=1e-5))\n"
         f'load_from = {str(trained.work_dir / "best.pth")!r}\n'
         'optim_wrapper = dict(optimizer=dict(lr=0.0, weight_decay=0.0))\n'
     )
@@ -38,7 +36,9 @@ def test_probe_ends_as_a_training_does(tiny_config, trained, call, tmp_path):
     assert run.history[0]['train_accuracy'] > 30  # chance is 20
     tested = call('test', tiny_config, 'probe/best.pth')
     assert tested.code == 0, tested.err
-    assert json.loads((tmp_path / 'probe' / 'metrics.json').read_text())['top1'] == pytest.approx(run.best)
+    assert json.loads((tmp_path / 'probe' / 'metrics.json').read_text())['accuracy/top1']['percent'] == pytest.approx(
+        run.best
+    )
 
 
 def test_the_probe_does_not_depend_on_the_seed(tiny_config, trained, call):

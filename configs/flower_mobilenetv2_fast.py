@@ -1,0 +1,42 @@
+"""MobileNetV2 for time: the shortest way to 95 % on a CPU, by a linear probe, small photos and frozen first stages.
+
+python tools/fetch_weights.py mobilenet_v2
+python tools/train.py configs/flower_mobilenetv2_fast.py
+"""
+
+_base_ = [
+    '_base_/flower_dataset.py',
+    '_base_/default_runtime.py',
+    'mmpretrain::_base_/models/mobilenet_v2_1x.py',
+]
+
+model = dict(
+    backbone=dict(
+        # Stages 1 to 3 are a third of the operations, but most of the memory traffic, and know edges and colours.
+        frozen_stages=3,
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/mobilenet_v2.pth', prefix='backbone'),
+    ),
+    head=dict(num_classes={{_base_.num_classes}}, topk=(1,), cal_acc=True),
+)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=160, crop_ratio_range=(0.35, 1.0)),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(batch_size=16, dataset=dict(pipeline=train_pipeline))
+
+default_hooks = dict(linear_probe=dict(type='LinearProbeHook'))
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.01),
+    clip_grad=dict(max_norm=1.0),  # the solved head's gradients are larger than a random one's
+)
+epochs = 3
+param_scheduler = dict(
+    type='OneCycleLR', eta_max=3e-4, total_steps=epochs, pct_start=0.2, by_epoch=True, convert_to_iter_based=True
+)
+train_cfg = dict(by_epoch=True, max_epochs=epochs)
+val_cfg = dict()
+test_cfg = dict()
+auto_scale_lr = dict(base_batch_size=16)
