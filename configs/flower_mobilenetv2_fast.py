@@ -12,8 +12,8 @@ _base_ = [
 
 model = dict(
     backbone=dict(
-        # Stages 1 to 3 are a third of the operations, but most of the memory traffic, and know edges and colours.
-        frozen_stages=3,
+        frozen_stages=4,  # the first ones: the largest maps, so most of a step's time
+        norm_eval=True,  # keeps the statistics that the probe was solved with
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/mobilenet_v2.pth', prefix='backbone'),
     ),
     head=dict(num_classes={{_base_.num_classes}}, topk=(1,), cal_acc=True),
@@ -27,14 +27,17 @@ train_pipeline = [
 ]
 train_dataloader = dict(batch_size=16, dataset=dict(pipeline=train_pipeline))
 
-default_hooks = dict(linear_probe=dict(type='LinearProbeHook'))
+default_hooks = dict(
+    linear_probe=dict(type='LinearProbeHook'),
+    ema=dict(type='EMAHook', momentum=0.02),  # averages the last 50 steps or so
+)
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.01),
     clip_grad=dict(max_norm=1.0),  # the solved head's gradients are larger than a random one's
 )
 epochs = 3
 param_scheduler = dict(
-    type='OneCycleLR', eta_max=3e-4, total_steps=epochs, pct_start=0.2, by_epoch=True, convert_to_iter_based=True
+    type='OneCycleLR', eta_max=2e-4, total_steps=epochs, pct_start=0.2, by_epoch=True, convert_to_iter_based=True
 )
 train_cfg = dict(by_epoch=True, max_epochs=epochs)
 val_cfg = dict()
