@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 from custom_modules.evaluation.predictions import Proportion
 
@@ -157,6 +156,8 @@ def fit_temperature(scores: ArrayLike, truths: ArrayLike) -> float:
         return TEMPERATURES[1]
     if slope(high) <= 0:
         return TEMPERATURES[0]
+    from scipy.optimize import brentq  # 0.5 s, which no training needs
+
     return 1 / brentq(slope, low, high, xtol=1e-9)
 
 
