@@ -1,6 +1,5 @@
 """From a config file and command-line arguments to the config of one run. Nothing is built or written here."""
 
-import warnings
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,28 @@ from custom_modules.files import check_folder
 DEMO_FRAGMENT = Path(__file__).parents[2] / 'configs' / '_base_' / 'demo.py'
 JUDGES = ('BestCheckpointHook', 'ResumableEarlyStoppingHook')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+class RunConfig(Config):
+    """A config whose text is formatted once for as long as it stays the same.
+
+    MMEngine asks for it five times at a start and once a checkpoint, and each time would format it anew, in 0.1 s.
+    """
+
+    @classmethod
+    def of(cls, cfg: Config) -> 'RunConfig':
+        """The same config."""
+        same = cls()
+        same.__setstate__(cfg.__getstate__())
+        return same
+
+    @property
+    def pretty_text(self) -> str:
+        """The settings as Python code."""
+        settings = repr(self.to_dict())
+        if self.__dict__.get('_formatted', ('',))[0] != settings:
+            self.__dict__['_formatted'] = settings, super().pretty_text
+        return self.__dict__['_formatted'][1]
 
 
 def parse_options(pairs: list[str] | None) -> dict[str, Any]:
@@ -61,9 +82,7 @@ def read_config(
         here = ' '.join(path.as_posix() for path in sorted(Path('configs').glob('*.py')))
         raise InputError(f'{path}: no such config' + (f'; there are: {here}' if here else ''))
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', message='pkg_resources is deprecated')  # mmcv #3325
-            cfg = Config.fromfile(path)
+        cfg = RunConfig.of(Config.fromfile(path))
     except Exception as error:  # a config is a program: anything may happen in it
         raise InputError(f'{path}: not a usable config: {type(error).__name__}: {error}') from error
     if demo:

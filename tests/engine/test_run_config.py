@@ -1,11 +1,15 @@
 """From a config and command-line arguments to one run's config."""
 
+from copy import deepcopy
 from pathlib import Path
 
+import mmpretrain
 import pytest
 from mmengine.config import Config
 
+from custom_modules.engine.config_sources import base_path
 from custom_modules.engine.run_config import (
+    RunConfig,
     average_flips,
     keep_test_only,
     keep_train_only,
@@ -54,12 +58,49 @@ def test_the_work_dir_is_named_for_the_config():
 
 
 @pytest.mark.parametrize(
-    'text', ['x = ', 'x = 1 / 0', "_base_ = 'absent.py'", "custom_imports = dict(imports=['no.x'])"]
+    'text',
+    [
+        'x = ',
+        'x = 1 / 0',
+        "_base_ = 'absent.py'",
+        "_base_ = 'mmpretrain::absent.py'",
+        "_base_ = 'absent_package::a.py'",
+        "custom_imports = dict(imports=['no.x'])",
+    ],
 )
 def test_a_config_that_cannot_be_read(text, tmp_path):
     (tmp_path / 'bad.py').write_text(text)
     with pytest.raises(InputError, match=r'bad\.py: not a usable config: '):
         read_config(str(tmp_path / 'bad.py'), {}, None, None)
+
+
+def test_bases_of_mmpretrain_are_where_it_keeps_its_configs():
+    name = '_base_/models/mobilenet_v2_1x.py'
+    path, package = Config._get_cfg_path(f'mmpretrain::{name}', 'configs/a.py')
+    assert (Path(path), package) == (Path(mmpretrain.__file__).parent / '.mim' / 'configs' / name, 'mmpretrain')
+    assert Path(path).is_file()
+    assert base_path('../b.py', 'configs/a.py') == ('configs/../b.py', None)
+
+
+def test_the_text_is_upstreams_and_formatted_once_until_a_setting_changes(monkeypatch):
+    formatted = []
+    upstream = Config.pretty_text
+
+    def count(cfg) -> str:
+        formatted.append(cfg)
+        return upstream.fget(cfg)
+
+    cfg = read()
+    monkeypatch.setattr(Config, 'pretty_text', property(count))
+    text = cfg.pretty_text
+    assert text == Config(cfg._cfg_dict).pretty_text
+    formatted.clear()
+    for same in (cfg, deepcopy(cfg), deepcopy(deepcopy(cfg))):
+        assert isinstance(same, RunConfig)
+        assert same.pretty_text == text
+    assert not formatted
+    cfg.train_dataloader.batch_size = 3
+    assert cfg.pretty_text == Config(cfg._cfg_dict).pretty_text != text
 
 
 def test_no_such_config_lists_those_there_are(monkeypatch):
