@@ -3,15 +3,12 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from custom_modules.datasets import report_file
-
-TOOL = Path(__file__).parents[2] / 'tools' / 'check_dataset.py'
 
 
 @pytest.fixture
@@ -79,19 +76,6 @@ def test_one_class_alone_is_no_dataset(folder, call, tmp_path):
     result = call('check_dataset', folder, '--crop', 32)
     assert result.code == 1
     assert "only one class, 'rose': training needs two or more" in result.out
-
-
-def test_help_imports_nothing_heavy():
-    code = f"""
-import runpy, sys
-sys.argv = [{str(TOOL)!r}, '--help']
-try:
-    runpy.run_path(sys.argv[0], run_name='__main__')
-finally:
-    print([name for name in ('cv2', 'numpy', 'PIL', 'pandas', 'torch', 'jinja2', 'rich') if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, '[]')
 
 
 def test_a_missing_extra_is_one_line_with_the_command(folder, call, monkeypatch):

@@ -1,8 +1,6 @@
 """The command line of tools/find_label_issues.py: what it prints and writes, and its exit codes."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import torch
 from custom_modules.datasets import embeddings, label_issues
 from tools import find_label_issues
 
-ROOT = Path(__file__).parents[2]
 COLOURS = {'daisy': (240, 240, 240), 'rose': (40, 30, 200), 'sunflower': (20, 190, 240)}  # BGR
 
 
@@ -172,13 +169,3 @@ def test_a_real_run_on_a_prepared_dataset(data: Path, random_weights: Path, call
     for row in json.loads(Path('x.json').read_text())['suspects']:
         assert (data / row['path']).is_file()
         assert row['label'] == row['path'].split('/')[1]
-
-
-def test_help_imports_nothing_that_costs_seconds():
-    command = [sys.executable, '-X', 'importtime', str(ROOT / 'tools' / 'find_label_issues.py'), '--help']
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert 'usage:' in done.stdout
-    imported = {line.rpartition('|')[2].strip().split('.')[0] for line in done.stderr.splitlines()}
-    assert 'argparse' in imported
-    assert not imported & {'torch', 'numpy', 'mmengine', 'mmpretrain', 'mmcv', 'cv2', 'rich', 'sklearn', 'cleanlab'}
