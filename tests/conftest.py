@@ -1,5 +1,6 @@
 """Shared by all tests: five drawn flowers as a prepared dataset, one tiny training, and ways to call the tools."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -10,8 +11,13 @@ from pathlib import Path
 
 import pytest
 from chromium import Chromium, chromium
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # the models are tiny: threads would only wait for each other
+settings.register_profile('any machine', deadline=None)  # a shared or busy one may be slow
+settings.load_profile('any machine')
 
 # 20 thousand weights at 32 pixels, in this process: an epoch takes half a second.
 TINY_CONFIG = """
@@ -62,6 +68,15 @@ class Trained:
     result: Result
 
 
+def pytest_collection_finish() -> None:
+    """Spares what the test modules imported from being looked through again by each collection of garbage.
+
+    MMEngine makes one for each dataset: half of the time of a tiny run.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope='session', autouse=True)
 def usual_signals() -> Iterator[None]:
     """Ctrl-C and a closed terminal do what they usually do, also where pytest was started with both ignored."""
@@ -72,6 +87,17 @@ def usual_signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope='module')
+def one_thread() -> Iterator[None]:
+    """One thread for torch, as in ``tool_environment``: several add up in another order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope='session')

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from custom_modules.datasets.annotation import (
@@ -44,7 +44,6 @@ def write(tmp_path: Path, content: str | bytes, name: str = 'train.txt') -> Path
     return file
 
 
-@settings(deadline=None)  # a shared disk may be slow
 @given(labelled)
 def test_what_is_written_is_read_back_sorted(tmp_path_factory, data):
     classes, pairs = data
@@ -56,7 +55,6 @@ def test_what_is_written_is_read_back_sorted(tmp_path_factory, data):
     assert read_samples(folder / 'train.txt', classes) == sorted(samples)
 
 
-@settings(deadline=None)  # a shared disk may be slow
 @given(st.text() | st.binary())
 def test_any_content_is_read_or_refused_in_lines_that_name_the_file(tmp_path_factory, content):
     file = write(

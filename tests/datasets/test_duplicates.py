@@ -196,7 +196,7 @@ def test_a_missing_package_is_no_broken_picture(flowers, monkeypatch, module):
         fingerprint_all(flowers[:1])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.binary(max_size=400), st.integers(0, 3000), st.sampled_from(['JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF']))
 def test_garbage_raises_nothing(tmp_path_factory, garbage, where, kind):
     picture = encoded(Image.effect_noise((32, 32), 50), kind)
@@ -211,7 +211,6 @@ def test_processes_find_the_same_in_the_same_order(flowers):
     assert fingerprint_all(flowers[:50], 1) == fingerprint_all(flowers[:50], 2) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(hashes, min_size=1, max_size=12), st.randoms(), st.data())
 def test_groups_are_what_comparing_every_pair_gives(seeds, chance, data):
     values: list[int | None] = [None, *seeds]

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from custom_modules.datasets.split_plan import plan_folds, plan_split
@@ -26,7 +26,6 @@ def grouped(draw: st.DrawFn, across: bool) -> tuple[dict[str, set[str]], list[li
     return photos, [group for (label, _), group in groups.items() if label < 8 and len(group) > 1]
 
 
-@settings(deadline=None)
 @given(folders, ratios, st.integers(), st.randoms())
 def test_plan_is_complete_disjoint_counted_and_independent_of_order(photos, ratio, seed, chance):
     plan = plan_split(photos, ratio, seed)
@@ -40,7 +39,6 @@ def test_plan_is_complete_disjoint_counted_and_independent_of_order(photos, rati
     assert plan_split(shuffled, ratio, seed) == plan
 
 
-@settings(deadline=None)
 @given(folders, st.integers(), st.integers(0, 3))
 def test_a_new_photo_moves_at_most_one_other(photos, seed, which):
     name = sorted(photos)[which % len(photos)]
@@ -58,7 +56,6 @@ def plan_where_possible(photos, ratio, seed, groups):
         raise
 
 
-@settings(deadline=None)
 @given(grouped(across=True), ratios, st.integers(), st.randoms())
 def test_groups_never_straddle(photos_and_groups, ratio, seed, chance):
     photos, groups = photos_and_groups
@@ -71,7 +68,6 @@ def test_groups_never_straddle(photos_and_groups, ratio, seed, chance):
     assert plan_split(photos, ratio, seed, shuffled) == plan
 
 
-@settings(deadline=None)
 @given(grouped(across=False), ratios, st.integers())
 def test_the_ratio_is_kept_as_far_as_groups_allow(photos_and_groups, ratio, seed):
     photos, groups = photos_and_groups
@@ -82,7 +78,6 @@ def test_the_ratio_is_kept_as_far_as_groups_allow(photos_and_groups, ratio, seed
         assert abs(missed) <= max(0, max(sizes, default=0) - (len(images) - sum(sizes))) // 2
 
 
-@settings(deadline=None)
 @given(grouped(across=True), st.integers(), st.integers(2, 4))
 def test_folds_share_train_out_and_keep_groups_together(photos_and_groups, seed, count):
     photos, groups = photos_and_groups

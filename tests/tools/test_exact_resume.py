@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from custom_modules.engine.checkpoints import load_checkpoint
 from tools.train import main
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 # All that draws random numbers or keeps a state: augmentations by each library's generator, batch augmentations,
 # dropout, drop path, moving averages, momentum, schedules by iteration and by epoch, early stopping.
@@ -100,15 +101,6 @@ class KillHook(Hook):
 
     before_train_iter = after_train_iter = after_train_epoch = after_val_iter = after_val_epoch = moment
 '''
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads add up in another order, and runs in processes of their own have one each."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope='module')
