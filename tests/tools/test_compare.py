@@ -70,10 +70,8 @@ def test_a_seed_twice(call, tiny_config):
     assert 'one of them stands there twice' in call('train', tiny_config, '--seeds', 1, 1).error
 
 
-def test_the_first_seed_that_fails_ends_it(tiny_config, run_process, tmp_path):
-    result = run_process(
-        'train', tiny_config, '--seeds', 1, 2, '--cfg-options', 'optim_wrapper.optimizer.lr=1e30', cwd=tmp_path
-    )
+def test_the_first_seed_that_fails_ends_it(tiny_config, call, tmp_path):
+    result = call('train', tiny_config, '--seeds', 1, 2, '--cfg-options', 'optim_wrapper.optimizer.lr=1e30')
     assert result.code == 2
     assert 'error: seed 1 ended with exit code 2' in result.err
     assert not (tmp_path / 'work_dirs' / 'tiny' / 'seed_2').exists()

@@ -159,10 +159,9 @@ def test_a_checkpoint_that_would_run_code_runs_none(data, call, tmp_path):
     assert not (tmp_path / 'ran').exists()
 
 
-def test_killed_and_started_again_it_goes_on(best, data, call, run_process, tool_environment, tmp_path):
+def test_killed_and_started_again_it_goes_on(best, data, call, one_thread, tool_environment, tmp_path):
     command = ['predict', data / 'val', '--checkpoint', best, '--batch-size', 2, '--workers', 0]
-    # All in processes of their own, with one thread each: threads add up in another order.
-    run_process(*command, '--out', 'whole.csv', cwd=tmp_path)
+    call(*command, '--out', 'whole.csv')
     process = subprocess.Popen(
         [sys.executable, str(ROOT / 'tools' / 'predict.py'), *map(str, command[1:]), '--out', 'a.csv'],
         cwd=tmp_path,
@@ -179,7 +178,7 @@ def test_killed_and_started_again_it_goes_on(best, data, call, run_process, tool
     other = call('predict', data / 'val' / 'rose', '--checkpoint', best, '--out', 'a.csv')
     assert 'holds the beginning of another prediction' in other.error
     written = journal.read_bytes().count(b'\n')
-    result = run_process(*command, '--out', 'a.csv', cwd=tmp_path)
+    result = call(*command, '--out', 'a.csv')
     assert result.code == 0
     assert f'going on after {written} of 15 photos' in result.out
     assert table(tmp_path / 'a.csv') == table(tmp_path / 'whole.csv')
