@@ -1,0 +1,77 @@
+"""Validation photos: decoded at the scale that the resize after it allows, and otherwise as upstream loads them."""
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import TRANSFORMS
+from PIL import Image
+
+from custom_modules.datasets import load_photo  # noqa: F401  registers it
+
+init_default_scope('mmpretrain')
+
+
+def load(path, **step):
+    return TRANSFORMS.build(step)({'img_path': str(path)})
+
+
+def write(path, size, orientation=1):
+    """A smooth picture, (width, height) pixels in the file."""
+    colours = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(cv2.resize(colours, size)).save(path, exif=exif, quality=95)
+    return path
+
+
+@pytest.mark.parametrize('name', ['a.jpg', 'a.png', 'a.webp'])
+@pytest.mark.parametrize('size', [(64, 48), (511, 800)])
+@pytest.mark.parametrize('orientation', [1, 3, 6])
+def test_small_photos_are_loaded_as_upstream_loads_them(tmp_path, name, size, orientation):
+    path = write(tmp_path / name, size, orientation)
+    ours, upstream = load(path, type='LoadPhoto', min_short_edge=256), load(path, type='LoadImageFromFile')
+    assert ours.keys() == upstream.keys()
+    assert ours['img_shape'] == upstream['img_shape']
+    assert ours['ori_shape'] == upstream['ori_shape']
+    np.testing.assert_array_equal(ours['img'], upstream['img'])
+
+
+@pytest.mark.parametrize(
+    ('size', 'orientation', 'loaded'),
+    [
+        ((512, 511), 1, (511, 512)),
+        ((512, 700), 1, (350, 256)),
+        ((1023, 1111), 1, (556, 512)),
+        ((1024, 1111), 1, (278, 256)),
+        ((1111, 1024), 6, (278, 256)),  # upright it is 1024 wide
+        ((2600, 2048), 1, (256, 325)),
+        ((9000, 4500), 1, (563, 1125)),
+    ],
+)
+def test_the_short_edge_stays_long_enough(tmp_path, size, orientation, loaded):
+    path = write(tmp_path / 'a.jpg', size, orientation)
+    results = load(path, type='LoadPhoto', min_short_edge=256)
+    assert results['img'].shape == (*loaded, 3)
+    assert results['img_shape'] == loaded
+    assert results['ori_shape'] == (size if orientation == 6 else size[::-1])
+
+
+def test_formats_other_than_jpeg_are_never_reduced(tmp_path):
+    path = write(tmp_path / 'a.png', (2600, 2048))
+    assert load(path, type='LoadPhoto', min_short_edge=256)['img'].shape == (2048, 2600, 3)
+
+
+def test_after_the_resize_a_large_photo_looks_as_before(tmp_path):
+    path = write(tmp_path / 'a.jpg', (4000, 3000))
+    resized = []
+    for step in ({'type': 'LoadImageFromFile'}, {'type': 'LoadPhoto', 'min_short_edge': 256}):
+        results = TRANSFORMS.build({'type': 'ResizeEdge', 'scale': 256})(load(path, **step))
+        resized.append(results['img'].astype(int))
+    assert resized[0].shape == (256, 341, 3)
+    assert np.abs(resized[0] - resized[1]).max() <= 4  # levels of 255
+
+
+def test_an_edge_of_no_pixels_is_refused():
+    with pytest.raises(ValueError, match='min_short_edge must be 1 or more, got 0'):
+        TRANSFORMS.build({'type': 'LoadPhoto', 'min_short_edge': 0})
