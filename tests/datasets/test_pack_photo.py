@@ -1,0 +1,52 @@
+"""PackPhoto packs what PackInputs packs."""
+
+import numpy as np
+import pytest
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import TRANSFORMS
+from PIL import Image
+
+from custom_modules.datasets import pack_photo  # noqa: F401  registers it
+
+init_default_scope('mmpretrain')
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    'photo',
+    [
+        PHOTO,
+        PHOTO[:, ::-1],
+        PHOTO[::-1],
+        PHOTO[::-1, ::-1],
+        PHOTO[3:17, 5:25],
+        PHOTO[3:17, 5:25][:, ::-1],
+        PHOTO[..., ::-1],
+        np.asfortranarray(PHOTO),
+        PHOTO[..., :1],
+        PHOTO[..., 0],
+        np.dstack([PHOTO, PHOTO[..., 0]]),
+        PHOTO.astype(np.float32),
+        PHOTO[None],
+        Image.fromarray(PHOTO),
+        [PHOTO, PHOTO[:, ::-1]],
+    ],
+    ids=[
+        'as loaded', 'mirrored', 'upside down', 'turned by 180°', 'cropped', 'cropped and mirrored', 'RGB',
+        'column by column', 'one channel', 'no channel', 'four channels', 'float32', 'several', 'Pillow', 'list',
+    ],
+)  # fmt: skip
+def test_what_is_packed_is_what_upstream_packs(photo):
+    given = {'img_path': 'a.jpg', 'gt_label': 3, 'ori_shape': (20, 30), 'flip': True}
+    ours, upstream = (
+        TRANSFORMS.build({'type': name})({'img': photo, **given}) for name in ('PackPhoto', 'PackInputs')
+    )
+    assert ours['data_samples'].metainfo == upstream['data_samples'].metainfo
+    assert ours['data_samples'].gt_label.equal(upstream['data_samples'].gt_label)
+    if isinstance(photo, list):
+        assert all(one.equal(other) for one, other in zip(ours['inputs'], upstream['inputs'], strict=True))
+    else:
+        assert ours['inputs'].dtype == upstream['inputs'].dtype
+        assert ours['inputs'].equal(upstream['inputs'])
+        assert ours['inputs'].is_contiguous() == upstream['inputs'].is_contiguous()
