@@ -70,7 +70,8 @@ def test_validation_is_not_augmented(path):
     cfg = read(path.stem)
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
         types = [step.type for step in loader.dataset.pipeline]
-        assert types == ['LoadImageFromFile', 'ResizeEdge', 'CenterCrop', 'PackInputs']
+        assert types == ['LoadPhoto', 'ResizeEdge', 'CenterCrop', 'PackPhoto']
+        assert loader.dataset.pipeline[0].min_short_edge == loader.dataset.pipeline[1].scale
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         for step in loader.dataset.pipeline:
             TRANSFORMS.build(step)
@@ -97,7 +98,7 @@ def test_report_1_as_its_log_shows_it():
 
 def augmentations(cfg: Config) -> dict:
     steps = [dict(step) for step in cfg.train_dataloader.dataset.pipeline]
-    return {(step.pop('type'), step.pop('direction', '')): step for step in steps[1:-1]}
+    return {(step.pop('type'), step.pop('direction', '')): step for step in steps[:-1]}
 
 
 def test_report_2():
@@ -111,8 +112,7 @@ def test_report_2():
     }
     assert cfg.model.backbone.depth == 18
     assert augmentations(cfg) == {
-        ('RandomResizedCrop', ''): {'scale': 224},
-        ('RandomFlip', 'horizontal'): {'prob': 0.5},
+        ('LoadRandomResizedCrop', ''): {'scale': 224, 'flip_prob': 0.5},
         ('RandomRotateTranslate', ''): {'degrees': 15.0, 'translate': 0.1},
         ('ColorJitter', ''): {'brightness': 0.2, 'contrast': 0.2},
     }
@@ -128,6 +128,7 @@ def test_report_1_experiment_2():
     cfg = read('flower_resnet18_adam')
     assert {k: v for k, v in cfg.optim_wrapper.optimizer.items() if k != '_scope_'} == {'type': 'Adam', 'lr': 0.001}
     assert set(augmentations(cfg)) == {
+        ('LoadPhoto', ''),
         ('ResizeEdge', ''),
         ('RandomCrop', ''),
         ('RandomFlip', 'horizontal'),

@@ -8,6 +8,9 @@ _base_ = 'mmpretrain::_base_/default_runtime.py'
 custom_imports = dict(
     imports=[
         'custom_modules.datasets.flower_dataset',
+        'custom_modules.datasets.load_photo',
+        'custom_modules.datasets.load_random_resized_crop',
+        'custom_modules.datasets.pack_photo',
         'custom_modules.datasets.random_rotate_translate',
         'custom_modules.engine.alarms_hook',
         'custom_modules.engine.augmented_photos_hook',

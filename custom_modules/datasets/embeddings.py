@@ -99,6 +99,8 @@ class Embedder:
             from mmcv.cnn import fuse_conv_bn
             from mmpretrain.registry import MODELS, TRANSFORMS
 
+            from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  (the same)
+
         config = Config.fromfile(PIPELINE)
         steps, preprocessor = config.test_pipeline, config.data_preprocessor
         described = json.dumps([VERSION, name, steps, preprocessor], sort_keys=True)
@@ -119,8 +121,6 @@ class Embedder:
             with open(path, 'rb') as file:
                 open_photo(file)  # refuses what would fill the memory
             return self._pipeline({'img_path': str(path)})['inputs']
-        except AssertionError:  # mmcv's, without a reason
-            return 'broken picture: it cannot be decoded'
         except Exception as error:  # whatever a decoder says about a broken file
             return why_unreadable(error)
 

@@ -20,7 +20,7 @@ class AugmentedPhotosHook(Hook):
     """Adds a grid of augmented training photos to the visualizer before the first epoch.
 
     They are spread evenly over the training set and stand under the tag ``augmented training photos``, each with its
-    class. The pipeline has to give uint8 BGR, as ``PackInputs`` after ``LoadImageFromFile`` does.
+    class. The pipeline has to give uint8 BGR, as ``PackPhoto`` at the end does.
 
     Args:
         count: How many photos to show. Defaults to 16.

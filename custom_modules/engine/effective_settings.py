@@ -194,7 +194,7 @@ def _pipeline(dataset: Any) -> str:
     steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
     shown = []
     for step in steps:
-        values = [getattr(step, name, None) for name in ('scale', 'crop_size', 'degrees', 'prob')]
+        values = [getattr(step, name, None) for name in ('scale', 'crop_size', 'degrees', 'prob', 'flip_prob')]
         given = [_number(value) for value in values if value is not None and value != 1.0]
         shown.append(type(step).__name__ + (f'({", ".join(given)})' if given else ''))
     return ', '.join(shown)

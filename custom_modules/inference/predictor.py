@@ -15,6 +15,7 @@ from mmpretrain.registry import MODELS, TRANSFORMS
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 
+from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  registers them
 from custom_modules.datasets.duplicates import MAX_PIXELS
 from custom_modules.datasets.flower_dataset import is_readable
 from custom_modules.engine.checkpoints import checkpoint_classes

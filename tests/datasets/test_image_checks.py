@@ -8,11 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from PIL import Image
 
 from custom_modules.datasets.image_checks import inspect, inspect_all, photo_findings
+from custom_modules.datasets.load_photo import LoadPhoto
+from custom_modules.datasets.load_random_resized_crop import LoadRandomResizedCrop
 
 CROP = 32  # pixels
 
@@ -142,15 +143,16 @@ def test_orientation_is_told_and_applied_as_in_training(tmp_path, draw, suffix):
     photo = inspect(path)
     assert photo_findings(path.name, photo, CROP) == [('orientation', 'EXIF orientation 6')]
     assert (photo.width, photo.height) == (48, 64)
-    assert LoadImageFromFile()({'img_path': str(path)})['img'].shape == (64, 48, 3)
+    assert LoadPhoto(32)({'img_path': str(path)})['img'].shape == (64, 48, 3)
+    assert LoadRandomResizedCrop(32)({'img_path': str(path)})['ori_shape'] == (64, 48)
 
 
 @pytest.mark.parametrize('config', sorted(path.name for path in Path('configs').glob('*.py')))
 def test_training_test_and_prediction_load_photos_alike(config):
     cfg = Config.fromfile(f'configs/{config}')
     loaders = [cfg[f'{name}_dataloader'].dataset.pipeline[0] for name in ('train', 'val', 'test')]
-    # What the notes on orientation, CMYK and transparency say holds for the loader as it is by default.
-    assert loaders == [{'type': 'LoadImageFromFile'}] * 3
+    # What the notes on orientation, CMYK and transparency say holds for these as they are by default.
+    assert {loader['type'] for loader in loaders} <= {'LoadImageFromFile', 'LoadPhoto', 'LoadRandomResizedCrop'}
 
 
 def test_names_that_are_not_utf8_or_hold_line_breaks_are_read(tmp_path, draw):
