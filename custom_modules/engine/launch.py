@@ -87,10 +87,18 @@ class TerseRunner(Runner):
     def build_model(self, model: Any) -> Any:
         """The model, laid out as the device computes it fastest."""
         with as_configured('model'):
-            built = super().build_model(model)
+            return self._laid_out(super().build_model(model))
+
+    def _laid_out(self, model: nn.Module) -> nn.Module:
         test = self.cfg.get('test_cfg') or {}
         mixed_precision = 'Amp' in (self.cfg.get('optim_wrapper') or {}).get('type', '') or test.get('fp16', False)
-        return to_channels_last(built) if channels_last_pays(get_device(), mixed_precision) else built
+        return to_channels_last(model) if channels_last_pays(get_device(), mixed_precision) else model
+
+    def _init_model_weights(self) -> None:
+        """Random numbers fill the memory in its order: drawn in upstream's layout, a seed gives upstream's weights."""
+        self.model.to(memory_format=torch.contiguous_format)
+        super()._init_model_weights()
+        self._laid_out(self.model)
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
         """Builds a hook and puts it in its place."""

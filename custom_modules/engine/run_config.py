@@ -154,9 +154,9 @@ def _keep_probe_only(cfg: Config) -> None:
 
 def _leave_out_hooks(cfg: Config, types: tuple[str, ...]) -> None:
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in types]
-    for name, hook in cfg.default_hooks.items():
+    for name, hook in list(cfg.default_hooks.items()):
         if hook is not None and hook['type'] in types:
-            cfg.default_hooks[name] = None
+            del cfg.default_hooks[name]  # MMEngine takes None for its own six alone
 
 
 def keep_test_only(cfg: Config, checkpoint: str) -> None:

@@ -6,10 +6,13 @@ import resource
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
 from custom_modules.engine import compute
 from custom_modules.engine.compute import channels_last_pays, half_precision, keep_freed_memory, to_channels_last
+from custom_modules.engine.launch import TerseRunner
+from custom_modules.engine.run_config import read_config
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='only glibc has the setting')
@@ -56,3 +59,15 @@ def test_the_layout_changes_rounding_alone(tiny_config):
     assert model.backbone.conv1.conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert list(model.state_dict()) == keys
     torch.testing.assert_close(model(photos), plain)
+
+
+def test_a_seed_gives_upstreams_weights_in_either_layout(tiny_config, tmp_path):
+    weights = []
+    for kind in (Runner, TerseRunner):
+        cfg = read_config(str(tiny_config), {}, None, str(tmp_path / kind.__name__))
+        cfg.experiment_name = f'{tmp_path.name}_{kind.__name__}'
+        runner = kind.from_cfg(cfg)
+        runner._init_model_weights()
+        weights.append(runner.model.state_dict())
+    assert weights[1]['backbone.conv1.conv.weight'].is_contiguous(memory_format=torch.channels_last)
+    assert all(torch.equal(weights[0][key], value) for key, value in weights[1].items())

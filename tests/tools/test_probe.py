@@ -25,9 +25,8 @@ def head(path):
     return {key: value for key, value in torch.load(path)['state_dict'].items() if key.startswith('head')}
 
 
-def test_probe_ends_as_a_training_does(tiny_config, trained, call, tmp_path):
-    options = [f'load_from={trained.work_dir}/best.pth']
-    done = call('train', tiny_config, '--probe', '--work-dir', 'probe', '--cfg-options', *options)
+def test_probe_ends_as_a_training_does(config_with_probe, tiny_config, call, tmp_path):
+    done = call('train', config_with_probe, '--probe', '--work-dir', 'probe')
     assert done.code == 0, done.err
     assert 'top-1 on validation photos: best' in done.out
     run = read_run(tmp_path / 'probe')
