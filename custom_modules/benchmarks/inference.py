@@ -1,0 +1,129 @@
+"""Inference photos/s: the model as upstream builds it beside the one this project predicts with, in turns."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from custom_modules.benchmarks.sides import Side, environment_of, open_sides
+from custom_modules.benchmarks.training import SIDES, Tell
+
+
+def measure_inference(
+    task: Mapping[str, Any],
+    folder: Path,
+    batches: tuple[int, ...],
+    rounds: int,
+    seconds: float,
+    tell: Tell,
+) -> dict[str, Any]:
+    """Has both sides predict in turns: the model alone, and through ``Predictor`` with reading the photos.
+
+    Args:
+        task: ``config``, ``options``, ``data_root``, ``size``, ``photos`` (how many the predictor gets), ``device``,
+            ``threads``.
+        folder: Where the sides' logs and caches go.
+        batches: Batch sizes.
+        rounds: Samples of each.
+        seconds: How long a sample of the model alone takes.
+        tell: Shows progress.
+
+    Returns:
+        ``rows``: for each batch size and ``what`` the photos/s of both sides, a sample a round; ``peak_bytes`` of
+        each side; and, on a CPU with several threads, ``split``: photos/s of one process with all threads and of as
+        many processes with one thread each, in all.
+    """
+    tasks = [('inference', {**task, 'side': side}) for side in SIDES]
+    environment = environment_of(task['device'], task['threads'])
+    rows = []
+    with open_sides(*((*each, folder / each[1]['side'], environment) for each in tasks)) as sides:
+        both = dict(zip(SIDES, sides, strict=True))
+        about = {name: side.receive() for name, side in both.items()}
+        for batch in batches:
+            for what in ('model', 'predictor'):
+                found: dict[str, list[float]] = {name: [] for name in both}
+                for turn in range(rounds + 1):  # the first warms up
+                    for name, side in both.items():
+                        rate = side.ask(what=what, batch=batch, seconds=seconds if turn else 0.0)['photos_per_s']
+                        found[name] += [rate] if turn else []
+                shown = ', '.join(f'{name} {rates[-1]:.1f}' for name, rates in found.items())
+                tell(f'{what}, batch {batch}: {shown} photos/s')
+                rows.append({'what': what, 'batch': batch, 'photos_per_s': found})
+        peaks = {name: side.peak_bytes for name, side in both.items()}
+    result = {'rows': rows, 'peak_bytes': peaks, 'sides': about}
+    if task['device'] == 'cpu' and task['threads'] > 1:
+        result['split'] = measure_split(task, folder, max(batches), rounds, seconds, tell)
+    return result
+
+
+def measure_split(
+    task: Mapping[str, Any], folder: Path, batch: int, rounds: int, seconds: float, tell: Tell
+) -> dict[str, Any]:
+    """One process with all threads beside as many processes with one thread each, in turns."""
+    threads = task['threads']
+    ours = {**task, 'side': 'ours'}
+    alone = ('inference', ours, folder / 'one_process', environment_of(task['device'], threads))
+    many = [
+        ('inference', {**ours, 'threads': 1}, folder / f'process_{number}', environment_of(task['device'], 1))
+        for number in range(threads)
+    ]
+    found: dict[str, list[float]] = {'one_process': [], 'many_processes': []}
+    with open_sides(alone, *many) as (one, *others):
+        for side in (one, *others):
+            side.receive()
+        for turn in range(rounds + 1):
+            for name, group in (('one_process', [one]), ('many_processes', others)):
+                rate = together(group, what='model', batch=batch, seconds=seconds if turn else 0.0)
+                found[name] += [rate] if turn else []
+    tell(f'batch {batch}: one process {found["one_process"][-1]:.1f}, {threads} {found["many_processes"][-1]:.1f}')
+    return {'threads': threads, 'batch': batch, **found}
+
+
+def together(sides: list[Side], **request: Any) -> float:
+    """Photos/s of all sides at once."""
+    for side in sides:
+        side.send(**request)
+    return sum(side.receive()['photos_per_s'] for side in sides)
+
+
+def infer_in_turns(channel: Any, task: dict[str, Any]) -> None:
+    """Predicts on one side, in its own process, as it is told."""
+    import torch
+    from mmengine.runner import Runner
+    from mmpretrain.registry import MODELS
+
+    from custom_modules.benchmarks.measured_config import image_size, measured_config
+    from custom_modules.benchmarks.turns_hook import describe, now
+    from custom_modules.inference.predictor import Predictor
+
+    torch.set_num_threads(task['threads'])
+    cfg = measured_config(task)
+    dataset = Runner.build_dataloader({**cfg.val_dataloader, 'num_workers': 0, 'persistent_workers': False}).dataset
+    places = [number % len(dataset) for number in range(task['photos'])]
+    paths = [dataset.get_data_info(place)['img_path'] for place in places]
+    settings = {key: value for key, value in cfg.model.items() if key != 'init_cfg'}
+    settings['backbone'] = {key: value for key, value in settings['backbone'].items() if key != 'init_cfg'}
+    settings.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    model = MODELS.build(settings).eval()  # the speed of weights does not depend on what they were trained for
+    checkpoint = {'state_dict': model.state_dict(), 'meta': {'classes': list(dataset.metainfo['classes'])}}
+    predictor = Predictor(cfg, checkpoint, task['config'], task['device'])
+    if task['side'] == 'stock':
+        predictor._model = model.to(task['device'])
+    model = predictor._model
+    size = image_size(cfg.test_dataloader.dataset.pipeline)
+    channel.send(**describe(model), threads=torch.get_num_threads())
+    with torch.inference_mode():
+        while True:
+            request = channel.receive()
+            batch = request['batch']
+            photos, began = 0, now()
+            if request['what'] == 'predictor':
+                asked = paths if request['seconds'] else paths[:batch]
+                photos = sum(1 for _ in predictor.predict(asked, batch_size=batch))
+            else:
+                pixels = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
+                inputs = model.data_preprocessor({'inputs': pixels}, False)['inputs']
+                began = now()
+                while not photos or now() - began < request['seconds']:
+                    model(inputs, mode='tensor')
+                    photos += batch
+            channel.send(photos_per_s=photos / (now() - began))

@@ -1,0 +1,143 @@
+"""Loading photos/s: the training's dataset on one core beside decode, crop and flip alone, and its DataLoader."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from custom_modules.benchmarks.sides import environment_of, open_sides
+from custom_modules.benchmarks.training import Tell
+
+
+def measure_loader(task: Mapping[str, Any], folder: Path, rounds: int, tell: Tell) -> dict[str, Any]:
+    """Loads the same photos both ways in turns, then with the config's workers.
+
+    Args:
+        task: ``config``, ``options``, ``data_root``, ``size``, ``batch_size``, ``photos`` (of a sample), ``device``.
+        folder: Where the log goes.
+        rounds: Samples of each.
+        tell: Shows progress.
+
+    Returns:
+        Photos/s, a sample a round: ``ours`` (dataset, seeding and collating on one core), ``bare`` (OpenCV's decode,
+        crop, resize and flip), ``workers`` (the DataLoader); ``number_of_workers``, ``photo_bytes``, and
+        ``index_bytes`` and ``index_seconds`` of a photo.
+    """
+    found: dict[str, list[float]] = {'ours': [], 'bare': [], 'workers': []}
+    environment = environment_of('cpu', 1)
+    with open_sides(('loader', {**task, 'workers': None}, folder / 'one_core', environment)) as (side,):
+        about = side.receive()
+        for turn in range(rounds + 1):  # the first warms up
+            for what in found:
+                rate = side.ask(what=what)['photos_per_s']
+                found[what] += [rate] if turn else []
+            if turn:
+                shown = ', '.join(f'{what} {rates[-1]:.0f}' for what, rates in found.items())
+                tell(f'round {turn} of {rounds}: {shown} photos/s')
+    return {**found, **about}
+
+
+def load_in_turns(channel: Any, task: dict[str, Any]) -> None:
+    """Loads in one of the ways, as it is told."""
+    import time
+
+    import cv2
+    import numpy as np
+    import torch
+    from mmengine.runner import Runner
+    from torch.utils.data import DataLoader
+
+    from custom_modules.benchmarks.measured_config import measured_config
+    from custom_modules.engine.seed_hook import SeededPhotos
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)  # as MMEngine's Runner sets it
+    cfg = measured_config(task)
+    settings = cfg.train_dataloader.dataset
+    index = measure_index(settings)
+    built = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    dataset = built.dataset
+    # Spread over the classes, each once if there are enough.
+    places = [int(i) for i in np.linspace(0, len(dataset) - 1, task['photos']).round()]
+    paths = [dataset.get_data_info(place)['img_path'] for place in places]
+    crops = [draw_crop(settings.pipeline, path, place) for path, place in zip(paths, places, strict=True)]
+    seeded = SeededPhotos(dataset)
+    dataset.__getitems__ = seeded  # as SeedHook does
+    loader = DataLoader(
+        dataset,
+        batch_size=built.batch_size,
+        sampler=places,
+        num_workers=built.num_workers,
+        collate_fn=built.collate_fn,
+        worker_init_fn=built.worker_init_fn,
+        pin_memory=built.pin_memory,
+        persistent_workers=built.num_workers > 0,  # so that only the first pass, which warms up, starts them
+    )
+    channel.send(
+        **index,
+        number_of_workers=built.num_workers,
+        photo_bytes=sum(Path(path).stat().st_size for path in paths) / len(paths),
+    )
+    while True:
+        what = channel.receive()['what']
+        began = time.perf_counter()
+        if what == 'ours':
+            for first in range(0, len(places), built.batch_size):
+                built.collate_fn(seeded(places[first : first + built.batch_size]))
+        elif what == 'bare':
+            for path, crop in zip(paths, crops, strict=True):
+                load_bare(path, *crop)
+        else:
+            for _ in loader:
+                pass
+        channel.send(photos_per_s=len(places) / (time.perf_counter() - began))
+
+
+def draw_crop(pipeline: list[dict], path: str, place: int) -> tuple[tuple[int, int, int, int], tuple[int, int], bool]:
+    """The crop (top, left, height, width), size (width, height) and flip that a pipeline draws for a photo.
+
+    Without a random resized crop in the pipeline, the crop of one with upstream's ranges.
+    """
+    import cv2
+    import numpy as np
+    from mmpretrain.datasets.transforms import RandomResizedCrop
+
+    from custom_modules.benchmarks.measured_config import image_size
+    from custom_modules.engine.seed_hook import seed_generators
+
+    step: dict = next((step for step in pipeline if step['type'] == 'RandomResizedCrop'), {})
+    known = {key: value for key, value in step.items() if key in ('crop_ratio_range', 'aspect_ratio_range')}
+    crop = RandomResizedCrop(scale=step.get('scale') or image_size(pipeline), **known)
+    photo = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    seed_generators('photo', 0, 0, place)
+    return crop.rand_crop_params(photo), (int(crop.scale[1]), int(crop.scale[0])), place % 2 == 0
+
+
+def load_bare(path: str, crop: tuple[int, int, int, int], size: tuple[int, int], flip: bool) -> Any:
+    """Reads, decodes, crops, resizes and flips a photo with OpenCV, and nothing else; (H, W, 3) uint8 BGR."""
+    import cv2
+    import numpy as np
+
+    with open(path, 'rb') as file:
+        photo: Any = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+    top, left, height, width = crop
+    photo = cv2.resize(photo[top : top + height, left : left + width], size, interpolation=cv2.INTER_LINEAR)
+    return cv2.flip(photo, 1) if flip else photo
+
+
+def measure_index(settings: Any) -> dict[str, float]:
+    """Memory that a dataset keeps for a photo, and the seconds in which it reads a photo's line; no photo is read."""
+    import copy
+    import time
+    import tracemalloc
+
+    from mmpretrain.registry import DATASETS
+
+    tracemalloc.start()
+    dataset = DATASETS.build(copy.deepcopy(settings))
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    count = len(dataset)
+    began = time.perf_counter()
+    DATASETS.build(copy.deepcopy(settings))
+    seconds = time.perf_counter() - began
+    return {'index_bytes': kept / count, 'index_peak_bytes': peak / count, 'index_seconds': seconds / count}
