@@ -95,12 +95,11 @@ def inference_samples(results: Mapping[str, Any]) -> list[tuple[str, Sequence[fl
 
 
 def loader_bars(results: Mapping[str, Any]) -> list[Bar]:
-    """The dataset beside decode, crop and flip alone."""
+    """Both sides on one core, and decode, crop and flip alone."""
     bars = []
     for title, found in results.get('loader', {}).items():
-        factor = ratio(found['ours'], found['bare'])
+        bars += pairs([(title, found['stock'], found['ours'])])
         bars += [Bar(title, 'decode, crop, flip alone', found['bare'])]
-        bars += [Bar(title, 'ours', found['ours'], f'× {figure(factor.median)}')]
     return bars
 
 

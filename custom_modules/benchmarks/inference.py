@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from custom_modules.benchmarks.sides import Side, environment_of, open_sides
-from custom_modules.benchmarks.training import SIDES, Tell
+from custom_modules.benchmarks.summaries import SIDES
+from custom_modules.benchmarks.training import Tell
 
 
 def measure_inference(
@@ -21,7 +22,7 @@ def measure_inference(
     Args:
         task: ``config``, ``options``, ``data_root``, ``size``, ``photos`` (how many the predictor gets), ``device``,
             ``threads``.
-        folder: Where the sides' logs and caches go.
+        folder: Where the sides' logs go.
         batches: Batch sizes.
         rounds: Samples of each.
         seconds: How long a sample of the model alone takes.
@@ -92,7 +93,7 @@ def infer_in_turns(channel: Any, task: dict[str, Any]) -> None:
     from mmpretrain.registry import MODELS
 
     from custom_modules.benchmarks.measured_config import image_size, measured_config
-    from custom_modules.benchmarks.turns_hook import describe, now
+    from custom_modules.benchmarks.turns_hook import memory_format, now
     from custom_modules.inference.predictor import Predictor
 
     torch.set_num_threads(task['threads'])
@@ -107,10 +108,10 @@ def infer_in_turns(channel: Any, task: dict[str, Any]) -> None:
     checkpoint = {'state_dict': model.state_dict(), 'meta': {'classes': list(dataset.metainfo['classes'])}}
     predictor = Predictor(cfg, checkpoint, task['config'], task['device'])
     if task['side'] == 'stock':
-        predictor._model = model.to(task['device'])
+        predictor._model = model.to(task['device'])  # contiguous
     model = predictor._model
     size = image_size(cfg.test_dataloader.dataset.pipeline)
-    channel.send(**describe(model), threads=torch.get_num_threads())
+    channel.send(memory_format=memory_format(model), threads=torch.get_num_threads())
     with torch.inference_mode():
         while True:
             request = channel.receive()

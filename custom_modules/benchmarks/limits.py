@@ -88,7 +88,7 @@ def count_operations(task: dict[str, Any]) -> dict[str, Any]:
 
     from custom_modules.benchmarks.measured_config import image_size, measured_config
 
-    cfg = measured_config({**task, 'batch_size': None})
+    cfg = measured_config({**task, 'side': 'stock'})
     model = MODELS.build({**cfg.model, 'backbone': {k: v for k, v in cfg.model.backbone.items() if k != 'init_cfg'}})
     size = image_size(cfg.train_dataloader.dataset.pipeline)
     photos = torch.randn(2, 3, size, size)

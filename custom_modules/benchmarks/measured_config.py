@@ -1,35 +1,53 @@
-"""The config of a measured run: a training's, with another image size or batch, and without what is not timed."""
+"""The config of a measured run: a training's, with another image size or batch, run as upstream or this project does.
+
+``'ours'`` is the config as the tools run it. ``'stock'`` is the same by upstream's means: its Runner, its layout of
+the weights, the C library's allocator as it is, and where loading is measured its transforms.
+"""
 
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
-from custom_modules.engine.launch import place
+from custom_modules.engine.launch import has_accelerator, place
 from custom_modules.engine.run_config import keep_train_only, parse_options, read_config
 
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # What saves, draws or judges between iterations: not part of a training step, and a disk's business.
 NOT_TIMED = ('MidEpochCheckpointHook', 'ValidateOnResumeHook', 'AugmentedPhotosHook', 'ValidationBoardHook')
-# What this project turns on for speed; upstream's training has none of it.
-FOR_SPEED = ('CompileHook',)
+# This project's transforms by what upstream has in their place.
+UPSTREAM = {
+    'LoadRandomResizedCrop': ('LoadImageFromFile', 'RandomResizedCrop'),
+    'PackPhoto': ('PackInputs',),
+}
 
 
 def measured_config(task: dict[str, Any]) -> Config:
-    """The config that a task names: ``config``, ``options``, ``data_root``, ``size``, ``batch_size``, ``folder``.
+    """The config that a task names, for this process to run.
+
+    Args:
+        task: ``config``, ``options``, ``data_root``, ``folder``; ``size``, ``batch_size`` and ``workers`` of the
+            training, None for the config's own; ``side``.
 
     Raises:
-        InputError: It cannot be read, or has no crop whose size could be set.
+        InputError: It cannot be read.
     """
     cfg = read_config(task['config'], parse_options(task['options']), task['data_root'], task['folder'])
     if task['size'] is not None:
-        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        for name in LOADERS:
             if cfg.get(name) is not None:
                 resize(cfg[name].dataset.pipeline, task['size'])
     if task['batch_size'] is not None:
         cfg.train_dataloader.batch_size = task['batch_size']
-    if task.get('workers') is not None:
+    if task['workers'] is not None:
         cfg.train_dataloader.num_workers = task['workers']
-    place(cfg, 'none')
+    if task['side'] == 'ours':
+        place(cfg, 'none')
+    else:
+        cfg.pop('compile', None)
+        for name in LOADERS:
+            cfg[name].setdefault('pin_memory', has_accelerator())
+            cfg[name].persistent_workers = bool(cfg[name].get('num_workers'))
     init_default_scope('mmpretrain')
     return cfg
 
@@ -55,12 +73,18 @@ def resize(pipeline: list[dict], size: int) -> None:
             step['scale'] = size if isinstance(step['scale'], int) else (size, size)
 
 
-def train_as(cfg: Config, side: str, iterations: int) -> None:
-    """Leaves the training steps alone, in place: ``'ours'`` as configured, ``'stock'`` without what is for speed."""
+def upstream_pipeline(pipeline: list[dict]) -> list[dict]:
+    """A pipeline with upstream's transforms in the place of this project's; those that upstream lacks stay."""
+    steps = []
+    for step in pipeline:
+        *first, last = UPSTREAM.get(step['type'], (step['type'],))
+        steps += [ConfigDict(type=name) for name in first] + [ConfigDict({**step, 'type': last})]
+    return steps
+
+
+def train_only(cfg: Config, iterations: int) -> None:
+    """Leaves the training steps alone, in place, and enough epochs for so many of them."""
     keep_train_only(cfg)
-    left_out = (*NOT_TIMED, *(FOR_SPEED if side == 'stock' else ()))
-    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in left_out]
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in NOT_TIMED]
     cfg.default_hooks.checkpoint = None
     cfg.train_cfg.max_epochs = max(cfg.train_cfg.get('max_epochs', 1), iterations)  # an epoch has an iteration or more
-    if side == 'stock':
-        cfg.pop('compile', None)

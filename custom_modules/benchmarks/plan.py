@@ -20,7 +20,7 @@ from custom_modules.errors import InputError
 from custom_modules.files import check_folder
 
 Tell = Callable[[str], None]
-STARTS = 3  # samples of the time to a first iteration, each of which compiles anew
+STARTS = 3  # samples of the time to a first iteration
 PARTS = ('loader', 'training', 'inference', 'startup', 'time-to')
 
 
@@ -130,7 +130,7 @@ def check_configs(plan: Plan) -> None:
     for config in dict.fromkeys([*plan.configs, *(plan.time_to_configs if 'time-to' in plan.parts else ())]):
         try:
             with TemporaryDirectory() as folder:
-                cfg = measured_config(task_of(plan, config, None, 'cpu', 1) | {'folder': folder})
+                cfg = measured_config({**task_of(plan, config, None, 'cpu', 1), 'folder': folder, 'side': 'stock'})
                 check_run(cfg, ['train', 'val'])
             if plan.sizes and not image_size(cfg.train_dataloader.dataset.pipeline):
                 problems.append(f'{config}: its train pipeline has no crop whose size --sizes could set')

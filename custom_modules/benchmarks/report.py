@@ -88,15 +88,12 @@ def training_table(results: Mapping[str, Any]) -> Table:
                     ),
                 }
             )
-        about = {
-            name: f'{name}: {"compiled" if side["compiled"] else "eager"}, {side["memory_format"]}'
-            for name, side in (('stock', stock), ('ours', ours))
-        }
+        about = {name: f'{name}: {side["memory_format"]}' for name, side in (('stock', stock), ('ours', ours))}
     notes = [
         f'Median (range) of {results.get("rounds")} blocks; the ratio is of blocks one after the other. Stock is the '
-        'same config, hooks and batches, trained by MMEngine’s Runner, eager and contiguous. A step is forward, '
-        'backward, optimizer and hooks. The warm-up, with all compilation, begins with empty caches. Memory is that '
-        'of all processes of a side.'
+        'same config, hooks and batches (loaded by the config’s transforms) by MMEngine’s Runner, with contiguous '
+        'weights and the C library’s allocator as it is. A step is forward, backward, optimizer and hooks. Memory is '
+        'that of all processes of a side.'
     ]
     if rows:
         notes.append(f'As found, {"; ".join(about.values())}.')
@@ -172,10 +169,13 @@ def loader_table(results: Mapping[str, Any]) -> Table:
         rows.append(
             {
                 'loader': title,
-                'one core': str(spread(found['ours'])),
+                'stock, one core': str(spread(found['stock'])),
+                'ours, one core': str(spread(found['ours'])),
+                'ratio': str(ratio(found['ours'], found['stock'])),
                 'decode, crop and flip alone': str(spread(found['bare'])),
-                'ratio': str(ratio(found['ours'], found['bare'])),
-                'DataLoader': f'{spread(found["workers"])}, {found["number_of_workers"]} workers',
+                'ours to alone': str(ratio(found['ours'], found['bare'])),
+                'DataLoader, stock': str(spread(found['stock_workers'])),
+                'DataLoader, ours': f'{spread(found["ours_workers"])}, {found["number_of_workers"]} workers',
                 'photo': f'{found["photo_bytes"] / 1e3:.0f} kB',
             }
         )
@@ -183,8 +183,8 @@ def loader_table(results: Mapping[str, Any]) -> Table:
         'Loading, photos/s',
         rows,
         [
-            'One core: the training’s dataset with its pipeline, seeding and collating. Alone: OpenCV reads, decodes, '
-            'crops, resizes and flips the same photos by the same parameters. Files are in the system’s cache.'
+            'One core: dataset, pipeline, seeding (ours) and collating; stock has upstream’s transforms. Alone: '
+            'OpenCV reads, decodes whole, crops, resizes and flips the same photos. Files are in the system’s cache.'
         ],
     )
 
@@ -210,7 +210,7 @@ def time_to_table(results: Mapping[str, Any]) -> Table:
         rows,
         [
             'Seconds from the start of tools/train.py to the end of the first validation with that score: start-up, '
-            'checks, compilation with empty caches and all validations count. Mean (range) of the seeds that got '
+            'checks and all validations count. Mean (range) of the seeds that got '
             'there.'
         ],
     )
@@ -225,7 +225,7 @@ def startup_table(results: Mapping[str, Any]) -> Table:
             rows.append({'command': what, 'seconds': str(spread(seconds))})
     for title, seconds in results.get('first_iteration', {}).items():
         rows.append({'command': f'train.py {title}, to the first iteration', 'seconds': str(spread(seconds))})
-    return Table('Start-up', rows, ['The first iteration includes compilation with empty caches, where there is one.'])
+    return Table('Start-up', rows)
 
 
 def limits_table(results: Mapping[str, Any]) -> Table:

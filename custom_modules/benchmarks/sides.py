@@ -1,6 +1,6 @@
 """Processes that measure when told, in turns, and what memory they take: the parent's end. What is measured is theirs.
 
-Each side has a process of its own, so that compiled code, threads and memory do not mix; while it waits for its turn
+Each side has a process of its own, so that threads, memory and its allocator do not mix; while it waits for its turn
 it only blocks on a pipe. Requests and replies are lines of JSON; what else the process prints goes into a log.
 """
 
@@ -26,7 +26,7 @@ class Side:
     Args:
         job: A name of :data:`custom_modules.benchmarks.side_process.JOBS`.
         task: What the job needs to know; plain data.
-        folder: Where its log, caches and work dir go.
+        folder: Where its log and work dir go.
         environment: Variables for it.
     """
 
@@ -41,7 +41,7 @@ class Side:
                 stderr=log,
                 text=True,
                 encoding='utf-8',
-                env={**os.environ, **cold_caches(folder), **environment, 'PYTHONPATH': str(ROOT)},
+                env={**os.environ, **environment, 'PYTHONPATH': str(ROOT)},
                 start_new_session=True,
             )
         self._memory = MemoryWatch(self._process.pid)
@@ -98,14 +98,6 @@ def open_sides(*arguments: tuple[str, Mapping[str, Any], Path, Mapping[str, str]
     finally:
         for side in sides:
             side.close()
-
-
-def cold_caches(folder: Path) -> dict[str, str]:
-    """Variables that keep what torch.compile has cached elsewhere out of a measurement."""
-    return {
-        'TORCHINDUCTOR_CACHE_DIR': str(folder / 'compiled'),
-        'TRITON_CACHE_DIR': str(folder / 'compiled' / 'triton'),
-    }
 
 
 def environment_of(device: str, threads: int) -> dict[str, str]:

@@ -34,7 +34,7 @@ def measure_help(rounds: int, tell: Tell) -> dict[str, list[float]]:
 
 
 def measure_first_iteration(task: Mapping[str, Any], folder: Path, rounds: int, tell: Tell) -> list[float]:
-    """Seconds from the start of ``tools/train.py`` to the log of its first iteration, compilation included.
+    """Seconds from the start of ``tools/train.py`` to the log of its first iteration.
 
     Args:
         task: As for :func:`time_to.measure_time_to`.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+SIDES = ('stock', 'ours')
+
 
 @dataclass(frozen=True)
 class Spread:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from custom_modules.benchmarks.sides import ROOT, MemoryWatch, cold_caches, end, environment_of
+from custom_modules.benchmarks.sides import ROOT, MemoryWatch, end, environment_of
 from custom_modules.benchmarks.summaries import reached
 from custom_modules.benchmarks.training import Tell
 from custom_modules.errors import InputError
@@ -83,7 +83,7 @@ def follow_training(
         *(['--cfg-options', *task['options']] if task['options'] else []),
     ]
     # fmt: on
-    environment = {**os.environ, **cold_caches(folder), **environment_of(task['device'], task['threads'])}
+    environment = {**os.environ, **environment_of(task['device'], task['threads'])}
     began = time.perf_counter()
     with log.open('wb') as output:
         process = subprocess.Popen(

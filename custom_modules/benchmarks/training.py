@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from custom_modules.benchmarks.sides import environment_of, open_sides
-from custom_modules.benchmarks.summaries import compare_losses
+from custom_modules.benchmarks.summaries import SIDES, compare_losses
 
-SIDES = ('stock', 'ours')
 Tell = Callable[[str], None]
 
 
@@ -19,10 +18,10 @@ def measure_training(
 
     Args:
         task: ``config``, ``options``, ``data_root``, ``size``, ``batch_size``, ``workers``, ``device``, ``threads``.
-        folder: Where the sides' logs and caches go.
+        folder: Where the sides' logs and work dirs go.
         blocks: Timed blocks a side.
         iterations: Of a block.
-        warm_up: Iterations before the first block; the first of them compiles.
+        warm_up: Iterations before the first block.
         tell: Shows progress.
 
     Returns:
@@ -62,15 +61,15 @@ def measure_training(
 
 
 def train_in_turns(channel: Any, task: dict[str, Any]) -> None:
-    """Trains one side, in its own process, by MMEngine's Runner with the config's hooks; pauses between blocks."""
+    """Trains one side, in its own process, by its Runner with the config's hooks; pauses between blocks."""
     from mmengine.runner import Runner
 
-    from custom_modules.benchmarks.measured_config import measured_config, train_as
+    from custom_modules.benchmarks.measured_config import measured_config, train_only
     from custom_modules.benchmarks.turns_hook import TurnsHook
     from custom_modules.engine.launch import TerseRunner
 
     cfg = measured_config(task)
-    train_as(cfg, task['side'], task['iterations'])
+    train_only(cfg, task['iterations'])
     runner = (TerseRunner if task['side'] == 'ours' else Runner).from_cfg(cfg)
     runner.register_hook(TurnsHook(channel))
     runner.train()

@@ -47,7 +47,7 @@ class TurnsHook(Hook):
 
     def _wait(self, runner: Runner) -> None:
         while 'facts' in (request := self.channel.receive()):
-            self.channel.send(**describe(runner.model), gpu_peak_bytes=gpu_peak())
+            self.channel.send(memory_format=memory_format(runner.model), gpu_peak_bytes=gpu_peak())
         self._settle, self._left = request['settle'], request['iterations']
         self._losses: list[torch.Tensor] = []
         self._step_seconds, self._photos = 0.0, 0
@@ -79,16 +79,10 @@ class TurnsHook(Hook):
             self._wait(runner)
 
 
-def describe(model: nn.Module) -> dict[str, Any]:
-    """How a model computes: ``compiled``, and ``memory_format`` of its convolutions' weights."""
+def memory_format(model: nn.Module) -> str:
+    """The layout of the weights of a model's convolutions: ``'channels last'`` or ``'contiguous'``."""
     weights = [each.weight for each in model.modules() if isinstance(each, nn.Conv2d)]
-    # A 1 x 1 kernel is contiguous in both senses.
-    square = [weight for weight in weights if weight.shape[-1] > 1 and weight.shape[1] > 1]
-    last = [weight.is_contiguous(memory_format=torch.channels_last) for weight in square]
-    return {
-        'compiled': any(
-            getattr(each, '_compiled_call_impl', None) is not None or hasattr(each, '_orig_mod')
-            for each in model.modules()
-        ),
-        'memory_format': 'channels last' if last and all(last) else 'contiguous',
-    }
+    # One input channel, or a kernel of 1 x 1, is laid out alike in both.
+    telling = [weight for weight in weights if weight.shape[-1] > 1 and weight.shape[1] > 1]
+    last = [weight.is_contiguous(memory_format=torch.channels_last) for weight in telling]
+    return 'channels last' if last and all(last) else 'contiguous'

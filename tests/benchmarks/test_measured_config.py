@@ -1,0 +1,78 @@
+"""The config of a measured run: the size is set wherever it stands, and only what is not timed is left out."""
+
+import pytest
+from mmengine.config import Config
+
+from custom_modules.benchmarks.measured_config import (
+    NOT_TIMED,
+    image_size,
+    measured_config,
+    resize,
+    train_only,
+    upstream_pipeline,
+)
+
+
+def pipeline():
+    return [
+        {'type': 'LoadImageFromFile'},
+        {'type': 'ResizeEdge', 'scale': 256, 'edge': 'short'},
+        {'type': 'CenterCrop', 'crop_size': 224},
+        {'type': 'PackInputs'},
+    ]
+
+
+def test_the_edge_grows_with_the_crop():
+    steps = pipeline()
+    resize(steps, 112)
+    assert (steps[1]['scale'], steps[2]['crop_size'], image_size(steps)) == (128, 112, 112)
+
+
+@pytest.mark.parametrize(('step', 'size'), [({'type': 'RandomResizedCrop', 'scale': 224}, 64)])
+def test_a_random_crop(step, size):
+    steps = [step, {'type': 'PackInputs'}]
+    resize(steps, size)
+    assert image_size(steps) == size
+
+
+def test_a_pipeline_without_a_size():
+    assert image_size([{'type': 'PackInputs'}]) == 0
+
+
+def test_upstream_has_two_steps_for_one():
+    steps = [{'type': 'LoadRandomResizedCrop', 'scale': 224}, {'type': 'RandomFlip'}, {'type': 'PackPhoto'}]
+    assert upstream_pipeline(steps) == [
+        {'type': 'LoadImageFromFile'},
+        {'type': 'RandomResizedCrop', 'scale': 224},
+        {'type': 'RandomFlip'},
+        {'type': 'PackInputs'},
+    ]
+
+
+def task(config, folder, side):
+    return {
+        'config': str(config),
+        'options': ['train_cfg.max_epochs=3'],
+        'data_root': None,
+        'folder': str(folder),
+        'size': 48,
+        'batch_size': 4,
+        'workers': None,
+        'side': side,
+    }
+
+
+@pytest.mark.parametrize('side', ['stock', 'ours'])
+def test_what_is_trained(tiny_config, tmp_path, side):
+    cfg = measured_config(task(tiny_config, tmp_path, side))
+    assert isinstance(cfg, Config)
+    assert cfg.train_dataloader.batch_size == 4
+    assert image_size(cfg.train_dataloader.dataset.pipeline) == 48
+    assert image_size(cfg.test_dataloader.dataset.pipeline) == 48
+    assert not cfg.train_dataloader.persistent_workers
+    train_only(cfg, iterations=7)
+    hooks = [hook['type'] for hook in cfg.custom_hooks]
+    assert 'SeedHook' in hooks
+    assert not {*NOT_TIMED, 'BestCheckpointHook'} & {*hooks}
+    assert cfg.val_dataloader is None
+    assert cfg.train_cfg.max_epochs == 7
