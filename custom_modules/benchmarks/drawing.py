@@ -1,24 +1,26 @@
-"""Draws measurements: bars of medians with the range of their samples. Nothing is measured or written."""
+"""Draws measurements: bars of medians, or means, with the range of their samples. Nothing is measured or written."""
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from custom_modules.benchmarks.summaries import Spread, figure, ratio, spread, time_to
+from custom_modules.benchmarks.summaries import Spread, figure, ratio, time_to
 
 STOCK, OURS, OTHER = '#999999', '#0072B2', '#E69F00'  # apart for every kind of sight, and in print
 
 
 class Bar(NamedTuple):
-    """A bar: its group, its name within it, the samples, and what stands at its end besides the median."""
+    """A bar: its group, its name within it, the samples, what stands at its end besides their middle, and that."""
 
     group: str
     name: str
     samples: Sequence[float]
     remark: str = ''
+    middle: Callable[[Sequence[float]], float] = statistics.median
 
 
 def draw(results: Mapping[str, Any]) -> Figure | None:
@@ -54,13 +56,13 @@ def draw_bars(axes: Axes, title: str, bars: Sequence[Bar]) -> None:
         if not bar.samples:
             axes.text(0.01 * widest, place, bar.remark, va='center', fontsize=9)
             continue
-        found = spread(bar.samples)
-        axes.barh(place, found.median, height=0.8, color=colours.get(bar.name, OTHER))
-        axes.plot((found.low, found.high), (place, place), color='#000000', linewidth=1.2)
-        text = figure(found.median) + (f'  {bar.remark}' if bar.remark else '')
-        axes.text(found.high + 0.012 * widest, place, text, va='center', fontsize=9)
+        middle = bar.middle(bar.samples)
+        axes.barh(place, middle, height=0.8, color=colours.get(bar.name, OTHER))
+        axes.plot((min(bar.samples), max(bar.samples)), (place, place), color='#000000', linewidth=1.2)
+        text = figure(middle) + (f' {bar.remark}' if bar.remark else '')
+        axes.text(max(bar.samples) + 0.012 * widest, place, text, va='center', fontsize=9)
     axes.set_yticks([tick for tick, _ in ticks], [label for _, label in ticks], fontsize=9)
-    axes.invert_yaxis()
+    axes.set_ylim(place + 0.6, 0.4)
     axes.set_xlim(0, 1.3 * widest)
     axes.set_title(title, loc='left', fontweight='bold', fontsize=10)
     axes.spines[['top', 'right']].set_visible(False)
@@ -72,7 +74,7 @@ def pairs(samples: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> li
     bars = []
     for group, stock, ours in samples:
         factor: Spread = ratio(ours, stock)
-        bars += [Bar(group, 'stock', stock), Bar(group, 'ours', ours, f'× {figure(factor.median)}')]
+        bars += [Bar(group, 'stock', stock), Bar(group, 'ours', ours, f' × {figure(factor.median)}')]
     return bars
 
 
@@ -108,6 +110,6 @@ def time_to_bars(results: Mapping[str, Any]) -> list[Bar]:
     bars = []
     for title, runs in results.get('time_to', {}).items():
         for level, found in time_to([run['validations'] for run in runs], results['levels']).items():
-            remark = f'{len(found.times)} of {found.seeds} seeds' if found.times else 'not reached'
-            bars.append(Bar(title, f'{level:g} %', found.times, remark))
+            remark = f's, {len(found.times)} of {found.seeds} seeds' if found.times else 'not reached'
+            bars.append(Bar(title, f'{level:g} %', found.times, remark, statistics.fmean))
     return bars

@@ -39,6 +39,10 @@ def measure_training(
         both = dict(zip(SIDES, sides, strict=True))
         for name, side in both.items():
             found[name] = side.receive()
+        # The same seed gives other weights in another layout: random numbers fill the memory in its order.
+        weights = str((folder / 'weights.pth').absolute())
+        both['stock'].ask(save=weights)
+        both['ours'].ask(load=weights)
         for name, side in both.items():
             tell(f'{name} warms up: {warm_up} iterations')
             began = time.perf_counter()

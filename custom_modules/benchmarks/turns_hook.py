@@ -24,6 +24,8 @@ def gpu_peak() -> int | None:
 class TurnsHook(Hook):
     """Waits for a request before each block of iterations and replies with how long they took.
 
+    Other requests are for the weights (``save`` or ``load``, a file) and for what is known of the model (``facts``).
+
     Args:
         channel: Gives requests (``iterations``, ``settle``: iterations before them that are not timed) and takes
             replies.
@@ -46,7 +48,11 @@ class TurnsHook(Hook):
         self._wait(runner)
 
     def _wait(self, runner: Runner) -> None:
-        while 'facts' in (request := self.channel.receive()):
+        while 'iterations' not in (request := self.channel.receive()):
+            if 'save' in request:
+                torch.save(runner.model.state_dict(), request['save'])
+            elif 'load' in request:
+                runner.model.load_state_dict(torch.load(request['load'], weights_only=True))
             self.channel.send(memory_format=memory_format(runner.model), gpu_peak_bytes=gpu_peak())
         self._settle, self._left = request['settle'], request['iterations']
         self._losses: list[torch.Tensor] = []
