@@ -21,7 +21,7 @@ from custom_modules.files import check_folder
 
 Tell = Callable[[str], None]
 STARTS = 3  # samples of the time to a first iteration
-PARTS = ('loader', 'training', 'inference', 'startup', 'time-to')
+PARTS = ('limits', 'loader', 'training', 'inference', 'startup', 'time-to')
 
 
 @dataclass(frozen=True)
@@ -187,9 +187,10 @@ def measure(plan: Plan, command: Sequence[str], tell: Tell, save: Callable[[dict
         for size in sizes
     }
     work = plan.out / 'runs'
-    jobs: list[tuple[str, str, Callable[[Tell], Any]]] = [
-        ('limits', 'machine and models', partial(measure_limits, tasks, work, device, threads, plan.rounds))
-    ]
+    jobs: list[tuple[str, str, Callable[[Tell], Any]]] = []
+    if 'limits' in plan.parts:
+        job = partial(measure_limits, tasks, work, device, threads, plan.rounds)
+        jobs.append(('limits', 'machine and models', job))
     for title, task in tasks.items():
         place = work / title.replace(' ', '_')
         blocks = (plan.rounds, plan.iterations, plan.warm_up)
