@@ -189,8 +189,8 @@ def measure(plan: Plan, command: Sequence[str], tell: Tell, save: Callable[[dict
     work = plan.out / 'runs'
     jobs: list[tuple[str, str, Callable[[Tell], Any]]] = []
     if 'limits' in plan.parts:
-        job = partial(measure_limits, tasks, work, device, threads, plan.rounds)
-        jobs.append(('limits', 'machine and models', job))
+        limits = partial(measure_limits, tasks, work, device, threads, plan.rounds)
+        jobs.append(('limits', 'machine and models', limits))
     for title, task in tasks.items():
         place = work / title.replace(' ', '_')
         blocks = (plan.rounds, plan.iterations, plan.warm_up)
