@@ -13,8 +13,15 @@ from custom_modules.engine.launch import has_accelerator, place
 from custom_modules.engine.run_config import keep_train_only, parse_options, read_config
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-# What saves, draws or judges between iterations: not part of a training step, and a disk's business.
-NOT_TIMED = ('MidEpochCheckpointHook', 'ValidateOnResumeHook', 'AugmentedPhotosHook', 'ValidationBoardHook')
+# What saves, draws or judges, or happens once before the first iteration: not part of a training step.
+NOT_TIMED = (
+    'MidEpochCheckpointHook',
+    'ValidateOnResumeHook',
+    'AugmentedPhotosHook',
+    'ValidationBoardHook',
+    'LinearProbeHook',
+    'CheckpointHook',
+)
 # This project's transforms by what upstream has in their place.
 UPSTREAM = {
     'LoadRandomResizedCrop': ('LoadImageFromFile', 'RandomResizedCrop'),
@@ -86,5 +93,6 @@ def train_only(cfg: Config, iterations: int) -> None:
     """Leaves the training steps alone, in place, and enough epochs for so many of them."""
     keep_train_only(cfg)
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in NOT_TIMED]
-    cfg.default_hooks.checkpoint = None
+    kept = {name: hook for name, hook in cfg.default_hooks.items() if hook and hook['type'] not in NOT_TIMED}
+    cfg.default_hooks = {**kept, 'checkpoint': None}  # None: the Runner would bring its own
     cfg.train_cfg.max_epochs = max(cfg.train_cfg.get('max_epochs', 1), iterations)  # an epoch has an iteration or more

@@ -70,9 +70,12 @@ def test_what_is_trained(tiny_config, tmp_path, side):
     assert image_size(cfg.train_dataloader.dataset.pipeline) == 48
     assert image_size(cfg.test_dataloader.dataset.pipeline) == 48
     assert not cfg.train_dataloader.persistent_workers
+    cfg.default_hooks['linear_probe'] = {'type': 'LinearProbeHook'}
+    cfg.default_hooks['early_stopping'] = {'type': 'ResumableEarlyStoppingHook'}
     train_only(cfg, iterations=7)
     hooks = [hook['type'] for hook in cfg.custom_hooks]
     assert 'SeedHook' in hooks
     assert not {*NOT_TIMED, 'BestCheckpointHook'} & {*hooks}
     assert cfg.val_dataloader is None
+    assert [name for name, hook in cfg.default_hooks.items() if hook is None] == ['checkpoint']
     assert cfg.train_cfg.max_epochs == 7
