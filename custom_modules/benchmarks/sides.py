@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,6 +117,9 @@ def end(process: subprocess.Popen) -> None:
         except OSError:
             continue
     process.wait()
+    until = time.monotonic() + 10
+    while memory(members) and time.monotonic() < until:  # what is left must not disturb the next measurement
+        time.sleep(0.05)
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             try:
