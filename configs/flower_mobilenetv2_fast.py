@@ -33,11 +33,10 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.01),
     clip_grad=dict(max_norm=1.0),  # the solved head's gradients are larger than a random one's
 )
-epochs = 3
 param_scheduler = dict(
-    type='OneCycleLR', eta_max=2e-4, total_steps=epochs, pct_start=0.2, by_epoch=True, convert_to_iter_based=True
+    type='OneCycleLR', eta_max=2e-4, total_steps=3, pct_start=0.2, by_epoch=True, convert_to_iter_based=True
 )
-train_cfg = dict(by_epoch=True, max_epochs=epochs)
+train_cfg = dict(by_epoch=True, max_epochs=3)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=16)

@@ -127,6 +127,7 @@ def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     from custom_modules.errors import run_tool
 
     monkeypatch.setenv('LOCAL_RANK', '0')  # set, and so put back, for the tools set it themselves
+    monkeypatch.setenv('COLUMNS', '100')  # as in tool_environment, whatever the terminal
     monkeypatch.chdir(tmp_path)
 
     def run(name: str, *args: object) -> Result:

@@ -25,7 +25,7 @@ def test_a_large_tensor_gets_the_memory_of_the_last_one():
     for _ in range(5):
         torch.ones(size, dtype=torch.uint8)
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    assert faults < size / resource.getpagesize()  # five times that, if each one were mapped anew
+    assert faults < 2 * size / resource.getpagesize()  # five times the size, if each were mapped anew
 
 
 def test_elsewhere_nothing_is_done(monkeypatch):
