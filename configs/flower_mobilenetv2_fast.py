@@ -33,9 +33,10 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.01),
     clip_grad=dict(max_norm=1.0),  # the solved head's gradients are larger than a random one's
 )
-param_scheduler = dict(
-    type='OneCycleLR', eta_max=2e-4, total_steps=3, pct_start=0.2, by_epoch=True, convert_to_iter_based=True
-)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.04, end=1, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=1, T_max=2, by_epoch=True, convert_to_iter_based=True),
+]
 train_cfg = dict(by_epoch=True, max_epochs=3)
 val_cfg = dict()
 test_cfg = dict()

@@ -22,11 +22,6 @@ NOT_TIMED = (
     'LinearProbeHook',
     'CheckpointHook',
 )
-# This project's transforms by what upstream has in their place.
-UPSTREAM = {
-    'LoadRandomResizedCrop': ('LoadImageFromFile', 'RandomResizedCrop'),
-    'PackPhoto': ('PackInputs',),
-}
 
 
 def measured_config(task: dict[str, Any]) -> Config:
@@ -76,17 +71,26 @@ def resize(pipeline: list[dict], size: int) -> None:
             step['crop_size'] = size
         elif step['type'] == 'ResizeEdge':
             step['scale'] = round(step['scale'] * size / before) if before else size
+        elif 'min_short_edge' in step:
+            step['min_short_edge'] = round(step['min_short_edge'] * size / before) if before else size
         elif 'scale' in step:
             step['scale'] = size if isinstance(step['scale'], int) else (size, size)
 
 
 def upstream_pipeline(pipeline: list[dict]) -> list[dict]:
     """A pipeline with upstream's transforms in the place of this project's; those that upstream lacks stay."""
-    steps = []
-    for step in pipeline:
-        *first, last = UPSTREAM.get(step['type'], (step['type'],))
-        steps += [ConfigDict(type=name) for name in first] + [ConfigDict({**step, 'type': last})]
-    return steps
+    return [each for step in pipeline for each in _upstream_steps(step)]
+
+
+def _upstream_steps(step: dict) -> list[ConfigDict]:
+    if step['type'] == 'LoadPhoto':
+        return [ConfigDict(type='LoadImageFromFile')]
+    if step['type'] == 'LoadRandomResizedCrop':
+        crop = {key: value for key, value in step.items() if key not in ('type', 'flip_prob')}
+        steps = [ConfigDict(type='LoadImageFromFile'), ConfigDict(type='RandomResizedCrop', **crop)]
+        flip = [ConfigDict(type='RandomFlip', prob=step['flip_prob'])] if step.get('flip_prob') else []
+        return steps + flip
+    return [ConfigDict({**step, 'type': 'PackInputs'} if step['type'] == 'PackPhoto' else step)]
 
 
 def train_only(cfg: Config, iterations: int) -> None:
@@ -95,4 +99,5 @@ def train_only(cfg: Config, iterations: int) -> None:
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in NOT_TIMED]
     kept = {name: hook for name, hook in cfg.default_hooks.items() if hook and hook['type'] not in NOT_TIMED}
     cfg.default_hooks = {**kept, 'checkpoint': None}  # None: the Runner would bring its own
+    cfg.param_scheduler = []  # may end before
     cfg.train_cfg.max_epochs = max(cfg.train_cfg.get('max_epochs', 1), iterations)  # an epoch has an iteration or more

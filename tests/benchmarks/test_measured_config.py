@@ -1,7 +1,11 @@
 """The config of a measured run: the size is set wherever it stands, and only what is not timed is left out."""
 
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import TRANSFORMS
 
 from custom_modules.benchmarks.measured_config import (
     NOT_TIMED,
@@ -11,6 +15,8 @@ from custom_modules.benchmarks.measured_config import (
     train_only,
     upstream_pipeline,
 )
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def pipeline():
@@ -39,14 +45,26 @@ def test_a_pipeline_without_a_size():
     assert image_size([{'type': 'PackInputs'}]) == 0
 
 
-def test_upstream_has_two_steps_for_one():
-    steps = [{'type': 'LoadRandomResizedCrop', 'scale': 224}, {'type': 'RandomFlip'}, {'type': 'PackPhoto'}]
+def test_upstreams_transforms_in_the_place_of_ours():
+    steps = [{'type': 'LoadRandomResizedCrop', 'scale': 224, 'flip_prob': 0.5}, {'type': 'PackPhoto'}]
     assert upstream_pipeline(steps) == [
         {'type': 'LoadImageFromFile'},
         {'type': 'RandomResizedCrop', 'scale': 224},
-        {'type': 'RandomFlip'},
+        {'type': 'RandomFlip', 'prob': 0.5},
         {'type': 'PackInputs'},
     ]
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem)
+def test_every_config_has_a_stock_side(path):
+    """Upstream's transforms can be built, and none of ours that it has one for is left."""
+    init_default_scope('mmpretrain')
+    cfg = Config.fromfile(path)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        steps = upstream_pipeline(loader.dataset.pipeline)
+        for step in steps:
+            TRANSFORMS.build(step)
+        assert not {step['type'] for step in steps} & {'LoadPhoto', 'LoadRandomResizedCrop', 'PackPhoto'}
 
 
 def task(config, folder, side):
