@@ -4,7 +4,7 @@ import argparse
 import os
 import shutil
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -58,9 +58,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.demo and args.data_root:
         parser.error('--demo draws its own flowers: leave out --data-root')
-    if args.probe and (args.demo or args.resume or args.no_validate):
-        flag = '--demo' if args.demo else '--resume' if args.resume else '--no-validate'
-        parser.error(f'--probe: solves the head in one validated pass over your photos; leave out {flag}')
+    for flag in ('--demo', '--resume', '--no-validate', '--dry-run'):
+        if args.probe and vars(args)[flag[2:].replace('-', '_')]:
+            parser.error(f'--probe: solves the head in one validated pass over your photos; leave out {flag}')
     if args.seeds and len(args.seeds) > 1 and args.launcher != 'none':
         parser.error('--seeds: under a launcher, start one seed at a time')
     if args.seeds and len(args.seeds) > 1 and (args.dry_run or args.no_validate):
@@ -139,7 +139,8 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
     if args.save_every_minutes is not None:
         save_every(cfg, args.save_every_minutes)
     if holds_run and not replace_demo and not args.dry_run:
-        raise InputError(f'{work_dir}: holds a run already; go on with it by --resume, or name another --work-dir')
+        go_on = '' if args.probe else 'go on with it by --resume, or '
+        raise InputError(f'{work_dir}: holds a run already; {go_on}name another --work-dir')
     if args.no_validate:
         keep_train_only(cfg)
         notes.append('--no-validate: no best.pth is kept, and early stopping is off')
@@ -185,7 +186,7 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
     for note in [*notes, overview(cfg)]:
         print_log(note, logger='current')
     runner.register_hook(preflight)
-    with stop_signals_caught():
+    with nullcontext() if args.probe else stop_signals_caught():  # a probe has nothing to save half-way
         runner.train()
     if is_main_process():
         print(run_summary(runner, args.demo))

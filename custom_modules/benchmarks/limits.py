@@ -80,7 +80,7 @@ def count_operations(task: dict[str, Any]) -> dict[str, Any]:
 
     By torch's counter, which is kept up, rather than mmengine's ``get_model_complexity_info``. The backward pass is
     taken as twice the forward one, for the gradients of inputs and of weights: torch's own count of it takes a
-    depthwise convolution for a full one.
+    depthwise convolution for a full one. It is not known (None) where stages are frozen.
     """
     import torch
     from mmpretrain.registry import MODELS
@@ -95,9 +95,11 @@ def count_operations(task: dict[str, Any]) -> dict[str, Any]:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(photos, mode='tensor')
     forward = counter.get_total_flops() / len(photos)
+    model.train()  # freezes what the config freezes
+    trained = [each for each in model.parameters() if each.requires_grad]
     return {
         'size': size,
         'forward': forward,
-        'both': 3 * forward,
-        'gradient_bytes': sum(each.numel() * each.element_size() for each in model.parameters() if each.requires_grad),
+        'both': 3 * forward if len(trained) == len(list(model.parameters())) else None,
+        'gradient_bytes': sum(each.numel() * each.element_size() for each in trained),
     }

@@ -221,6 +221,12 @@ def measure(plan: Plan, command: Sequence[str], tell: Tell, save: Callable[[dict
             except InputError as error:
                 results['failed'] += [f'{part}, {title}: {line}' for line in error.problems]
                 tell(f'  failed: {"; ".join(error.problems)}')
+            if part == 'time_to':
+                results['failed'] += [
+                    f'{part}, {title}, seed {run["seed"]}: exit code {run["ended"]}; its output: {run["log"]}'
+                    for run in results[part].get(title, ())
+                    if run['ended'] not in ('reached', 0)
+                ]
             tell(f'  took {time.monotonic() - began:.0f} s')
             save(results)
     return results

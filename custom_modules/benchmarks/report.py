@@ -1,6 +1,7 @@
 """Measurements as tables, for the terminal and as Markdown, and as JSON and PNG. Nothing is measured."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +53,10 @@ def share(results: Mapping[str, Any], title: str, rate: float, passes: str) -> s
         passes: ``'forward'``, or ``'both'`` with the backward pass.
     """
     limits = limits_of(results)
-    if title not in limits['models'] or 'float32' not in limits['flops']:
+    operations = limits['models'].get(title, {}).get(passes)
+    if operations is None or 'float32' not in limits['flops']:
         return '–'
-    return f'{100 * rate * limits["models"][title][passes] / limits["flops"]["float32"]:.0f} %'
+    return f'{100 * rate * operations / limits["flops"]["float32"]:.0f} %'
 
 
 def megabytes(size: float | None) -> str:
@@ -195,7 +197,7 @@ def time_to_table(results: Mapping[str, Any]) -> Table:
     for title, runs in results.get('time_to', {}).items():
         times = time_to([run['validations'] for run in runs], results['levels'])
         peaks = [run['peak_bytes'] for run in runs if run['peak_bytes']]
-        best = [max(found['top1'] for found in run['validations']) for run in runs]
+        best = [max((found['top1'] for found in run['validations']), default=math.nan) for run in runs]
         rows.append(
             {
                 'training': title,
@@ -236,7 +238,9 @@ def limits_table(results: Mapping[str, Any]) -> Table:
         for kind, rate in limits['flops'].items()
     ]
     for title, model in limits['models'].items():
-        passes = f'forward {model["forward"] / 1e9:.3g}, with backward {model["both"] / 1e9:.3g} GFLOP a photo'
+        passes = f'forward {model["forward"] / 1e9:.3g} GFLOP a photo'
+        if model['both'] is not None:
+            passes += f', with backward {model["both"] / 1e9:.3g}'
         rows.append({'limit': f'{title}, {model["size"]} pixels', 'measured': passes})
     return Table(
         'Limits',

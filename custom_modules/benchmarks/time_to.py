@@ -12,7 +12,6 @@ from typing import Any
 from custom_modules.benchmarks.sides import ROOT, MemoryWatch, end, environment_of
 from custom_modules.benchmarks.summaries import reached
 from custom_modules.benchmarks.training import Tell
-from custom_modules.errors import InputError
 
 POLL = 0.1  # seconds between two looks at the log: the resolution of every time
 SCORES = ('accuracy/top1', 'val/accuracy/top1')
@@ -50,8 +49,8 @@ def measure_time_to(
 
         run = follow_training(task, folder / f'seed_{seed}', ['--seeds', str(seed)], take)
         runs.append({'seed': seed, 'validations': validations, **run})
-        if not validations:
-            raise InputError(f'{task["config"]}, seed {seed}: ended without a validation; its output: {run["log"]}')
+        if run['ended'] not in ('reached', 0):
+            tell(f'seed {seed}: failed, exit code {run["ended"]}; its output: {run["log"]}')
         got = ', '.join(
             f'{level:g} % {f"after {when:.0f} s" if when is not None else "not reached"}'
             for level, when in reached(validations, levels).items()

@@ -35,7 +35,10 @@ def decode(content: bytes, reduction: int = 1) -> np.ndarray:
     Raises:
         ValueError: OpenCV cannot decode it.
     """
-    img = cv2.imdecode(np.frombuffer(content, np.uint8), REDUCTIONS[reduction]) if content else None
+    try:
+        img = cv2.imdecode(np.frombuffer(content, np.uint8), REDUCTIONS[reduction]) if content else None
+    except cv2.error as error:  # e.g. more pixels than OpenCV takes
+        raise ValueError(f'it cannot be decoded: {error.err or error}') from error
     if img is None:
         raise ValueError('it cannot be decoded')
     return img

@@ -19,6 +19,8 @@ from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamSchedul
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from custom_modules.engine.linear_probe_loop import LinearProbeLoop
+
 MAX_STEPS = 200_000  # what is simulated at most: about a second
 
 
@@ -105,18 +107,21 @@ def effective_settings(runner: Runner, course: Course, metrics: Sequence[str]) -
     rows.append(('train photos', _counts(loader.dataset, classes)))
     if runner.val_loop is not None:
         rows.append(('val photos', _counts(runner.val_dataloader.dataset, classes)))
-    rows += [
-        (
-            'batch',
-            f'{batch} × {processes} process{"es" * (processes > 1)} × {accumulated} accumulated = '
-            f'{batch * processes * accumulated} photos a step',
-        ),
-        ('optimizer', ', '.join([type(optimizer).__name__, *(f'{key} {value}' for key, value in shown.items())])),
-        ('lr groups', _groups(wrapper.param_groups)),
-        ('lr', _lr(course, runner)),
-        ('length', _length(loop, loader)),
-        ('train pipeline', _pipeline(loader.dataset)),
-    ]
+    if isinstance(loop, LinearProbeLoop):
+        rows.append(('training', f'none: a linear probe solves the head, penalty {loop.l2}'))
+    else:
+        rows += [
+            (
+                'batch',
+                f'{batch} × {processes} process{"es" * (processes > 1)} × {accumulated} accumulated = '
+                f'{batch * processes * accumulated} photos a step',
+            ),
+            ('optimizer', ', '.join([type(optimizer).__name__, *(f'{key} {value}' for key, value in shown.items())])),
+            ('lr groups', _groups(wrapper.param_groups)),
+            ('lr', _lr(course, runner)),
+            ('length', _length(loop, loader)),
+        ]
+    rows.append(('train pipeline', _pipeline(loader.dataset)))
     if runner.val_loop is not None:
         rows += [
             ('val pipeline', _pipeline(runner.val_dataloader.dataset)),

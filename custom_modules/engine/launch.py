@@ -91,7 +91,7 @@ class TerseRunner(Runner):
 
     def _laid_out(self, model: nn.Module) -> nn.Module:
         test = self.cfg.get('test_cfg') or {}
-        mixed_precision = 'Amp' in (self.cfg.get('optim_wrapper') or {}).get('type', '') or test.get('fp16', False)
+        mixed_precision = 'Amp' in str((self.cfg.get('optim_wrapper') or {}).get('type')) or test.get('fp16', False)
         return to_channels_last(model) if channels_last_pays(get_device(), mixed_precision) else model
 
     def _init_model_weights(self) -> None:
@@ -145,6 +145,8 @@ class TerseRunner(Runner):
 
 def place(cfg: Config, launcher: str) -> None:
     """Fits ``cfg`` to the device, in place, and starts the process group where MMEngine cannot.
+
+    On a CPU this process keeps from now on the memory that it frees.
 
     Args:
         cfg: A run's config.

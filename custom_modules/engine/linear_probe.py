@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from mmcv.cnn import fuse_conv_bn
-from mmengine.dist import broadcast, collect_results
+from mmengine.dist import broadcast, collect_results, is_main_process
 from mmengine.model import is_model_wrapper
 from mmpretrain.models import LinearClsHead
 from torch import Tensor, nn
@@ -34,10 +34,11 @@ def solve_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[s
         raise InputError(f'linear probe: model.head is a {type(inner.head).__name__}; it needs a LinearClsHead')
     features, labels = _features(inner, loader)
     layer = inner.head.fc
-    weight, bias = logistic_regression(features, labels, layer.out_features, l2)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
+    if is_main_process():
+        weight, bias = logistic_regression(features, labels, layer.out_features, l2)
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
     broadcast(layer.weight.data)
     broadcast(layer.bias.data)
     logits = layer(features)
@@ -82,14 +83,14 @@ def _features(model: Any, loader: Any) -> tuple[Tensor, Tensor]:
     backbone = copy.deepcopy(model.backbone)
     backbone.eval()  # gives no backbone back: MMPretrain's train() returns nothing
     backbone = fuse_conv_bn(backbone)
-    rows: list[tuple[Tensor, Tensor]] = []
+    rows: list[tuple[Tensor, int]] = []
     for batch in loader:
         data = model.data_preprocessor(batch, False)
         maps = backbone(data['inputs'])
         features = model.head.pre_logits(model.neck(maps) if model.with_neck else maps)
         labels = torch.cat([sample.gt_label for sample in data['data_samples']])
-        rows += zip(features.cpu(), labels.cpu(), strict=True)
-    whole = collect_results(rows, len(loader.dataset), device='cpu')
+        # Clones: to another process, a view would bring the whole batch along.
+        rows += zip((row.clone() for row in features.cpu()), labels.tolist(), strict=True)
+    rows = collect_results(rows, len(loader.dataset), device='cpu') or rows
     device = model.head.fc.weight.device
-    features, labels = (torch.stack(column).to(device) for column in zip(*(whole or rows), strict=True))
-    return features, labels
+    return torch.stack([row for row, _ in rows]).to(device), torch.tensor([label for _, label in rows], device=device)

@@ -1,6 +1,5 @@
 """Starts fine-tuning from a linear probe instead of a random head. The probe itself is in linear_probe.py."""
 
-import copy
 import time
 
 from mmengine.hooks import Hook
@@ -8,6 +7,9 @@ from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
 from custom_modules.engine.linear_probe import solve_head
+from custom_modules.engine.run_config import in_order
+from custom_modules.engine.stop_signals import ShieldedWorker
+from custom_modules.errors import InputError
 
 
 @HOOKS.register_module()
@@ -22,7 +24,7 @@ class LinearProbeHook(Hook):
 
     Args:
         pipeline: The transforms that the training photos go through, without augmentation; None for those of
-            ``val_dataloader``. Defaults to None.
+            ``val_dataloader``, or without one ``test_dataloader``. Defaults to None.
         batch_size: Photos at a time. Defaults to 32.
         l2: Weight of the penalty on the head's weights. Defaults to 0.01.
     """
@@ -36,15 +38,13 @@ class LinearProbeHook(Hook):
         if runner._resume:
             return
         began = time.monotonic()
-        loader = copy.deepcopy(runner.cfg.train_dataloader)
-        loader.dataset.pipeline = self.pipeline or runner.cfg.val_dataloader.dataset.pipeline
-        loader.update(
-            sampler={'type': 'DefaultSampler', 'shuffle': False},
-            batch_size=self.batch_size,
-            drop_last=False,
-            persistent_workers=False,
-        )
-        features, outputs = solve_head(runner.model, Runner.build_dataloader(loader), self.l2)
+        seen = runner.cfg.get('val_dataloader') or runner.cfg.get('test_dataloader')
+        if not (self.pipeline or seen):
+            raise InputError('LinearProbeHook: the config has no val_dataloader to take the pipeline of: name one')
+        settings = in_order(runner.cfg.train_dataloader, self.pipeline or seen.dataset.pipeline, self.batch_size)
+        loader = Runner.build_dataloader(settings)
+        loader.worker_init_fn = ShieldedWorker(loader.worker_init_fn)
+        features, outputs = solve_head(runner.model, loader, self.l2)
         runner.logger.info(
             f'linear probe: head solved on {len(features)} photos in {time.monotonic() - began:.0f} s, '
             f'right on {outputs["accuracy_top-1"]:.2f} % of them'

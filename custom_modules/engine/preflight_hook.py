@@ -21,6 +21,7 @@ from custom_modules.datasets.annotation import SPLIT_NAMES
 from custom_modules.engine.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.config_sources import origin
 from custom_modules.engine.effective_settings import Course, duration, effective_settings, lr_course, table
+from custom_modules.engine.linear_probe_loop import LinearProbeLoop
 from custom_modules.engine.preflight import Findings
 from custom_modules.engine.trial import seconds_per_step, try_batches
 
@@ -94,6 +95,8 @@ class PreflightHook(Hook):
     def _check_lr(self, runner: Runner, course: Course) -> None:
         """Warns of a learning rate that suits training from scratch, when the weights are pretrained."""
         if not (runner.cfg.get('pretrained') or runner._load_from) or runner._resume:
+            return
+        if isinstance(runner.train_loop, LinearProbeLoop):  # no step of the optimizer is made
             return
         kind = type(runner.optim_wrapper.optimizer).__name__
         batch = (runner.train_dataloader.batch_size or 1) * runner.world_size

@@ -95,6 +95,8 @@ def read_config(
         raise InputError(f'--cfg-options: {error}') from error
     check_settings(cfg)
     if probe:
+        if not cfg.get('val_dataloader'):
+            raise InputError('--probe: the config has no val_dataloader, by which photos are seen and the head judged')
         _keep_probe_only(cfg)
     for name in LOADERS:
         if data_root is not None and cfg.get(name) is not None:
@@ -112,11 +114,16 @@ def default_work_dir(config: str, demo: bool = False, probe: bool = False) -> Pa
 def overview(cfg: Config) -> str:
     """One line with what decides a training's result, as it is after all overrides."""
     optimizer = cfg.optim_wrapper.get('optimizer', {})
-    parts = [
-        f'{cfg.model.backbone.get("type")} on {cfg.train_dataloader.dataset.get("data_root")}',
+    recipe = [
         f'{optimizer.get("type")} lr {optimizer.get("lr")}',
         f'batch {cfg.train_dataloader.get("batch_size")}',
         f'{cfg.train_cfg.get("max_epochs")} epochs',
+    ]
+    if cfg.train_cfg.get('type') == 'LinearProbeLoop':
+        recipe = ['linear probe']
+    parts = [
+        f'{cfg.model.backbone.get("type")} on {cfg.train_dataloader.dataset.get("data_root")}',
+        *recipe,
         f'seed {cfg.get("randomness", {}).get("seed")}',
         get_device(),
     ]
@@ -145,11 +152,23 @@ def _keep_probe_only(cfg: Config) -> None:
     """Makes of ``cfg`` a training whose one step is to solve the head, on photos as the validation sees them."""
     cfg.train_cfg = ConfigDict(type='LinearProbeLoop')
     cfg.param_scheduler = []
-    loader, val = cfg.train_dataloader, cfg.val_dataloader
-    loader.dataset.pipeline = deepcopy(val.dataset.pipeline)
-    loader.batch_size = val.batch_size
-    loader.sampler = ConfigDict(type='DefaultSampler', shuffle=False)
-    _leave_out_hooks(cfg, ('LinearProbeHook', 'EMAHook', 'ResumableEarlyStoppingHook'))
+    val = cfg.val_dataloader
+    cfg.train_dataloader = in_order(cfg.train_dataloader, val.dataset.pipeline, val.batch_size)
+    # One step cannot be resumed from its middle.
+    _leave_out_hooks(cfg, ('LinearProbeHook', 'EMAHook', 'ResumableEarlyStoppingHook', 'MidEpochCheckpointHook'))
+
+
+def in_order(loader: ConfigDict, pipeline: list[dict], batch_size: int) -> ConfigDict:
+    """A dataloader that gives all photos of ``loader`` once, in their order, through another pipeline."""
+    loader = deepcopy(loader)
+    loader.dataset.pipeline = deepcopy(pipeline)
+    loader.update(
+        batch_size=batch_size,
+        sampler=ConfigDict(type='DefaultSampler', shuffle=False),
+        drop_last=False,
+        persistent_workers=False,  # once
+    )
+    return loader
 
 
 def _leave_out_hooks(cfg: Config, types: tuple[str, ...]) -> None:

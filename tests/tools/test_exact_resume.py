@@ -36,15 +36,13 @@ model = dict(
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
 )
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=32),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='LoadRandomResizedCrop', scale=32, flip_prob=0.5),
     dict(type='RandomRotateTranslate'),
     dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4),
     dict(
         type='RandomErasing', erase_prob=0.5, mode='rand', fill_color=(1, 2, 3), fill_std=(9, 9, 9)
     ),
-    dict(type='PackInputs'),
+    dict(type='PackPhoto'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(_delete_=True, optimizer=dict(type='AdamW', lr=2e-3), clip_grad=dict(max_norm=1.0))

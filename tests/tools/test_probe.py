@@ -43,7 +43,9 @@ def test_probe_ends_as_a_training_does(config_with_probe, tiny_config, call, tmp
 def test_the_probe_does_not_depend_on_the_seed(tiny_config, trained, call):
     options = ['--cfg-options', f'load_from={trained.work_dir}/best.pth']
     for seed in (1, 2):
-        call('train', tiny_config, '--probe', '--seeds', seed, '--work-dir', f'probe_{seed}', *options)
+        done = call('train', tiny_config, '--probe', '--seeds', seed, '--work-dir', f'probe_{seed}', *options)
+        assert done.code == 0, done.err
+        assert 'linear probe, seed' in done.out
     first, second = head('probe_1/best.pth'), head('probe_2/best.pth')
     assert all(torch.equal(first[key], second[key]) for key in first)
 
@@ -60,12 +62,29 @@ def test_fine_tuning_starts_from_the_probe_and_a_resume_does_not(config_with_pro
     (tmp_path / 'tuned' / 'epoch_2.pth').unlink()
     resumed = call('train', config_with_probe, '--work-dir', 'tuned', '--resume')
     assert resumed.code == 0, resumed.err
-    assert 'linear probe' not in resumed.out.replace('LinearProbe', '')
+    assert 'linear probe' not in resumed.out
 
 
-@pytest.mark.parametrize('flag', ['--demo', '--resume', '--no-validate'])
+@pytest.mark.parametrize('flag', ['--demo', '--resume', '--no-validate', '--dry-run'])
 def test_what_does_not_go_with_probe(flag, tiny_config, call, capfd):
     with pytest.raises(SystemExit) as caught:
         call('train', tiny_config, '--probe', flag)
     assert caught.value.code == 2
     assert f'leave out {flag}' in capfd.readouterr().err
+
+
+def test_a_probe_in_a_used_work_dir(tiny_config, trained, call):
+    error = call('train', tiny_config, '--probe', '--work-dir', trained.work_dir).error
+    assert error.endswith('holds a run already; name another --work-dir')
+
+
+def test_fine_tuning_from_a_probe_without_validation(config_with_probe, call):
+    done = call('train', config_with_probe, '--no-validate', '--work-dir', 'unseen')
+    assert done.code == 0, done.err
+    assert 'linear probe: head solved on 40 photos' in done.out
+
+
+def test_a_probe_needs_a_validation(tiny_config, call, tmp_path):
+    config = tmp_path / 'unseen.py'
+    config.write_text(f'_base_ = {str(tiny_config)!r}\nval_cfg = val_dataloader = val_evaluator = None\n')
+    assert 'has no val_dataloader' in call('train', config, '--probe').error
