@@ -24,6 +24,7 @@ from custom_modules.engine.effective_settings import Course, duration, effective
 from custom_modules.engine.linear_probe_loop import LinearProbeLoop
 from custom_modules.engine.preflight import Findings
 from custom_modules.engine.trial import seconds_per_step, try_batches
+from custom_modules.errors import as_configured
 
 SMALL = 10_000  # training photos below which training from scratch is hardly ever meant
 LEAKED = 0.02  # share of the validation photos in training from which on the split is taken to be broken
@@ -69,7 +70,8 @@ class PreflightHook(Hook):
         check_built_datasets(runner, findings)
         check_length(runner, findings)
         check_schedules(runner, findings)
-        course = lr_course(runner)
+        with as_configured('param_scheduler'):
+            course = lr_course(runner)
         self._check_lr(runner, course)
         self._check_weights(runner)
         metrics: dict[str, float] = {}

@@ -149,6 +149,12 @@ VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile
             "default_hooks.stop.monitor: validation gives no 'acc'",
         ),
         ('param_scheduler = dict(_delete_=True, type="ReduceOnPlateauLR", monitor="loss")', "gives no 'loss'"),
+        (
+            'train_cfg = dict(max_epochs=5)\n'
+            'param_scheduler = dict(_delete_=True, type="OneCycleLR", eta_max=0.01, total_steps=3,'
+            ' by_epoch=True, convert_to_iter_based=True)',
+            'param_scheduler: ValueError: Tried to step',
+        ),
     ],
 )  # fmt: skip
 def test_mistakes_that_stop_the_run(text, said, dry_run, data):
