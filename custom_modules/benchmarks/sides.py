@@ -171,8 +171,12 @@ class MemoryWatch:
         self._thread.start()
 
     def _watch(self) -> None:
-        while not self._stopped.wait(POLL):
+        pause = POLL
+        while not self._stopped.wait(pause):
+            began = time.perf_counter()
             self.peak = max(self.peak, memory(family(self._leader)))
+            # The kernel walks all pages of a process for it, a tenth of a second for gigabytes, and holds it up.
+            pause = max(POLL, 100 * (time.perf_counter() - began))
 
     def stop(self) -> None:
         """Ends it."""
