@@ -132,6 +132,13 @@ def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
     def run(name: str, *args: object) -> Result:
         main = importlib.import_module(f'tools.{name}').main
+        if 'mmengine' in sys.modules:
+            # Named for config and second, a run would go on with the log of another that began in the same one.
+            from mmengine.logging import MessageHub, MMLogger
+            from mmengine.visualization import Visualizer
+
+            for kind in (MessageHub, MMLogger, Visualizer):
+                kind._instance_dict.clear()
         capfd.readouterr()
         code = run_tool(lambda: main([str(arg) for arg in args]))
         return Result(code, *capfd.readouterr())
