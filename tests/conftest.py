@@ -135,9 +135,9 @@ def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         if 'mmengine' in sys.modules:
             # Named for config and second, a run would go on with the log of another that began in the same one.
             from mmengine.logging import MessageHub, MMLogger
-            from mmengine.visualization import Visualizer
+            from mmpretrain.visualization import UniversalVisualizer
 
-            for kind in (MessageHub, MMLogger, Visualizer):
+            for kind in (MessageHub, MMLogger, UniversalVisualizer):
                 kind._instance_dict.clear()
         capfd.readouterr()
         code = run_tool(lambda: main([str(arg) for arg in args]))
