@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,11 @@ def run(*argv: object) -> list[str]:
 
 @pytest.mark.parametrize('tool', TOOLS, ids=lambda path: path.stem)
 def test_help_imports_nothing_but_this_project(tool):
+    began = time.monotonic()
     first, *_, last = run(tool, '--help')
     assert first.startswith('usage: ')
     assert last == '0 []'
+    assert time.monotonic() - began < 1
 
 
 def test_writing_the_lists_of_a_dataset_needs_no_package(data, tmp_path):
