@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 
 from custom_modules.engine.launch import has_accelerator, place
 from custom_modules.engine.run_config import keep_train_only, parse_options, read_config
+from custom_modules.errors import InputError
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # What saves, draws or judges, or happens once before the first iteration: not part of a training step.
@@ -32,13 +33,14 @@ def measured_config(task: dict[str, Any]) -> Config:
             training, None for the config's own; ``side``.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read, or lacks one of the loaders.
     """
     cfg = read_config(task['config'], parse_options(task['options']), task['data_root'], task['folder'])
+    if lacking := [name for name in LOADERS if cfg.get(name) is None]:
+        raise InputError(f'{", ".join(lacking)}: the config has none; what is measured also validates and tests')
     if task['size'] is not None:
         for name in LOADERS:
-            if cfg.get(name) is not None:
-                resize(cfg[name].dataset.pipeline, task['size'])
+            resize(cfg[name].dataset.pipeline, task['size'])
     if task['batch_size'] is not None:
         cfg.train_dataloader.batch_size = task['batch_size']
     if task['workers'] is not None:

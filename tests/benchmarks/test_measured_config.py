@@ -15,6 +15,7 @@ from custom_modules.benchmarks.measured_config import (
     train_only,
     upstream_pipeline,
 )
+from custom_modules.errors import InputError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
@@ -97,3 +98,11 @@ def test_what_is_trained(tiny_config, tmp_path, side):
     assert cfg.val_dataloader is None
     assert [name for name, hook in cfg.default_hooks.items() if hook is None] == ['checkpoint']
     assert cfg.train_cfg.max_epochs == 7
+
+
+@pytest.mark.parametrize('side', ['stock', 'ours'])
+def test_a_config_that_does_not_validate(tiny_config, tmp_path, side):
+    config = tmp_path / 'unseen.py'
+    config.write_text(f'_base_ = {str(tiny_config)!r}\nval_cfg = val_dataloader = val_evaluator = None\n')
+    with pytest.raises(InputError, match=r'^val_dataloader: the config has none'):
+        measured_config(task(config, tmp_path, side))
