@@ -1,5 +1,6 @@
 """What is to be measured, checked before anything starts; then part after part. How each is measured is its room's."""
 
+import math
 import os
 import platform
 import shlex
@@ -87,14 +88,15 @@ def check_plan(plan: Plan) -> tuple[str, int]:
         problems.append(f'{plan.out}: exists already; name another --out')
     for name in ('rounds', 'iterations', 'warm_up', 'photos', 'seconds', 'batch_size', 'threads'):
         value = getattr(plan, name)
-        if value is not None and value <= 0:
-            problems.append(f'--{name.replace("_", "-")} {value:g}: must be more than 0')
+        if value is not None and not 0 < value < math.inf:  # nan is neither
+            problems.append(f'--{name.replace("_", "-")} {value:g}: must be more than 0 and finite')
     problems += [f'--workers {plan.workers}: must be 0 or more'] if plan.workers < 0 else []
     problems += [f'--batches {size}: must be 1 or more' for size in plan.batches if size < 1]
     problems += [f'--sizes {size}: must be 32 or more' for size in plan.sizes if size < 32]
     problems += [
         f'--levels {level:g}: must be over 0 and at most 100' for level in plan.levels if not 0 < level <= 100
     ]
+    problems += [f'--seeds {seed}: must be 0 to {2**32 - 1}' for seed in plan.seeds if not 0 <= seed < 2**32]
     problems += [f'--seeds {" ".join(map(str, plan.seeds))}: one stands there twice'] * (
         len(set(plan.seeds)) < len(plan.seeds)
     )
