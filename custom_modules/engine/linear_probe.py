@@ -27,8 +27,10 @@ def solve_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[s
         training step gives them: ``loss``, the mean cross-entropy, and ``accuracy_top-1`` of the solved head, percent.
 
     Raises:
-        InputError: The head is no ``LinearClsHead``.
+        InputError: The head is no ``LinearClsHead``, or the penalty is negative.
     """
+    if not l2 >= 0:
+        raise InputError(f'linear probe: l2 is {l2}: the weight of a penalty must be 0 or more')
     inner: Any = model.module if is_model_wrapper(model) else model
     if not isinstance(inner.head, LinearClsHead):
         raise InputError(f'linear probe: model.head is a {type(inner.head).__name__}; it needs a LinearClsHead')

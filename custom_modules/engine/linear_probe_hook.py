@@ -9,7 +9,7 @@ from mmpretrain.registry import HOOKS
 from custom_modules.engine.linear_probe import solve_head
 from custom_modules.engine.run_config import in_order
 from custom_modules.engine.stop_signals import ShieldedWorker
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, as_configured
 
 
 @HOOKS.register_module()
@@ -42,9 +42,10 @@ class LinearProbeHook(Hook):
         if not (self.pipeline or seen):
             raise InputError('LinearProbeHook: the config has no val_dataloader to take the pipeline of: name one')
         settings = in_order(runner.cfg.train_dataloader, self.pipeline or seen.dataset.pipeline, self.batch_size)
-        loader = Runner.build_dataloader(settings)
-        loader.worker_init_fn = ShieldedWorker(loader.worker_init_fn)
-        features, outputs = solve_head(runner.model, loader, self.l2)
+        with as_configured('LinearProbeHook, its photos through its pipeline and the model'):
+            loader = Runner.build_dataloader(settings)
+            loader.worker_init_fn = ShieldedWorker(loader.worker_init_fn)
+            features, outputs = solve_head(runner.model, loader, self.l2)
         runner.logger.info(
             f'linear probe: head solved on {len(features)} photos in {time.monotonic() - began:.0f} s, '
             f'right on {outputs["accuracy_top-1"]:.2f} % of them'

@@ -64,3 +64,9 @@ def test_another_head_is_refused(model_and_loader):
     model.head = torch.nn.Identity()
     with pytest.raises(InputError, match='LinearClsHead'):
         solve_head(model, loader, l2=0.001)
+
+
+@pytest.mark.parametrize('l2', [-1.0, float('nan')])
+def test_a_penalty_that_rewards_is_refused(model_and_loader, l2):
+    with pytest.raises(InputError, match='l2 is'):
+        solve_head(*model_and_loader, l2=l2)
