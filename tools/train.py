@@ -58,8 +58,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.demo and args.data_root:
         parser.error('--demo draws its own flowers: leave out --data-root')
-    for flag in ('--demo', '--resume', '--no-validate', '--dry-run'):
-        if args.probe and vars(args)[flag[2:].replace('-', '_')]:
+    for flag in ('--demo', '--resume', '--no-validate', '--dry-run', '--save-every-minutes'):
+        given = vars(args)[flag[2:].replace('-', '_')]
+        if args.probe and given is not None and given is not False:  # 0 minutes are given, too
             parser.error(f'--probe: solves the head in one validated pass over your photos; leave out {flag}')
     if args.seeds and len(args.seeds) > 1 and args.launcher != 'none':
         parser.error('--seeds: under a launcher, start one seed at a time')
