@@ -156,8 +156,7 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
 
     idle = check_workers(cfg)
     place(cfg, args.launcher)
-    data_root = Path(cfg.train_dataloader.dataset.get('data_root', '.'))
-    if args.demo and is_main_process() and not data_root.exists():
+    if args.demo and is_main_process() and not (data_root := Path(cfg.train_dataloader.dataset.data_root)).exists():
         print(f'drawing synthetic flowers into {data_root}')
         prepare_demo_flowers(data_root)
     barrier()

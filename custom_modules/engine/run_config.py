@@ -85,6 +85,8 @@ def read_config(
         cfg = RunConfig.of(Config.fromfile(path))
     except Exception as error:  # a config is a program: anything may happen in it
         raise InputError(f'{path}: not a usable config: {type(error).__name__}: {error}') from error
+    if cfg.get('model') is None:
+        raise InputError(f'{path}: has no model, so it is a part of a config; name one that inherits it')
     if demo:
         cfg.merge_from_dict(Config.fromfile(DEMO_FRAGMENT).to_dict())
         cfg.model.backbone.pop('init_cfg', None)

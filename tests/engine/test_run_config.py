@@ -74,6 +74,12 @@ def test_a_config_that_cannot_be_read(text, tmp_path):
         read_config(str(tmp_path / 'bad.py'), {}, None, None)
 
 
+@pytest.mark.parametrize('name', ['demo', 'flower_dataset', 'default_runtime'])
+def test_a_part_of_a_config_is_no_training(name):
+    with pytest.raises(InputError, match=rf'{name}\.py: has no model, so it is a part of a config'):
+        read_config(str(CONFIGS / '_base_' / f'{name}.py'), {}, None, None)
+
+
 def test_bases_of_mmpretrain_are_where_it_keeps_its_configs():
     name = '_base_/models/mobilenet_v2_1x.py'
     path, package = Config._get_cfg_path(f'mmpretrain::{name}', 'configs/a.py')
