@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import extract_tb
 
 # What a file system says of a folder or disk that cannot be used; other OSErrors are bugs and keep their traceback.
 UNUSABLE = {
@@ -53,8 +54,13 @@ def as_configured(part: str) -> Iterator[None]:
     except InputError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError) as error:
-        lines = str(error).strip().splitlines() or ['refused']
-        raise InputError(f'{part}: {type(error).__name__}: {lines[0]}; correct the config or --cfg-options') from error
+        raise InputError(f'{part}: {said_by(error)}; correct the config or --cfg-options') from error
+
+
+def said_by(error: Exception) -> str:
+    """Kind and first line of an exception; a bare ``assert``, as upstream has many, is quoted."""
+    lines = str(error).strip().splitlines() or [frame.line or '' for frame in extract_tb(error.__traceback__)[-1:]]
+    return ': '.join(part for part in (type(error).__name__, *lines[:1]) if part)
 
 
 def run_tool(main: Callable[[], int]) -> int:

@@ -1,5 +1,6 @@
 import errno
 import os
+import runpy
 import subprocess
 import sys
 
@@ -80,3 +81,11 @@ def test_what_a_config_breaks_is_a_line():
     with pytest.raises(InputError) as caught, as_configured('model'):
         fail(InputError('known'))
     assert str(caught.value) == 'known'
+
+
+def test_a_bare_assert_of_upstreams_is_quoted(tmp_path):
+    (tmp_path / 'upstream.py').write_text('def crop(scale):\n    assert scale > 0\n')  # pytest rewrites those here
+    crop = runpy.run_path(str(tmp_path / 'upstream.py'))['crop']
+    with pytest.raises(InputError) as caught, as_configured('pipeline'):
+        crop(scale=0)
+    assert str(caught.value) == 'pipeline: AssertionError: assert scale > 0; correct the config or --cfg-options'

@@ -7,7 +7,7 @@ import sys
 import traceback
 from typing import Any
 
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, said_by
 
 # Each takes a channel and a task, and is in the same room as what drives it.
 JOBS = {
@@ -50,9 +50,8 @@ def main() -> None:
         channel.send(problems=error.problems)
     except Exception as error:
         traceback.print_exc()
-        lines = str(error).strip().splitlines() or ['']
         log = os.path.join(first['task']['folder'], 'log.txt')
-        channel.send(problems=[f'{first["job"]}: {type(error).__name__}: {lines[0]}; the rest: {log}'])
+        channel.send(problems=[f'{first["job"]}: {said_by(error)}; the rest: {log}'])
 
 
 if __name__ == '__main__':
