@@ -53,7 +53,7 @@ def try_batches(runner: Runner) -> tuple[dict[str, float], list[str]]:
     with kept_as_is(model):
         if runner.val_loop is not None:
             model.eval()
-            batch = _batch(runner.val_dataloader, 1)
+            batch = _batch(runner.val_dataloader, 1, 'val_dataloader')
             evaluator = copy.deepcopy(runner.val_loop.evaluator)
             with as_configured('one batch of val_dataloader through model and val_evaluator'):
                 outputs = model.val_step(batch)
@@ -62,8 +62,8 @@ def try_batches(runner: Runner) -> tuple[dict[str, float], list[str]]:
                     evaluator.process(data_samples=outputs, data_batch=batch)
                     metrics = evaluator.evaluate(len(outputs))
         model.train()
+        batch = _batch(runner.train_dataloader, 2, 'train_dataloader')
         problems += _about_last_batch(runner, model)
-        batch = _batch(runner.train_dataloader, 2)
         problems += _about_labels(model, batch)
         if not problems:
             with (
@@ -102,11 +102,13 @@ def _about_last_batch(runner: Runner, model: nn.Module) -> list[str]:
     return []
 
 
-def _batch(loader: Any, at_least: int) -> Any:
+def _batch(loader: Any, at_least: int, name: str) -> Any:
     """A few photos spread over the loader's dataset, as the loader would join them."""
     dataset = loader.dataset
     count = min(max(min(loader.batch_size or 1, PHOTOS), at_least), len(dataset))
-    return loader.collate_fn([dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, count).round()])
+    places = np.linspace(0, len(dataset) - 1, count).round()
+    with as_configured(f'photos of {name} through dataset.pipeline and collate_fn'):
+        return loader.collate_fn([dataset[int(place)] for place in places])
 
 
 def _about_scores(model: nn.Module, outputs: Any) -> list[str]:

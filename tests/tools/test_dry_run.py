@@ -76,6 +76,9 @@ def test_without_warnings_the_code_is_0(dry_run, trained):
     assert f'loaded          {trained.work_dir / "best.pth"}' in result.out
 
 
+CROP = (
+    'train_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadRandomResizedCrop", {}), dict(type="PackPhoto")]))'
+)
 VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile"), {}, dict(type="PackInputs")]))'
 
 
@@ -88,6 +91,11 @@ VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile
             ' pipeline=[dict(type="LoadImageFromFile"), dict(type="Resize", scale=32), dict(type="PackInputs")]))',
             'train_dataloader.dataset: its classes are train, val: the folders of a split, not kinds of photo',
         ),
+        ('train_dataloader = None', 'train_dataloader: the config has none'),
+        # what only a photo that goes through the pipeline shows
+        (CROP.format('scale=32, aspect_ratio_range=(0, 0)'), 'photos of train_dataloader through dataset.pipeline'),
+        (CROP.format('scale=32, backend="pil"'), 'backend: pil is not supported'),
+        (CROP.format('scale=0'), 'assert scale > 0'),
         # 4: augmentation on val
         (VAL.format('dict(type="RandomResizedCrop", scale=32)'), 'RandomResizedCrop changes photos at random'),
         (VAL.format('dict(type="RandomFlip", prob=0.5)'), 'val_dataloader.dataset.pipeline.1: RandomFlip changes'),
