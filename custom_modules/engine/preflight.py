@@ -79,6 +79,7 @@ def check_run(cfg: Config, loaders: Iterable[str]) -> tuple[Findings, str | None
         classes = check_dataset(cfg, loaders)
     findings.errors += check_pipelines(cfg)
     findings.errors += check_topk(cfg, len(classes) or cfg.model.get('head', {}).get('num_classes'))
+    findings.errors += check_begins(cfg)
     check_preprocessor(cfg, findings)
     pretrained = None
     with findings.collected():
@@ -180,6 +181,21 @@ def check_topk(cfg: Config, classes: int | None) -> list[str]:
         f'{key}: top-{max(topk)} of {classes} classes is always 100 %; add: --cfg-options "{key}=(1,)"'
         for key, value in given.items()
         if value and classes and max(topk := (value if isinstance(value, list | tuple) else [value])) >= classes
+    ]
+
+
+def check_begins(cfg: Config) -> list[str]:
+    """The schedules that begin when the run is over: MMEngine ends them with it, and cannot build them."""
+    written = cfg.get('param_scheduler') or []
+    items = {f'param_scheduler.{index}': item for index, item in enumerate(written)}
+    if isinstance(written, dict):
+        items = {'param_scheduler': written}
+    epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
+    return [
+        f'{key}.begin: {item["begin"]}, but the run has {epochs} epochs: it would never step; '
+        'train longer, or write a schedule for so few'
+        for key, item in items.items()
+        if epochs and item.get('by_epoch', True) and 'end' not in item and item.get('begin', 0) >= epochs
     ]
 
 

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from custom_modules.datasets.manifest import read_manifest_digest
 from custom_modules.engine.preflight import (
+    check_begins,
     check_classes,
     check_dataset,
     check_pipelines,
@@ -180,6 +181,18 @@ def test_a_loader_that_the_config_lacks(data):
     cfg = read_config(str(CONFIGS / 'flower_resnet18.py'), {'val_dataloader': None}, str(data), None)
     with pytest.raises(InputError, match='val_dataloader: the config has none; --no-validate trains without one'):
         check_dataset(cfg, ['train', 'val'])
+
+
+def test_schedules_that_begin_when_the_run_is_over():
+    found = {
+        epochs: check_begins(
+            read_config(str(CONFIGS / 'flower_mobilenetv2_fast.py'), {'train_cfg.max_epochs': epochs}, None, None)
+        )
+        for epochs in (1, 2)
+    }
+    assert [line.partition(':')[0] for line in found[1]] == ['param_scheduler.1.begin']
+    assert 'the run has 1 epochs' in found[1][0]
+    assert found[2] == []
 
 
 def test_upstreams_validation_pipelines_are_not_taken_for_random():
