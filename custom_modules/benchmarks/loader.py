@@ -7,6 +7,7 @@ from typing import Any
 from custom_modules.benchmarks.sides import environment_of, open_sides
 from custom_modules.benchmarks.summaries import SIDES
 from custom_modules.benchmarks.training import Tell
+from custom_modules.errors import PhotoError
 
 
 def measure_loader(task: Mapping[str, Any], folder: Path, rounds: int, tell: Tell) -> dict[str, Any]:
@@ -114,7 +115,10 @@ def draw_crop(pipeline: list[dict], path: str, place: int) -> tuple[tuple[int, i
     step: dict = next((step for step in pipeline if 'RandomResizedCrop' in step['type']), {})
     known = {key: value for key, value in step.items() if key in ('crop_ratio_range', 'aspect_ratio_range')}
     crop = RandomResizedCrop(scale=step.get('scale') or image_size(pipeline), **known)
-    photo = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    content = np.fromfile(path, np.uint8)
+    photo = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    if photo is None:
+        raise PhotoError(f'{path}: no readable photo; look for others with: python tools/check_dataset.py DATA')
     seed_generators('photo', 0, 0, place)
     return crop.rand_crop_params(photo), (int(crop.scale[1]), int(crop.scale[0])), place % 2 == 0
 

@@ -4,7 +4,8 @@ import pytest
 
 from custom_modules.benchmarks.inference import infer_in_turns
 from custom_modules.benchmarks.limits import compute_in_turns
-from custom_modules.benchmarks.loader import load_bare, load_in_turns
+from custom_modules.benchmarks.loader import draw_crop, load_bare, load_in_turns
+from custom_modules.errors import PhotoError
 
 
 class Over(Exception):
@@ -81,6 +82,13 @@ def test_limits(carry_out, tiny_config):
     assert rate['flops'] > 1e6
     assert 3.5 < large['forward'] / small['forward'] <= 4  # all but the last layer go with the pixels
     assert large['gradient_bytes'] == small['gradient_bytes'] > 4 * 10_000
+
+
+@pytest.mark.parametrize('content', [b'', b'no photo'])
+def test_a_broken_photo_is_named(tmp_path, content):
+    (tmp_path / 'a.jpg').write_bytes(content)
+    with pytest.raises(PhotoError, match=r'a\.jpg: no readable photo'):
+        draw_crop([{'type': 'RandomResizedCrop', 'scale': 32}], str(tmp_path / 'a.jpg'), 0)
 
 
 def test_what_opencv_alone_does(tmp_path):
