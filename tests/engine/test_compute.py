@@ -15,9 +15,8 @@ from custom_modules.engine.compute import channels_last_pays, half_precision, ke
 from custom_modules.engine.launch import TerseRunner
 from custom_modules.engine.run_config import read_config
 
-
-# The first seven tensors each leave a crumb, of their alignment, in glibc's cache of small pieces, and so a gap that is
-# too small for the next; then that cache is full. In a process of its own, for what ran before leaves gaps as well.
+# The first seven tensors each leave a crumb, of their alignment, in glibc's cache of small pieces, and so a gap too
+# small for the next; then that cache is full. In a process of its own, for what ran before leaves gaps as well.
 FAULTS_OF_LARGE_TENSORS = """
 import resource, torch
 from custom_modules.engine.compute import keep_freed_memory
@@ -33,7 +32,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.g
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='only glibc has the setting')
 def test_a_large_tensor_gets_the_memory_of_an_earlier_one():
-    process = subprocess.run([sys.executable, '-c', FAULTS_OF_LARGE_TENSORS], capture_output=True, text=True, check=True)
+    process = subprocess.run(
+        [sys.executable, '-c', FAULTS_OF_LARGE_TENSORS], capture_output=True, text=True, check=True
+    )
     assert int(process.stdout) < 50_000_000  # bytes cleared for ten tensors: ten times that, if each were mapped anew
 
 
