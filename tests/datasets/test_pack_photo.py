@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
@@ -50,3 +51,21 @@ def test_what_is_packed_is_what_upstream_packs(photo):
         assert ours['inputs'].dtype == upstream['inputs'].dtype
         assert ours['inputs'].equal(upstream['inputs'])
         assert ours['inputs'].is_contiguous() == upstream['inputs'].is_contiguous()
+
+
+@pytest.mark.parametrize(
+    'label',
+    [3, True, [0, 2], np.array([1, 4]), np.array(4), torch.tensor(1), torch.tensor([2])],
+    ids=['index', 'bool', 'several', 'array', '0-d array', '0-d tensor', 'tensor'],
+)
+def test_labels_of_any_kind_are_upstream_s(label):
+    given = {'img': PHOTO, 'gt_label': label}
+    ours, upstream = (TRANSFORMS.build({'type': name})(given)['data_samples'] for name in ('PackPhoto', 'PackInputs'))
+    assert ours.gt_label.dtype == upstream.gt_label.dtype == torch.int64
+    assert ours.gt_label.equal(upstream.gt_label)
+    assert given['gt_label'] is label
+
+
+@pytest.mark.parametrize('name', ['PackPhoto', 'PackInputs'])
+def test_photos_without_a_label(name):
+    assert 'gt_label' not in TRANSFORMS.build({'type': name})({'img': PHOTO})['data_samples']
