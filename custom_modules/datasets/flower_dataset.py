@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
 from custom_modules.datasets.annotation import read_classes, read_samples
+from custom_modules.datasets.decoding import decode
 from custom_modules.errors import PhotoError
 
 
@@ -66,7 +65,7 @@ class FlowerDataset(BaseDataset):
 def is_readable(path: str) -> bool:
     """Whether OpenCV, which the pipelines load photos with, can decode a file."""
     try:
-        content = np.fromfile(path, np.uint8)
-    except OSError:
+        decode(Path(path).read_bytes())
+    except (OSError, ValueError):
         return False
-    return content.size > 0 and cv2.imdecode(content, cv2.IMREAD_COLOR) is not None
+    return True

@@ -1,6 +1,8 @@
 """The registered dataset, built as configs build it."""
 
 import shutil
+import struct
+import zlib
 
 import pytest
 from mmpretrain.registry import DATASETS
@@ -65,7 +67,14 @@ def test_what_deviates_is_named_by_line(data, tmp_path):
         build(tmp_path)
 
 
-@pytest.mark.parametrize('content', [b'', b'<html>not found</html>', None], ids=['empty', 'text', 'cut short'])
+# A PNG of more pixels than OpenCV takes, by its header: OpenCV raises where it returns nothing of other bad files.
+HUGE = b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR' + struct.pack('>IIBBBBB', 65_000, 20_000, 8, 2, 0, 0, 0)
+HUGE += struct.pack('>I', zlib.crc32(HUGE[12:])) + bytes(100)
+
+
+@pytest.mark.parametrize(
+    'content', [b'', b'<html>not found</html>', None, HUGE], ids=['empty', 'text', 'cut short', 'huge']
+)
 @pytest.mark.parametrize('workers', [0, 1])
 def test_a_photo_that_cannot_be_read_is_named(content, workers, data, tmp_path):
     root = tmp_path / 'data'
