@@ -68,12 +68,14 @@ def main(argv: list[str] | None = None) -> int:
 
     data = read_labelled(args.data)
 
-    from custom_modules.datasets.embeddings import Embedder, embed_photos
+    from custom_modules.datasets.embeddings import Embedder, embed_photos, read_embeddings
 
-    embedder = Embedder(args.weights)
-    with progress_bar() as bar:
-        step = None if bar is None else partial(bar, 'embedding')
-        done = embed_photos([data.root / photo.path for photo in data.photos], embedder, args.cache, step)
+    paths = [data.root / photo.path for photo in data.photos]
+    done = read_embeddings(paths, args.weights, args.cache)
+    if done is None:
+        embedder = Embedder(args.weights)
+        with progress_bar() as bar:
+            done = embed_photos(paths, embedder, args.cache, None if bar is None else partial(bar, 'embedding'))
     unreadable = [(data.photos[i].path, reason) for i, reason in sorted(done.unreadable.items())]
     for path, reason in data.left_out:
         print(f'left out: {path} ({reason})')

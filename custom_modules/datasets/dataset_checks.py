@@ -217,7 +217,7 @@ def check_dataset(
         progress: Called now and then.
 
     Raises:
-        InputError: There are no photos, the folder cannot be listed, or CleanVision is not installed.
+        InputError: There are no photos, the folder cannot be listed, or imagehash is not installed.
     """
     prepared = is_prepared(data)
     roots = [side for side in SIDES if os.path.isdir(data / side)] if prepared else ['']

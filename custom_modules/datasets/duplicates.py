@@ -24,6 +24,8 @@ MAX_PIXELS = 89_478_485  # Pillow's limit, from which on it speaks of a decompre
 # What the loader of training and prediction (OpenCV) reads too, whatever the file is called.
 FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
 
+IMPORTS = ('imagehash', 'scipy.fftpack')  # what :func:`fingerprint` imports late
+
 _REDUCED_SIDE = 64  # pixels; JPEGs are decoded at 1/2, 1/4 or 1/8 of their size, no smaller than this
 _ORIENTATION = 0x0112  # the EXIF tag
 _ROWS, _COLUMNS = 64, 4096  # pairs are compared in blocks that stay in the processor's cache
@@ -82,11 +84,20 @@ def fingerprint_all(
     Raises:
         InputError: imagehash is not installed, or a process was killed.
     """
+    require_imagehash()
+    return map_photos(fingerprint, paths, IMPORTS, workers, progress)
+
+
+def require_imagehash() -> None:
+    """Checks that imagehash can be imported.
+
+    Raises:
+        InputError: It is not installed.
+    """
     try:
         import imagehash  # noqa: F401
     except ImportError as error:
         raise InputError(f'comparing photos needs imagehash ({error}): pip install "ImageHash>=4.3,<5"') from None
-    return map_photos(fingerprint, paths, ('imagehash', 'scipy.fftpack'), workers, progress)
 
 
 def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:

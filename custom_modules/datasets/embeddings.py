@@ -2,10 +2,12 @@
 
 The pipeline is the test pipeline of configs/_base_/flower_dataset.py. The cache knows photos by their content: moved
 and renamed ones are found again, and a photo is computed anew when it, the weights or the pipeline has changed.
+torch and MMPretrain, which take seconds, are imported when a photo is to be computed.
 """
 
 import hashlib
 import json
+import runpy
 import time
 import warnings
 import zipfile
@@ -13,19 +15,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from custom_modules.datasets.duplicates import open_photo, why_unreadable
-from custom_modules.engine.checkpoints import load_checkpoint
-from custom_modules.engine.pretrained_weights import build_backbone
-from custom_modules.engine.weights_catalogue import WEIGHTS
+from custom_modules.engine.weights_catalogue import WEIGHTS, require_file
 from custom_modules.errors import InputError
 from custom_modules.files import check_folder, write_atomically
 from custom_modules.progress import StepProgress
+
+if TYPE_CHECKING:
+    import torch
 
 BATCH = 16
 """Photos at a time. On a CPU small batches stay in its caches: 8-16 measured as fast as any or faster."""
@@ -73,9 +75,14 @@ class Embedder:
     """
 
     def __init__(self, weights: Path) -> None:
-        from mmengine.config import Config
+        require_file(weights)  # said at once
+
+        import torch
         from mmengine.dataset import Compose
         from mmengine.device import get_device
+
+        from custom_modules.engine.checkpoints import load_checkpoint
+        from custom_modules.engine.pretrained_weights import build_backbone
 
         checkpoint = load_checkpoint(weights)
         meta = checkpoint.get('meta')
@@ -101,10 +108,8 @@ class Embedder:
 
             from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  (the same)
 
-        config = Config.fromfile(PIPELINE)
-        steps, preprocessor = config.test_pipeline, config.data_preprocessor
-        described = json.dumps([VERSION, name, steps, preprocessor], sort_keys=True)
-        self.key = hashlib.sha256(described.encode() + sha256_of(weights).encode()).hexdigest()
+        steps, preprocessor = _read_pipeline()
+        self.key = _key(name, sha256_of(weights))
         """Names what decides an embedding besides the photo: weights, pipeline, version."""
         self.name = name
         self._pipeline = Compose([TRANSFORMS.build(step) for step in steps])
@@ -115,7 +120,7 @@ class Embedder:
         self.width = self([torch.zeros(3, 32, 32, dtype=torch.uint8)]).shape[1]
         """D, the length of an embedding."""
 
-    def load(self, path: Path) -> torch.Tensor | str:
+    def load(self, path: Path) -> 'torch.Tensor | str':
         """(3, H, W) uint8, or why the photo cannot be read."""
         try:
             with open(path, 'rb') as file:
@@ -124,12 +129,39 @@ class Embedder:
         except Exception as error:  # whatever a decoder says about a broken file
             return why_unreadable(error)
 
-    @torch.inference_mode()
-    def __call__(self, photos: Sequence[torch.Tensor]) -> Features:
+    def __call__(self, photos: 'Sequence[torch.Tensor]') -> Features:
         """(N, D) float32 for N photos of (3, H, W) uint8."""
-        inputs = self._preprocessor({'inputs': torch.stack(list(photos))})['inputs']
-        maps = self._backbone(inputs.contiguous(memory_format=torch.channels_last))[-1]
-        return maps.mean((2, 3)).float().cpu().numpy()
+        import torch
+
+        with torch.inference_mode():
+            inputs = self._preprocessor({'inputs': torch.stack(list(photos))})['inputs']
+            maps = self._backbone(inputs.contiguous(memory_format=torch.channels_last))[-1]
+            return maps.mean((2, 3)).float().cpu().numpy()
+
+
+def read_embeddings(paths: Sequence[Path], weights: Path, cache_dir: Path) -> Embeddings | None:
+    """Finds the embeddings of photos in the cache, for which neither torch nor the network is needed.
+
+    Args:
+        paths: The photos.
+        weights: A file that tools/fetch_weights.py wrote.
+        cache_dir: Folder of the cache.
+
+    Returns:
+        What :func:`embed_photos` returns, or None where a photo is missing and it has to be asked.
+    """
+    if not weights.is_file():
+        return None
+    digest = sha256_of(weights)
+    # Of which model they are, torch would have to say; but an Embedder that knew wrote the cache.
+    caches = [cache for name in WEIGHTS if (cache := _cache_file(cache_dir, name, _key(name, digest))).is_file()]
+    if not caches:
+        return None
+    known = _read_cache(caches[0])
+    digests, unreadable = _digests(paths)
+    if not known.keys() >= set(digests.values()):
+        return None
+    return _gather(digests, unreadable, known, 0, caches[0])
 
 
 def embed_photos(
@@ -146,7 +178,7 @@ def embed_photos(
     Raises:
         InputError: The cache cannot be written.
     """
-    cache = cache_dir / f'{embedder.name}-{embedder.key[:16]}.npz'
+    cache = _cache_file(cache_dir, embedder.name, embedder.key)
     check_folder(cache_dir)
     known = _read_cache(cache, embedder.width)
     digests, unreadable = _digests(paths)
@@ -189,14 +221,36 @@ def embed_photos(
         progress(len(paths), len(paths))
 
     unreadable |= {position: failed[digest] for position, digest in digests.items() if digest in failed}
-    kept = [position for position in digests if position not in unreadable]
-    features = np.stack([known[digests[i]] for i in kept]) if kept else np.empty((0, 0), np.float32)
-    return Embeddings(kept, features, [digests[i] for i in kept], unreadable, computed, cache)
+    return _gather(digests, unreadable, known, computed, cache)
 
 
 def sha256_of(file: Path) -> str:
     """The sha256 of a file's bytes, in hex."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _read_pipeline() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The test pipeline's steps and the preprocessor; of plain Python, for which MMEngine's Config is not needed."""
+    config = runpy.run_path(str(PIPELINE))
+    return config['test_pipeline'], config['data_preprocessor']
+
+
+def _key(name: str, weights_sha256: str) -> str:
+    described = json.dumps([VERSION, name, *_read_pipeline()], sort_keys=True)
+    return hashlib.sha256(described.encode() + weights_sha256.encode()).hexdigest()
+
+
+def _cache_file(cache_dir: Path, name: str, key: str) -> Path:
+    return cache_dir / f'{name}-{key[:16]}.npz'
+
+
+def _gather(
+    digests: dict[int, str], unreadable: dict[int, str], known: dict[str, Any], computed: int, cache: Path
+) -> Embeddings:
+    """Puts together what was found of the photos that are not unreadable."""
+    kept = [position for position in digests if position not in unreadable]
+    features = np.stack([known[digests[i]] for i in kept]) if kept else np.empty((0, 0), np.float32)
+    return Embeddings(kept, features, [digests[i] for i in kept], unreadable, computed, cache)
 
 
 def _digests(paths: Sequence[Path]) -> tuple[dict[int, str], dict[int, str]]:
@@ -220,7 +274,7 @@ def _digests(paths: Sequence[Path]) -> tuple[dict[int, str], dict[int, str]]:
 
 def _loaded(
     missing: dict[str, int], paths: Sequence[Path], embedder: Embedder
-) -> Iterator[tuple[str, torch.Tensor | str]]:
+) -> 'Iterator[tuple[str, torch.Tensor | str]]':
     """Decodes two batches ahead in threads of its own: decoders leave Python's lock to the network."""
     items = list(missing.items())
     with ThreadPoolExecutor(2) as pool:
@@ -232,14 +286,16 @@ def _loaded(
             yield digest, loaded
 
 
-def _read_cache(file: Path, width: int) -> dict[str, Any]:
-    """Rows of features by sha256; empty when there is no usable cache, for all of it can be computed again."""
+def _read_cache(file: Path, width: int | None = None) -> dict[str, Any]:
+    """Rows of features by sha256, of that width where one is given; empty when there is no usable cache."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             digests, features = arrays['sha256'], arrays['features']
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return {}
-    if digests.dtype != np.uint8 or digests.shape[1:] != (32,) or features.shape != (len(digests), width):
+    if digests.dtype != np.uint8 or digests.shape[1:] != (32,) or features.shape[:1] != digests.shape[:1]:
+        return {}
+    if features.ndim != 2 or width not in (None, features.shape[1]):
         return {}
     if features.dtype != np.float32 or not np.isfinite(features).all():
         return {}

@@ -3,21 +3,28 @@
 import io
 import math
 import os
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from custom_modules.datasets.duplicates import FORMATS, Fingerprint, fingerprint, orientation, why_unreadable
+from custom_modules.datasets.duplicates import (
+    FORMATS,
+    IMPORTS,
+    Fingerprint,
+    fingerprint,
+    orientation,
+    require_imagehash,
+    why_unreadable,
+)
 from custom_modules.datasets.parallel import map_photos
-from custom_modules.errors import InputError
 from custom_modules.progress import StepProgress
 
 if TYPE_CHECKING:
     import numpy as np
 
-# CleanVision's scores and thresholds, 0 to 1, low is bad. None of the 2278 flower photos is below.
+# CleanVision's scores and thresholds, 0 to 1, low is bad. None of the 2278 flower photos is below. The formulas are
+# written down here and a test compares them: importing CleanVision brings pandas and matplotlib, which takes a second.
 MIN_DARK_SCORE = 0.32  # brightness of the 99th percentile
 MIN_LIGHT_SCORE = 0.05  # 1 - brightness of the 5th percentile
 MIN_ASPECT_SCORE = 0.35  # short edge / long edge
@@ -26,7 +33,8 @@ MIN_INFORMATION_SCORE = 0.25  # entropy / 10; CleanVision's 0.3 comes close to a
 # a Gaussian of 1 % of their long edge all are below. CleanVision's own score marks 13 good ones, flowers before a soft
 # background, not that one, and 11 % of the 190.
 MIN_SHARPNESS = 0.1
-ODD_SIZE_FACTOR = 2  # of the median edge; CleanVision alone, among photos of one size, marks those one pixel off
+ODD_SIZE_RANGES = 3  # interquartile ranges beyond the quartiles: Tukey's "far out", as CleanVision has it
+ODD_SIZE_FACTOR = 2  # of the median edge; the ranges alone, among photos of one size, mark those one pixel off
 
 _FORMAT_OF_SUFFIX = {
     '.jpg': 'JPEG',
@@ -39,7 +47,6 @@ _FORMAT_OF_SUFFIX = {
 }
 _SAMPLE_EDGE, _SHARPNESS_EDGE = 128, 256  # pixels
 _WINDOW_EDGE, _WINDOW_STEP = 32, 8  # pixels
-_ISSUES = ('dark', 'light', 'low_information', 'odd_size')
 
 
 @dataclass(frozen=True)
@@ -58,10 +65,9 @@ class Photo:
         animated: Whether there is more than one picture in the file.
         transparent: Whether a pixel is not opaque.
         grey: Whether the three channels are equal everywhere.
-        brightness: CleanVision's 5th and 99th percentile, 0 to 1.
-        entropy: CleanVision's, in bits.
+        brightness: 5th and 99th percentile of the pixels', 0 to 1.
+        entropy: Of the histograms of the three channels together, in bits.
         sharpness: Share of fine detail in the sharpest part of the picture, 0 to 1.
-        scores: CleanVision's scores by issue type, 0 to 1, low is bad; made when all photos are known.
         odd_size: Whether it is much larger or smaller than the others.
     """
 
@@ -79,12 +85,13 @@ class Photo:
     brightness: tuple[float, float] = (0.0, 1.0)
     entropy: float = 10.0
     sharpness: float = 1.0
-    scores: dict[str, float] | None = None
     odd_size: bool = False
 
-    def score(self, issue: str) -> float:
-        """Returns a score, 1 where none was measured."""
-        return (self.scores or {}).get(issue, 1.0)
+    @property
+    def scores(self) -> dict[str, float]:
+        """CleanVision's scores by kind of finding, 0 to 1, low is bad."""
+        low, high = self.brightness
+        return {'dark': high, 'light': 1 - low, 'low_information': min(1.0, 0.1 * self.entropy)}
 
 
 def inspect_all(
@@ -98,10 +105,10 @@ def inspect_all(
         progress: Called now and then with the numbers of photos done and in all.
 
     Raises:
-        InputError: CleanVision is not installed, or a process was killed.
+        InputError: imagehash is not installed, or a process was killed.
     """
-    require_cleanvision()
-    return _score(map_photos(inspect, paths, ('cleanvision', 'imagehash', 'scipy.fftpack'), workers, progress))
+    require_imagehash()
+    return _mark_odd_sizes(map_photos(inspect, paths, IMPORTS, workers, progress))
 
 
 def inspect(path: str | os.PathLike[str]) -> Photo:
@@ -155,14 +162,14 @@ def photo_findings(path: str, photo: Photo, crop: int = 224) -> list[tuple[str, 
         found.append(('odd_size', size))
     if short / long < MIN_ASPECT_SCORE:
         found.append(('odd_aspect_ratio', f'{size}, {long / short:.1f} : 1'))
-    if photo.score('low_information') < MIN_INFORMATION_SCORE:
+    if photo.scores['low_information'] < MIN_INFORMATION_SCORE:
         # A picture of one colour is dark or bright and blurry as well, which says no more.
-        found.append(('low_information', f'score {photo.score("low_information"):.2f}'))
+        found.append(('low_information', f'score {photo.scores["low_information"]:.2f}'))
     else:
         found += [
-            (issue, f'score {photo.score(issue):.2f}')
-            for issue, least in (('dark', MIN_DARK_SCORE), ('light', MIN_LIGHT_SCORE))
-            if photo.score(issue) < least
+            (kind, f'score {photo.scores[kind]:.2f}')
+            for kind, least in (('dark', MIN_DARK_SCORE), ('light', MIN_LIGHT_SCORE))
+            if photo.scores[kind] < least
         ]
         if photo.sharpness < MIN_SHARPNESS:
             found.append(('blurry', f'sharpness {photo.sharpness:.2f}'))
@@ -181,19 +188,6 @@ def photo_findings(path: str, photo: Photo, crop: int = 224) -> list[tuple[str, 
     if photo.orientation != 1:
         found.append(('orientation', f'EXIF orientation {photo.orientation}'))
     return found
-
-
-def require_cleanvision() -> None:
-    """Checks that CleanVision, which brings imagehash and Pillow, can be imported.
-
-    Raises:
-        InputError: It is not installed.
-    """
-    try:
-        import cleanvision  # noqa: F401
-        import imagehash  # noqa: F401
-    except ImportError as error:
-        raise InputError(f'the check needs CleanVision ({error}): pip install "cleanvision>=0.3.7,<0.4"') from None
 
 
 def _header(content: bytes) -> dict[str, Any]:
@@ -218,20 +212,21 @@ def _header(content: bytes) -> dict[str, Any]:
 def _measure(picture: 'np.ndarray') -> dict[str, Any]:
     """Returns what CleanVision measures of a (H, W, 3) uint8 BGR picture, its sharpness, and whether it is grey.
 
-    CleanVision takes 7 ms for a photo of 500 x 333 pixels, several times as long as decoding it; a sample of the
-    pixels has the same histogram.
+    Of a sample of the pixels, which has the same histogram: all of them take several times as long as decoding.
     """
-    from cleanvision.issue_managers.image_property import BrightnessProperty, EntropyProperty
+    import numpy as np
     from PIL import Image
 
     height, width = picture.shape[:2]
     step = -(-max(height, width) // _SAMPLE_EDGE)
     sample = picture[:: min(step, height), :: min(step, width), ::-1].copy()
-    image = Image.fromarray(sample)
-    bright = BrightnessProperty('dark').calculate(image)
+    red, green, blue = (sample[..., channel].astype(int) for channel in range(3))
+    # As the eye has it: http://alienryderflex.com/hsp.html
+    brightness = np.sqrt(0.241 * (red * red) + 0.691 * (green * green) + 0.068 * (blue * blue)) / 255
+    low, high = np.percentile(brightness, (5, 99)).tolist()
     return {
-        'brightness': (float(bright['brightness_perc_5']), float(bright['brightness_perc_99'])),
-        'entropy': float(EntropyProperty().calculate(image)['entropy']),
+        'brightness': (low, high),
+        'entropy': Image.fromarray(sample).entropy(),
         'sharpness': _sharpness(picture),
         'grey': bool((sample == sample[..., :1]).all()),
     }
@@ -276,35 +271,18 @@ def _windows(values: 'np.ndarray') -> 'np.ndarray':
     return cv2.boxFilter(cv2.resize(values, size, interpolation=cv2.INTER_AREA), -1, (edge, edge))
 
 
-def _score(photos: Sequence[Photo]) -> list[Photo]:
-    """Returns the photos with CleanVision's scores, all at once, for an odd size is odd among the others."""
-    import pandas as pd
-    from cleanvision.issue_managers.image_property_issue_manager import ImagePropertyIssueManager
+def _mark_odd_sizes(photos: Sequence[Photo]) -> list[Photo]:
+    """Returns the photos, all at once, for an odd size is odd among the others."""
+    import numpy as np
 
-    positions = [position for position, photo in enumerate(photos) if not photo.problem]
-    if not positions:
+    edges = [math.sqrt(photo.width * photo.height) for photo in photos]
+    readable = [edge for photo, edge in zip(photos, edges, strict=True) if not photo.problem]
+    if not readable:
         return list(photos)
-    readable = [photos[position] for position in positions]
-    edges = [math.sqrt(photo.width * photo.height) for photo in readable]
-    table = pd.DataFrame(
-        {
-            'brightness_perc_5': [photo.brightness[0] for photo in readable],
-            'brightness_perc_99': [photo.brightness[1] for photo in readable],
-            'entropy': [photo.entropy for photo in readable],
-            'size': edges,
-        }
-    )
-    manager = ImagePropertyIssueManager()
-    manager.issues = pd.DataFrame(index=table.index)
-    manager.update_issues(table, list(_ISSUES))
-    columns = [manager.issues[f'{issue}_score'].tolist() for issue in _ISSUES]
-    odd = manager.issues['is_odd_size_issue'].tolist()
-    median = statistics.median(edges)
-    scored = list(photos)
-    for position, edge, is_odd, *scores in zip(positions, edges, odd, *columns, strict=True):
-        scored[position] = replace(
-            photos[position],
-            scores=dict(zip(_ISSUES, scores, strict=True)),
-            odd_size=is_odd and not median / ODD_SIZE_FACTOR <= edge <= median * ODD_SIZE_FACTOR,
-        )
-    return scored
+    lower, median, upper = np.percentile(readable, (25, 50, 75))
+    beyond = ODD_SIZE_RANGES * (upper - lower)
+    least, most = min(lower - beyond, median / ODD_SIZE_FACTOR), max(upper + beyond, median * ODD_SIZE_FACTOR)
+    return [
+        photo if photo.problem or least <= edge <= most else replace(photo, odd_size=True)
+        for photo, edge in zip(photos, edges, strict=True)
+    ]

@@ -45,7 +45,7 @@ def map_photos(
     Raises:
         InputError: A process was killed.
     """
-    from concurrent.futures.process import BrokenProcessPool
+    from concurrent.futures import BrokenExecutor
 
     if workers is None:
         workers = min(cores(), _DEFAULT_WORKERS, 1 + len(paths) // _PHOTOS_WORTH_A_PROCESS)
@@ -57,7 +57,7 @@ def map_photos(
                 found.append(result)
                 if progress and (len(found) % _CHUNK == 0 or len(found) == len(paths)):
                     progress(len(found), len(paths))
-    except BrokenProcessPool:
+    except BrokenExecutor:
         raise InputError(
             f'{paths[len(found)]}, or one of the {2 * workers * _CHUNK} photos after it: a process was killed while '
             'reading it, out of memory or by a crash in a decoder; free memory, try --workers 1, or take it away'

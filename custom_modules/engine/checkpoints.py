@@ -19,7 +19,7 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 from numpy._core import multiarray
 
-from custom_modules.engine.weights_catalogue import fetch_command
+from custom_modules.engine.weights_catalogue import require_file
 from custom_modules.errors import InputError
 from custom_modules.files import write_atomically
 
@@ -94,9 +94,7 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
         InputError: The file is missing, no checkpoint, or would run code; one line that says which.
     """
     path = Path(filename).expanduser()
-    if not path.is_file():
-        fetch = fetch_command(path)
-        raise InputError(f'{path}: no such file' + (f'; get it with: {fetch}' if fetch else ''))
+    require_file(path)
     check_archive(path)
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)

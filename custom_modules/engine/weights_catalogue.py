@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from custom_modules.errors import InputError
+
 NOTES = {
     '9a5d89c693aec7733ae8029d7336ae694a3be3882675ddbb5554d7fd772cec84': (
         'partly pretrained: stem, layer1-3 and layer4.0.downsample are the ImageNet originals, layer4.0.conv1/2 come '
@@ -100,3 +102,14 @@ def fetch_command(checkpoint_path: str | Path) -> str | None:
             out = '' if path.parent.name == 'checkpoints' else f' --out "{path.parent.as_posix()}"'
             return f'python tools/fetch_weights.py {name}{out}'
     return None
+
+
+def require_file(checkpoint_path: str | Path) -> None:
+    """Checks that a checkpoint is there.
+
+    Raises:
+        InputError: It is not; with the command that provides it, where there is one.
+    """
+    if not Path(checkpoint_path).is_file():
+        fetch = fetch_command(checkpoint_path)
+        raise InputError(f'{checkpoint_path}: no such file' + (f'; get it with: {fetch}' if fetch else ''))

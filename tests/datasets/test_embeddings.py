@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 
 from custom_modules.datasets import embeddings
-from custom_modules.datasets.embeddings import PIPELINE, Embedder, embed_photos
+from custom_modules.datasets.embeddings import PIPELINE, Embedder, embed_photos, read_embeddings
 from custom_modules.engine.pretrained_weights import build_backbone
 from custom_modules.errors import InputError
 
@@ -91,6 +91,24 @@ def test_a_changed_photo_other_weights_and_another_version_are_computed_anew(
     assert embed_photos(photos[3:], Embedder(tmp_path / 'other.pth'), tmp_path).computed == 2
     monkeypatch.setattr(embeddings, 'VERSION', -1)
     assert embed_photos(photos[3:], Embedder(weights), tmp_path).computed == 2
+
+
+def test_the_cache_alone_gives_what_it_has_of_all_photos(photos, weights, embedder, tmp_path):
+    cache = tmp_path / 'cache'
+    assert read_embeddings(photos[:3], weights, cache) is None
+    first = embed_photos(photos[:3], embedder, cache)
+    again = read_embeddings([*photos[:3], tmp_path / 'absent.jpg'], weights, cache)
+    assert (again.kept, again.computed, again.cache, again.sha256) == ([0, 1, 2], 0, first.cache, first.sha256)
+    assert again.unreadable == {3: 'cannot be read: No such file or directory'}
+    np.testing.assert_array_equal(again.features, first.features)
+
+    assert read_embeddings(photos, weights, cache) is None
+    other = tmp_path / 'other.pth'
+    assert read_embeddings(photos[:3], other, cache) is None
+    other.write_bytes(weights.read_bytes() + b'\0')
+    assert read_embeddings(photos[:3], other, cache) is None
+    first.cache.write_bytes(b'PK\3\4 torn')
+    assert read_embeddings(photos[:3], weights, cache) is None
 
 
 def test_what_was_computed_before_a_failure_is_kept(photos, embedder, tmp_path, monkeypatch):

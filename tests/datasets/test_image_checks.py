@@ -122,6 +122,33 @@ def test_light_and_sharpness(kinds, draw):
     assert list(kinds(Image.fromarray(blurred))) == ['blurry']
 
 
+def test_scores_and_odd_sizes_are_those_of_cleanvision(tmp_path, draw):
+    pd = pytest.importorskip('pandas')
+    properties = pytest.importorskip('cleanvision.issue_managers.image_property')
+    manager = pytest.importorskip('cleanvision.issue_managers.image_property_issue_manager')
+    brightness, entropy = properties.BrightnessProperty('dark'), properties.EntropyProperty()
+    size = properties.SizeProperty()
+    paths, measured = [], []
+    for seed in range(12):
+        edge = 300 if seed == 5 else 60 + seed  # pixels
+        image = draw(seed, (edge, 60)).point(lambda value, factor=seed / 11: value * factor)
+        image.save(tmp_path / f'{seed}.png')
+        paths.append(tmp_path / f'{seed}.png')
+        step = -(-edge // 128)  # what is measured is a sample of so many pixels at most
+        sample = Image.fromarray(np.asarray(image)[::step, ::step])
+        measured.append({**brightness.calculate(sample), **entropy.calculate(sample), **size.calculate(image)})
+    table = pd.DataFrame(measured)
+    theirs = manager.ImagePropertyIssueManager()
+    theirs.issues = pd.DataFrame(index=table.index)
+    theirs.update_issues(table, ['dark', 'light', 'low_information', 'odd_size'])
+    ours = inspect_all(paths)
+    for kind in ('dark', 'light', 'low_information'):
+        expected = theirs.issues[f'{kind}_score'].tolist()
+        assert [photo.scores[kind] for photo in ours] == pytest.approx(expected, abs=1e-12)
+    assert [photo.odd_size for photo in ours] == theirs.issues['is_odd_size_issue'].tolist()
+    assert sum(photo.odd_size for photo in ours) == 1
+
+
 def test_something_sharp_before_a_soft_background_is_not_blurry(kinds, draw):
     photo = np.asarray(draw(0, (256, 192)))
     soft = cv2.GaussianBlur(photo, (0, 0), 12)

@@ -79,8 +79,8 @@ def test_one_class_alone_is_no_dataset(folder, call, tmp_path):
 
 
 def test_a_missing_extra_is_one_line_with_the_command(folder, call, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'cleanvision', None)
-    assert 'pip install "cleanvision' in call('check_dataset', folder).error
+    monkeypatch.setitem(sys.modules, 'imagehash', None)
+    assert 'pip install "ImageHash' in call('check_dataset', folder).error
 
 
 def test_a_missing_jinja2_is_told_before_the_work(folder, call, monkeypatch):

@@ -1,9 +1,11 @@
-"""Tools answer at once: what costs seconds to import waits until the arguments are parsed."""
+"""Tools answer at once: what costs seconds to import waits until it is needed."""
 
+import ast
 import shutil
 import subprocess
 import sys
 import time
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,11 @@ def run(*argv: object) -> list[str]:
     return done.stdout.splitlines()
 
 
+def packages(line: str) -> set[str]:
+    """The installed packages in the last of these lines; compiled modules bring others, such as Cython's."""
+    return packages_distributions().keys() & ast.literal_eval(line.partition(' ')[2])
+
+
 @pytest.mark.parametrize('tool', TOOLS, ids=lambda path: path.stem)
 def test_help_imports_nothing_but_this_project(tool):
     began = time.monotonic()
@@ -43,3 +50,25 @@ def test_writing_the_lists_of_a_dataset_needs_no_package(data, tmp_path):
     shutil.copytree(data, tmp_path / 'data')
     *_, last = run(TOOLS[0].parent / 'generate_metadata.py', tmp_path / 'data')
     assert last == '0 []'
+
+
+def test_checking_photos_imports_what_decodes_and_compares_them_and_no_more(data):
+    *_, last = run(TOOLS[0].parent / 'check_dataset.py', data, '--crop', 32)
+    assert last.startswith('0 ')
+    assert packages(last) <= {'PIL', 'cv2', 'imagehash', 'numpy', 'scipy'}
+
+
+def test_doubtful_labels_need_torch_for_photos_that_are_new_only(data, random_weights, tmp_path, call):
+    arguments = [data, '--weights', random_weights, '--cache', tmp_path / 'cache']
+    first = call('find_label_issues', *arguments)
+    assert 'embedded    55 photos now' in first.out
+    *printed, last = run(TOOLS[0].parent / 'find_label_issues.py', *arguments)
+    assert any(line.startswith('embedded    0 photos now') for line in printed)
+    assert not packages(last) & {'torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain'}
+
+
+def test_doubtful_labels_refuse_what_is_missing_before_they_import_for_seconds(data, tmp_path):
+    for arguments in ([tmp_path / 'absent'], [data, '--weights', tmp_path / 'absent.pth']):
+        *_, last = run(TOOLS[0].parent / 'find_label_issues.py', *arguments)
+        assert last.startswith('2 ')
+        assert packages(last) <= {'numpy'}
