@@ -68,8 +68,14 @@ def test_what_deviates_is_named_by_line(data, tmp_path):
 
 
 # A PNG of more pixels than OpenCV takes, by its header: OpenCV raises where it returns nothing of other bad files.
-HUGE = b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR' + struct.pack('>IIBBBBB', 65_000, 20_000, 8, 2, 0, 0, 0)
-HUGE += struct.pack('>I', zlib.crc32(HUGE[12:])) + bytes(100)
+HUGE = b'\x89PNG\r\n\x1a\n' + b''.join(
+    struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+    for kind, content in (
+        (b'IHDR', struct.pack('>IIBBBBB', 65_000, 20_000, 8, 2, 0, 0, 0)),
+        (b'IDAT', zlib.compress(bytes(1000))),
+        (b'IEND', b''),
+    )
+)
 
 
 @pytest.mark.parametrize(
