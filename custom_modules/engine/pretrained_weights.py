@@ -74,6 +74,9 @@ _DEPTHS = {
 }
 """Blocks per stage as timm counts stages (MobileNetV2: as everybody does)."""
 
+_RESNETS = {'resnet18': ((2, 2, 2, 2), 2), 'resnet50': ((3, 4, 6, 3), 3)}
+"""Blocks per stage, and convolutions per block."""
+
 _SQUEEZE = {
     'mobilenet_v2': set(),
     'mobilenet_v3_large': {4, 5, 6, 11, 12, 13, 14, 15},
@@ -96,10 +99,14 @@ def module_names(name: str, layout: str) -> dict[str, str]:
     """
     if layout == 'mmpretrain':
         return {f'backbone.{target}': target for target in module_names(name, 'torchvision').values()}
-    if name == 'resnet18':  # the three agree
-        blocks = [f'layer{stage}.{block}' for stage in (1, 2, 3, 4) for block in (0, 1)]
-        names = ['conv1', 'bn1', *(f'{b}.{m}' for b in blocks for m in ('conv1', 'bn1', 'conv2', 'bn2'))]
-        names += [f'layer{stage}.0.downsample.{i}' for stage in (2, 3, 4) for i in (0, 1)]
+    if name in _RESNETS:  # the three agree
+        depths, convs = _RESNETS[name]
+        blocks = [f'layer{stage}.{block}' for stage, depth in enumerate(depths, 1) for block in range(depth)]
+        parts = [f'{kind}{number}' for number in range(1, convs + 1) for kind in ('conv', 'bn')]
+        # A block that only adds has no shortcut of its own; layer1 widens where blocks have three convolutions.
+        widening = [f'layer{stage}.0' for stage in range(1 if convs == 3 else 2, 5)]
+        names = ['conv1', 'bn1', *(f'{block}.{part}' for block in blocks for part in parts)]
+        names += [f'{block}.downsample.{i}' for block in widening for i in (0, 1)]
         return {module: module for module in names}
 
     v2, torchvision = name == 'mobilenet_v2', layout == 'torchvision'
@@ -160,7 +167,7 @@ def recognise(state: Mapping[str, Any], name: str, file: str) -> str:
             expected = set(module_names(model, layout))
             found = {module for module in modules if module in expected or not _CLASSIFIER.match(module)}
             likeness = len(expected & found) / len(expected | found)
-            # On a tie the model asked for, then the first layout: torchvision's and timm's ResNet18 are one.
+            # On a tie the model asked for, then the first layout: torchvision's and timm's ResNets are one.
             candidates.append((likeness, model == name, -len(candidates), model, layout, expected, found))
     likeness, _, _, model, layout, expected, found = max(candidates)
     if likeness < 0.5:
@@ -275,7 +282,7 @@ def _build_source(name: str, layout: str) -> tuple[nn.Module, Any]:
     """The model a file was made for, in eval mode, and the function that gives its features before pooling."""
     if layout == 'torchvision':
         model = torchvision.models.get_model(name, weights=None).eval()
-        if name == 'resnet18':
+        if name in _RESNETS:
             return model, nn.Sequential(*list(model.children())[:-2])  # without avgpool and fc
         return model, model.features
     try:
