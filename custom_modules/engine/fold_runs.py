@@ -276,7 +276,7 @@ def read_lists(data_root: Path, fold: int) -> dict[str, str | None]:
 def changes(one: dict[str, Any], other: dict[str, Any]) -> str:
     """Names in what two recipes differ; empty where they do not."""
     before, after = one.get('settings', {}), other.get('settings', {})
-    keys = [key for key in [*before, *(after.keys() - before.keys())] if before.get(key) != after.get(key)]
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     found = [f'config or --cfg-options ({", ".join(keys)})'] if keys else []
     if one.get('photos') != other.get('photos'):
         found.append('dataset or folds')

@@ -94,6 +94,8 @@ def read_table(path: Path) -> list[Recipe]:
                     scores = [float(row[f'score_{name}']) for name in classes]
                     if not all(0 <= score <= 1 for score in scores):  # never true of NaN
                         raise ValueError('a score is not between 0 and 1')
+                    if row['truth'] not in classes:
+                        raise ValueError(f'{row["truth"]!r} is no class of this table')
                     answer = Prediction(row['path'], scores, classes.index(row['truth']))
                     known = recipes.setdefault(row['config'], {}).setdefault(int(row['seed']), {})
                     if answer.path in known:
@@ -101,7 +103,7 @@ def read_table(path: Path) -> list[Recipe]:
                     known[answer.path] = answer
                 except ValueError as error:
                     raise InputError(f'{path}:{reader.line_num}: {error}; make the table anew') from None
-    except (OSError, csv.Error) as error:
+    except (OSError, UnicodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f'{path}: cannot be read ({reason})') from None
     if not recipes:
@@ -195,8 +197,8 @@ def remarks(recipes: Sequence[Recipe], found: Sequence[Difference | None]) -> li
     """What a reader of the summary has to know."""
     lines = [
         'Cross-validation: each photo was left out by the training that is asked about it, while those of the other '
-        'folds trained on it. Asked are the weights of the last epoch. Top-1 in brackets: right of all, for each seed; '
-        'with one seed, Wilson’s 95 % interval.',
+        'folds trained on it. Asked are the weights of the last epoch. Top-1 in brackets: right of all, for each '
+        'seed; with one seed, Wilson’s 95 % interval.',
         f'Differences are to {recipes[0].name}, on the photos and seeds that both have, with a 95 % interval by '
         'bootstrap over the photos. It covers other photos, not other seeds; of many recipes, some differ by chance.',
     ]
