@@ -325,7 +325,7 @@ def run_all(
     """
     waiting, running, failed = list(runs), [], []
     environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
-    told = False
+    told = waited = False
 
     def go_on(run: FoldRun, commands: Iterator[list[str]], began: float) -> None:
         """Starts the next command of a run, or takes its rows after the last."""
@@ -355,6 +355,9 @@ def run_all(
                     waiting.remove(run)
                     go_on(run, run.commands(), time.monotonic())
                     continue
+                if waiting and not running and not waited:
+                    waited = True
+                    print(f'{waiting[0]}: waiting for a process that is still at it', flush=True)
                 if stop_signal() and not told:
                     told = True
                     for process in running:
@@ -363,6 +366,8 @@ def run_all(
                 for process in [process for process in running if process.popen.poll() is not None]:
                     running.remove(process)
                     if stop_signal():
+                        if (rows := process.run.answers()) is not None:  # its test came to its end
+                            finished(process.run, rows, time.monotonic() - process.began)
                         continue
                     if process.popen.returncode:
                         failed.append((process.run, f'{_last_words(process)}; see {process.run.log}'))
