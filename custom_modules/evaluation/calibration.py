@@ -115,7 +115,12 @@ def expected_calibration_error(scores: ArrayLike, truths: ArrayLike, bins: int =
 
 def mean_nll(scores: ArrayLike, truths: ArrayLike) -> float:
     """Mean negative log-likelihood of the true class, in nats; a score of 0 counts as 87.3 nats."""
-    return float(-_true_scores(_log(scores), truths).mean())
+    return float(nll(scores, truths).mean())
+
+
+def nll(scores: ArrayLike, truths: ArrayLike) -> NDArray[np.float64]:
+    """Negative log-likelihood of each photo's true class, ``(N,)``, in nats; a score of 0 counts as 87.3 nats."""
+    return -_true_scores(_log(scores), truths)
 
 
 def calibration(scores: ArrayLike, truths: ArrayLike) -> Calibration:

@@ -203,12 +203,16 @@ def notes(runs: Sequence[Run]) -> list[str]:
 
 def as_markdown(runs: Sequence[Run], pairs: Sequence[Pair]) -> str:
     """The table, the notes and the paired tests."""
-    rows = table(runs)
+    return markdown_table(table(runs), [*notes(runs), *map(str, pairs)])
+
+
+def markdown_table(rows: Sequence[Mapping[str, str]], remarks: Sequence[str]) -> str:
+    """A table whose columns are the keys of the first row, and a list of remarks below it."""
     lines = [f'| {" | ".join(rows[0])} |', f'|{"---|" * len(rows[0])}']
     for row in rows:
         cells = [cell.replace('|', r'\|') for cell in row.values()]
         lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join([*lines, '', *(f'- {text}' for text in [*notes(runs), *map(str, pairs)])]) + '\n'
+    return '\n'.join([*lines, '', *(f'- {text}' for text in remarks)]) + '\n'
 
 
 def as_dict(runs: Sequence[Run], pairs: Sequence[Pair]) -> dict[str, Any]:

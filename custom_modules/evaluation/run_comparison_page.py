@@ -11,6 +11,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from custom_modules.datasets.pages import render
 from custom_modules.errors import InputError
+from custom_modules.evaluation import cross_validation
+from custom_modules.evaluation.cross_validation import Difference, Recipe
 from custom_modules.evaluation.figures import as_inline_svg, as_png, shorten
 from custom_modules.evaluation.run_comparison import Pair, Run, as_dict, as_markdown, notes, table
 from custom_modules.files import write_atomically
@@ -31,13 +33,42 @@ def write_comparison(out: Path, runs: Sequence[Run], pairs: Sequence[Pair]) -> N
         case '.md':
             content = as_markdown(runs, pairs).encode()
         case '.json':
-            content = (json.dumps(as_dict(runs, pairs), indent=1, ensure_ascii=False) + '\n').encode()
+            content = _json(as_dict(runs, pairs))
         case '.html':
             content = page(runs, pairs).encode()
         case '.png':
             content = as_png(curves(runs))
         case _:
             raise ValueError(f'{out}: unknown suffix')
+    _write(out, content)
+
+
+def write_cross_validation(out: Path, recipes: Sequence[Recipe], differences: Sequence[Difference | None]) -> None:
+    """Writes a comparison of recipes across folds as the suffix of ``out`` asks for: ``.md``, ``.json`` or ``.html``.
+
+    Raises:
+        InputError: Jinja2 is not installed (``.html``).
+    """
+    match out.suffix:
+        case '.md':
+            content = cross_validation.as_markdown(recipes, differences).encode()
+        case '.json':
+            content = _json(cross_validation.as_dict(recipes, differences))
+        case '.html':
+            check_jinja()
+            rows = cross_validation.summary(recipes, differences)
+            remarks = cross_validation.remarks(recipes, differences)
+            content = render(TEMPLATE, rows=rows, notes=remarks, pairs=[], curves=None).encode()
+        case _:
+            raise ValueError(f'{out}: unknown suffix')
+    _write(out, content)
+
+
+def _json(content: dict) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + '\n').encode()
+
+
+def _write(out: Path, content: bytes) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write(content))
 
@@ -87,8 +118,7 @@ def page(runs: Sequence[Run], pairs: Sequence[Pair]) -> str:
     Raises:
         InputError: Jinja2 is not installed.
     """
-    if find_spec('jinja2') is None:
-        raise InputError('the page needs Jinja2: pip install Jinja2')
+    check_jinja()
     from markupsafe import Markup
 
     shown = {
@@ -96,3 +126,13 @@ def page(runs: Sequence[Run], pairs: Sequence[Pair]) -> str:
         for name in ('wide', 'narrow')
     }
     return render(TEMPLATE, rows=table(runs), notes=notes(runs), pairs=pairs, curves=shown)
+
+
+def check_jinja() -> None:
+    """Makes sure that pages can be filled.
+
+    Raises:
+        InputError: Jinja2 is not installed.
+    """
+    if find_spec('jinja2') is None:
+        raise InputError('the page needs Jinja2: pip install Jinja2')

@@ -1,0 +1,141 @@
+"""Recipes on photos left out: differences worked by hand, their intervals, and the table read back or refused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from custom_modules.errors import InputError
+from custom_modules.evaluation.cross_validation import (
+    Recipe,
+    as_dict,
+    as_markdown,
+    bootstrap_interval,
+    difference,
+    differences,
+    read_table,
+    write_table,
+)
+from custom_modules.evaluation.predictions import Prediction, row
+
+
+def recipe(name, **seeds):
+    """A recipe of two classes; every photo is of the first one, and each number is that one's score."""
+    return Recipe(
+        name,
+        {
+            int(seed[1:]): {f'x/{i}.jpg': Prediction(f'x/{i}.jpg', [p, 1 - p], 0) for i, p in enumerate(scores)}
+            for seed, scores in seeds.items()
+        },
+    )
+
+
+def test_a_difference_worked_by_hand():
+    first = recipe('first', s0=[0.8, 0.4, 0.8, 0.4], s1=[0.8, 0.8, 0.8, 0.4])
+    other = recipe('other', s0=[0.8, 0.8, 0.8, 0.4], s1=[0.8, 0.8, 0.8, 0.8], s2=[0.1] * 4)
+    found = difference(other, first)
+    # Photo 1 is gained in one of two seeds, so is photo 3, each from 0.4 to 0.8; seed 2 has no counterpart.
+    assert (found.photos, found.seeds) == (4, [0, 1])
+    assert found.accuracy[0] == pytest.approx(25)
+    assert found.nll[0] == pytest.approx(-math.log(2) / 4)
+    assert found.accuracy[1] == 0
+    assert found.accuracy[2] == 50
+
+
+def test_only_photos_and_seeds_of_both_count():
+    first, other = recipe('first', s0=[0.9, 0.1, 0.9]), recipe('other', s0=[0.9, 0.9], s1=[0.9])
+    found = difference(other, first)
+    assert (found.photos, found.seeds, found.accuracy[0]) == (2, [0], 50)
+    text = as_markdown([first, other], differences([first, other]))
+    assert 'other: its difference is on 2 photos and seeds 0 alone' in text
+    strange = recipe('strange', s7=[0.9])
+    assert difference(strange, first) is None
+    assert 'strange: has no photo and seed in common with first' in as_markdown([first, strange], [None, None])
+
+
+scores = st.floats(0.01, 0.99)
+
+
+@given(st.lists(st.tuples(scores, scores, scores, scores), min_size=1, max_size=20))
+def test_the_difference_is_that_of_the_means_and_turns_round(photos):
+    columns = list(zip(*photos, strict=True))
+    one, two = recipe('one', s0=columns[0], s1=columns[1]), recipe('two', s0=columns[2], s1=columns[3])
+    there, back = difference(two, one), difference(one, two)
+    percents = [np.mean([share.percent for share in each.top1.values()]) for each in (two, one)]
+    assert there.accuracy[0] == pytest.approx(percents[0] - percents[1])
+    assert there.nll[0] == pytest.approx(two.mean('nll') - one.mean('nll'))
+    assert there.accuracy == pytest.approx([-back.accuracy[i] for i in (0, 2, 1)])
+    assert there.nll == pytest.approx([-back.nll[i] for i in (0, 2, 1)])
+
+
+def test_the_interval_is_that_of_a_mean_and_the_same_each_time():
+    values = np.random.default_rng(1).normal([0.0, 5.0], [1.0, 2.0], size=(400, 2))
+    low, high = bootstrap_interval(values)
+    error = 1.96 * values.std(axis=0) / 20
+    # 10,000 resamples place a 2.5 % quantile to within a few hundredths of the standard error.
+    assert low == pytest.approx(values.mean(axis=0) - error, abs=0.1 * error.min())
+    assert high == pytest.approx(values.mean(axis=0) + error, abs=0.1 * error.max())
+    assert bootstrap_interval(values) == (low, high)
+    assert bootstrap_interval(values, seed=1) != (low, high)
+    assert bootstrap_interval([[3.0]]) == ([3.0], [3.0])
+
+
+def test_the_summary():
+    first, other = recipe('a|b', s0=[0.75, 0.25]), recipe('other', s0=[0.75, 0.75], s1=[0.75, 0.25])
+    text = as_markdown([first, other], differences([first, other]))
+    lines = text.splitlines()
+    nll = -(math.log(0.75) + math.log(0.25)) / 2
+    # ECE: both photos have 0.75, one is right.
+    assert lines[2] == rf'| a\|b | 2 | 0 | 50.00 % (1/2, 9.45–90.55) | {nll:.4f} | 25.00 % | – | – |'
+    assert lines[3].startswith('| other | 2 | 0, 1 | 75.00 ± 35.36 % (2/2, 1/2) | ')
+    assert '| +50.00 (+0.00 to +100.00) | −0.5493 (−1.0986 to +0.0000) |' in lines[3]
+    found = json.loads(json.dumps(as_dict([first, other], differences([first, other])), allow_nan=False))
+    assert [each['top1'] for each in found['recipes']] == [50, 75]
+    assert found['recipes'][1]['difference']['seeds'] == [0]
+
+
+CLASSES = ['ro,se', 'tulip']
+
+
+def rows(config='a', seed='0', paths=('ro,se/1.jpg', 'tulip/ü.jpg')):
+    answers = [Prediction(path, [0.25, 0.75], i) for i, path in enumerate(paths)]
+    return [{'config': config, 'seed': seed, 'fold': '1', **row(answer, CLASSES)} for answer in answers]
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    file = tmp_path / 'new' / 'a.csv'
+    write_table(file, [*rows('b'), *rows('a', '1'), *rows('a', '2')], CLASSES)
+    first, second = read_table(file)
+    assert (first.name, list(second.answers)) == ('b', [1, 2])
+    assert first.answers[0]['tulip/ü.jpg'] == Prediction('tulip/ü.jpg', [0.25, 0.75], 1)
+
+
+HEAD = 'config,seed,fold,path,truth,label,score,score_r,score_t\n'
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('', 'no table of tools/cross_validate.py'),
+        ('path,truth,label,score,score_r\nx,r,r,1,1\n', 'no table of tools/cross_validate.py'),
+        (HEAD, 'holds no answers yet'),
+        (HEAD + 'a,0,0,r/1,r,r,1,1\n', ':2: 9 values are expected'),
+        (HEAD + 'a,0,0,r/1,r,r,1,1,0,0\n', ':2: 9 values are expected'),
+        (HEAD + 'a,x,0,r/1,r,r,1,1,0\n', ':2: invalid literal'),
+        (HEAD + 'a,0,0,r/1,r,r,1,nan,0\n', ':2: a score is not between 0 and 1'),
+        (HEAD + 'a,0,0,r/1,z,r,1,1,0\n', ":2: 'z' is no class"),
+        (HEAD + 'a,0,0,r/1,r,r,1,1,0\n' * 2, ":3: 'r/1' has been answered by this config and seed already"),
+        (HEAD + 'a,0,0,"r/1', 'cannot be read'),
+    ],
+)
+def test_what_is_no_table_is_one_line(tmp_path, text, said):
+    (tmp_path / 'a.csv').write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_table(tmp_path / 'a.csv')
+    (problem,) = caught.value.problems
+    assert said in problem
+    with pytest.raises(InputError, match=r'gone\.csv: cannot be read \(No such file'):
+        read_table(tmp_path / 'gone.csv')
