@@ -66,7 +66,7 @@ def _sources(zoo: str, torchvision: str) -> tuple[Source, ...]:
 
 # MobileNetV3: the zoo's conversion of torchvision's weights, which is better than its own training (top-1 74.0 against
 # 73.5 and 67.7 against 66.7) and makes it the same whichever server answers. The others are trainings of their own;
-# of torchvision's two for ResNet50 the one nearer to the zoo's (76.1 against 76.6; the other, of another recipe, 80.9).
+# of torchvision's two for ResNet50 the one nearer to the zoo's (top-1 76.1 against 76.6; the newer recipe's has 80.9).
 WEIGHTS: dict[str, Weights] = {
     'mobilenet_v2': Weights(
         'mobilenet_v2.pth',
