@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import mmpretrain
 import pytest
 import torch
 from mmengine.config import Config
@@ -9,6 +10,7 @@ from mmpretrain.registry import MODELS, TRANSFORMS
 
 from custom_modules.engine.run_config import read_config
 
+MMPRETRAIN = Path(mmpretrain.__file__).parent / '.mim/configs/_base_/models'
 CONFIGS = sorted(path for path in Path(__file__).parents[1].glob('configs/*.py'))
 
 
@@ -35,8 +37,10 @@ def test_the_configs_are_those_of_the_design():
         'flower_mobilenetv2_as_logged',
         'flower_mobilenetv2_fast',
         'flower_mobilenetv3',
+        'flower_mobilenetv3_small',
         'flower_resnet18',
         'flower_resnet18_adam',
+        'flower_resnet50',
     }
 
 
@@ -76,6 +80,21 @@ def test_validation_is_not_augmented(path):
         for step in loader.dataset.pipeline:
             TRANSFORMS.build(step)
     assert any('Random' in step.type for step in cfg.train_dataloader.dataset.pipeline)
+
+
+@pytest.mark.parametrize(
+    ('name', 'base'),
+    [
+        ('flower_resnet50', 'resnet50.py'),
+        ('flower_mobilenetv3_small', 'mobilenet_v3/mobilenet_v3_small_imagenet.py'),
+    ],
+)
+def test_a_swapped_backbone_is_the_one_of_mmpretrains_base(name, base):
+    model, upstream = read(name).model, Config.fromfile(MMPRETRAIN / base).model
+    del model.backbone['init_cfg']
+    model.head.update(num_classes=1000, topk=(1, 5))
+    del model.head['cal_acc'], model['_scope_']
+    assert model == upstream
 
 
 def test_report_1_experiment_1():
