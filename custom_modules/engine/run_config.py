@@ -12,6 +12,7 @@ from custom_modules.errors import InputError
 from custom_modules.files import check_folder
 
 DEMO_FRAGMENT = Path(__file__).parents[2] / 'configs' / '_base_' / 'demo.py'
+UPSTREAM_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 JUDGES = ('BestCheckpointHook', 'ResumableEarlyStoppingHook')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -96,6 +97,9 @@ def read_config(
     except (TypeError, KeyError) as error:
         raise InputError(f'--cfg-options: {error}') from error
     check_settings(cfg)
+    for name, hook in list((cfg.get('default_hooks') or {}).items()):
+        if hook is None and name not in UPSTREAM_HOOKS:  # MMEngine takes None, for "without it", of its own six alone
+            del cfg.default_hooks[name]
     if probe:
         if not cfg.get('val_dataloader'):
             raise InputError('--probe: the config has no val_dataloader, by which photos are seen and the head judged')
@@ -177,7 +181,7 @@ def _leave_out_hooks(cfg: Config, types: tuple[str, ...]) -> None:
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in types]
     for name, hook in list(cfg.default_hooks.items()):
         if hook is not None and hook['type'] in types:
-            del cfg.default_hooks[name]  # MMEngine takes None for its own six alone
+            del cfg.default_hooks[name]
 
 
 def keep_test_only(cfg: Config, checkpoint: str) -> None:

@@ -51,6 +51,14 @@ def test_overrides_reach_every_loader():
     assert cfg.work_dir == 'there'
 
 
+def test_none_leaves_out_a_hook_of_a_base_config():
+    options = {f'default_hooks.{name}': None for name in ('linear_probe', 'checkpoint')}
+    hooks = read('flower_mobilenetv2_fast', options=options).default_hooks
+    assert 'linear_probe' not in hooks
+    assert hooks.checkpoint is None  # which MMEngine would bring otherwise
+    assert hooks.ema.type == 'EMAHook'
+
+
 def test_the_work_dir_is_named_for_the_config():
     assert read().work_dir == str(Path('work_dirs') / 'flower_resnet18')
     assert read(demo=True).work_dir == str(Path('work_dirs') / 'flower_resnet18_demo')
