@@ -13,9 +13,11 @@ from custom_modules.engine.run_config import read_config
 MMPRETRAIN = Path(mmpretrain.__file__).parent / '.mim/configs/_base_/models'
 CONFIGS = sorted(path for path in Path(__file__).parents[1].glob('configs/*.py'))
 
+ABLATIONS = sorted(path for path in Path(__file__).parents[1].glob('configs/ablations/*.py'))
+
 
 def read(name: str) -> Config:
-    (path,) = [path for path in CONFIGS if path.stem == name]
+    (path,) = [path for path in [*CONFIGS, *ABLATIONS] if path.stem == name]
     return read_config(str(path), {}, None, None)
 
 
@@ -35,6 +37,7 @@ def test_the_configs_are_those_of_the_design():
     assert names >= {
         'flower_mobilenetv2',
         'flower_mobilenetv2_as_logged',
+        'flower_mobilenetv2_best',
         'flower_mobilenetv2_fast',
         'flower_mobilenetv3',
         'flower_mobilenetv3_small',
@@ -95,6 +98,16 @@ def test_a_swapped_backbone_is_the_one_of_mmpretrains_base(name, base):
     model.head.update(num_classes=1000, topk=(1, 5))
     del model.head['cal_acc'], model['_scope_']
     assert model == upstream
+
+
+@pytest.mark.parametrize('path', ABLATIONS, ids=lambda path: path.stem)
+def test_an_ablation_changes_one_part_of_the_recipe(path):
+    recipe, changed = read('flower_mobilenetv2_best'), read(path.stem)
+    differing = {key for key in {*recipe, *changed} - {'work_dir'} if recipe.get(key) != changed.get(key)}
+    assert differing in ({'model'}, {'default_hooks'}, {'train_pipeline', 'train_dataloader'})
+    init = changed.model.backbone.pop('init_cfg')
+    assert init == recipe.model.backbone.init_cfg
+    MODELS.build(changed.model)
 
 
 def test_report_1_experiment_1():
