@@ -17,7 +17,7 @@ from custom_modules.inference.preprocessing import Preprocessing
 
 UNSEALED = f'sha256:{"0" * 64}'
 _SEAL = re.compile(rb'sha256:[0-9a-f]{64}')
-INSTALL = 'pip install onnxruntime'
+INSTALL = 'pip install onnxruntime Pillow numpy'
 
 
 @dataclass(frozen=True)

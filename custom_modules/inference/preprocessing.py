@@ -80,9 +80,9 @@ class Preprocessing:
             elif kind == 'ResizeEdge' and set(rest) == {'scale'} and not (short_edge or resized or crop):
                 short_edge = rest['scale']
             elif kind == 'Resize' and set(rest) == {'scale'} and not (short_edge or resized or crop):
-                resized = _height_and_width(rest['scale'], width_first=True)
+                resized = _height_and_width(rest['scale'])
             elif kind == 'CenterCrop' and set(rest) == {'crop_size'} and short_edge and not crop:
-                crop = _height_and_width(rest['crop_size'], width_first=False)
+                crop = _height_and_width(rest['crop_size'])
             else:
                 settings = ', '.join(f'{key}={value!r}' for key, value in rest.items())
                 raise InputError(
@@ -146,9 +146,10 @@ class Preprocessing:
         return np.ascontiguousarray(resized.transpose(2, 0, 1))
 
 
-def _height_and_width(value: Any, width_first: bool) -> tuple[int, int]:
-    one, other = (value, value) if isinstance(value, int) else value
-    return (other, one) if width_first else (one, other)
+def _height_and_width(value: int | Sequence[int]) -> tuple[int, int]:
+    """Of one number for both, or of width and height, as MMCV has them."""
+    width, height = (value, value) if isinstance(value, int) else value
+    return height, width
 
 
 def resize_bilinear(
