@@ -47,9 +47,12 @@ def main(argv: list[str] | None = None) -> int:
         if path.is_dir() or (path.exists() and not args.overwrite):
             raise InputError(f'{path}: exists already; name another file with --out, or add --overwrite')
     photos = read_photos(Path(args.data_root), 'val') if args.data_root else None
+    training_photos = read_photos(Path(args.data_root), 'train') if args.int8 else []
 
+    from custom_modules.datasets.manifest import read_manifest_digest
     from custom_modules.engine.checkpoints import load_checkpoint
     from custom_modules.engine.run_config import read_config
+    from custom_modules.evaluation.predictions import Proportion
     from custom_modules.files import write_atomically
     from custom_modules.inference.onnx_export import (
         TOLERANCE,
@@ -71,6 +74,12 @@ def main(argv: list[str] | None = None) -> int:
     if args.data_root:
         check_classes(Path(args.data_root), predictor.classes, args.checkpoint)
     content = export(predictor, metadata, args.checkpoint)
+    models = {out: content}
+    if args.int8:
+        from custom_modules.inference.onnx_quantization import calibration_photos, quantize
+
+        chosen = calibration_photos(training_photos)
+        models[int8_out] = quantize(content, [metadata.preprocessing.load(path) for path, _ in chosen], metadata)
 
     with tempfile.TemporaryDirectory() as drawn, progress_bar() as bar:
         if photos is None:
@@ -78,7 +87,9 @@ def main(argv: list[str] | None = None) -> int:
 
             draw_demo_flowers(Path(drawn) / 'flowers', DRAWN, size=max(metadata.preprocessing.crop) + 32)
             photos = [(str(path), None) for path in sorted(Path(drawn).glob('*/*/*.jpg'))]
-        (compared,) = compare(predictor, [scorer(content, str(out))], photos, bar)
+        compared, *others = compare(
+            predictor, [scorer(model, str(path)) for path, model in models.items()], photos, bar
+        )
     print(f'compared    {args.data_root + ", val" if args.data_root else "drawn flowers"}: {compared}')
     if not compared.close:
         print(
@@ -88,8 +99,18 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 1
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, lambda file: file.write(content))
-    print(f'written     {out} ({len(content) / 1e6:.1f} MB)')
+    for int8 in others:
+        print(f'int8        calibrated on {len(chosen)} training photos: {int8}')
+        for name, right in zip(('torch', 'float32', 'int8'), (*compared.right, int8.right[1]), strict=True):
+            print(f'{name:<11} top-1 {Proportion(right, int8.photos)}')
+    for path, model in models.items():
+        write_atomically(path, lambda file, model=model: file.write(model))  # type: ignore[misc]
+        print(f'written     {path} ({len(model) / 1e6:.1f} MB)')
+    trained_on = metadata.about.get('dataset_digest')
+    tested_on = read_manifest_digest(Path(args.data_root)) if args.int8 else None
+    if trained_on and tested_on and trained_on != tested_on:
+        print('warning: trained on another split: the accuracies mean nothing if it saw these val photos')
+        return 1
     return 0
 
 

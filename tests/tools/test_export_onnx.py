@@ -55,3 +55,29 @@ def test_what_differs_is_not_written_and_what_exists_stays(best, call, tmp_path,
     (line,) = result.err.splitlines()
     assert line.startswith('error: mine.onnx: not written: its scores differ from torch by ')
     assert [(path.name, path.read_text()) for path in tmp_path.glob('*.onnx')] == [('mine.onnx', 'mine')]
+
+
+def test_eight_bits_are_measured_beside_the_original(best, data, call, tmp_path):
+    assert '--data-root' in call_refused(call, best)
+    result = call('export_onnx', best, '--out', 'a.onnx', '--data-root', data, '--int8')
+    assert result.code == 0, result
+    assert result.out.count('top-1 ') == 5
+    assert 'int8        calibrated on 40 training photos: 15 photos' in result.out
+    model = onnx.load(tmp_path / 'a_int8.onnx')
+    onnx.checker.check_model(model)
+    assert {prop.key for prop in model.metadata_props} >= {'classes', 'preprocessing', 'checksum'}
+    weights = {value.name: value.data_type for value in model.graph.initializer}
+    convolutions = [node for node in model.graph.node if node.op_type == 'Conv']
+    quantized = {node.output[0]: node for node in model.graph.node if node.op_type == 'DequantizeLinear'}
+    assert all(weights[quantized[node.input[1]].input[0]] == onnx.TensorProto.INT8 for node in convolutions)
+    assert call('predict', data / 'val', '--checkpoint', 'a_int8.onnx').code == 0
+
+
+def call_refused(call, best):
+    """What is said on stderr of --int8 without photos."""
+    import contextlib
+    import io
+
+    with contextlib.redirect_stderr(io.StringIO()) as said, pytest.raises(SystemExit):
+        call('export_onnx', best, '--int8')
+    return said.getvalue()
