@@ -15,12 +15,16 @@ def speed(photos: int, seconds: float) -> str:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress | None]:
-    """Shows a bar on a terminal, nothing elsewhere."""
+    """Shows a bar on a terminal that rich is installed for, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
+    try:
+        from rich.console import Console
+        from rich.progress import Progress as Bar
+    except ModuleNotFoundError:  # where predictions are made from an exported model, with three packages
+        yield None
+        return
 
     with Bar(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task('')

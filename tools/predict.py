@@ -1,9 +1,13 @@
-"""Classifies photos: ``python tools/predict.py PHOTOS --checkpoint work_dirs/flower_mobilenetv2/best.pth``."""
+"""Classifies photos: ``python tools/predict.py PHOTOS --checkpoint work_dirs/flower_mobilenetv2/best.pth``.
+
+With a model of tools/export_onnx.py as the checkpoint, ONNX Runtime, Pillow and NumPy are all that it needs.
+"""
 
 import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -11,12 +15,15 @@ from custom_modules.errors import InputError, run_tool
 from custom_modules.evaluation.predictions import SUFFIXES
 from custom_modules.inference.sorting import MODES, UNSURE
 
+if TYPE_CHECKING:
+    from custom_modules.inference.journal import Engine, Process
+
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """What to classify, by what, and where the result goes."""
     parser = argparse.ArgumentParser(description='Classify photos with a trained checkpoint.')
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help="files, folders, patterns; '-' for a list on stdin")
-    parser.add_argument('--checkpoint', required=True, help='e.g. work_dirs/flower_mobilenetv2/best.pth')
+    parser.add_argument('--checkpoint', required=True, help='e.g. work_dirs/flower_mobilenetv2/best.pth, or an .onnx')
     parser.add_argument('--config', help='the config it was trained with; default: the one in the checkpoint')
     parser.add_argument('--out', metavar='FILE', help=f'write one row a photo: {", ".join(SUFFIXES)}')
     parser.add_argument('--top-k', type=int, default=3, metavar='K', help='classes shown a photo; default: 3')
@@ -36,6 +43,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f'--out {args.out}: the name must end in {", ".join(SUFFIXES)}')
     if not args.out and args.launcher != 'none':
         parser.error('--launcher: several processes need --out to gather their results')
+    if args.checkpoint.endswith('.onnx'):
+        for flag in ('config', 'launcher'):
+            if getattr(args, flag) not in (None, 'none'):
+                parser.error(f'--{flag}: means nothing to an .onnx model, which one process computes by itself')
     if not 0 <= args.min_score <= 1:
         parser.error(f'--min-score {args.min_score}: must lie in 0 to 1')
     for name in ('top_k', 'batch_size'):
@@ -65,29 +76,15 @@ def main(argv: list[str] | None = None) -> int:
     stdin = (os.fsdecode(line) for line in sys.stdin.buffer) if '-' in args.inputs else ()
     paths = list_photos(args.inputs, stdin)
 
-    from mmengine.dist import get_dist_info
-
     from custom_modules.datasets.raw_folders import printable
-    from custom_modules.engine.checkpoints import load_checkpoint
-    from custom_modules.engine.launch import place
-    from custom_modules.engine.run_config import read_config
     from custom_modules.evaluation.predictions import columns, row, write_rows
     from custom_modules.files import write_atomically
     from custom_modules.inference.journal import predict_resumably
     from custom_modules.inference.outcomes import Summary, format_line
-    from custom_modules.inference.predictor import Predictor
-    from custom_modules.inference.saved_config import read_saved_config
     from custom_modules.inference.sorting import sort_into
     from custom_modules.progress import progress_bar
 
-    checkpoint = load_checkpoint(args.checkpoint)
-    cfg = read_config(args.config, {}, None, None) if args.config else read_saved_config(checkpoint, args.checkpoint)
-    cfg.env_cfg = {
-        'mp_cfg': {},
-        'dist_cfg': {'backend': 'nccl', 'timeout': 86400},
-    }  # waits for the slowest process
-    place(cfg, args.launcher)
-    predictor = Predictor(cfg, checkpoint, args.checkpoint)
+    predictor, process = open_exported(args) if args.checkpoint.endswith('.onnx') else open_checkpoint(args)
     if args.min_score and UNSURE in predictor.classes:
         raise InputError(f'--min-score: a class is called {UNSURE!r} itself, so it cannot be used')
 
@@ -100,8 +97,8 @@ def main(argv: list[str] | None = None) -> int:
                 named.append(summary.name(prediction))
     else:
         with progress_bar() as bar:
-            journal = predict_resumably(out, predictor, paths, args.batch_size, args.workers, bar)
-        if get_dist_info()[0]:
+            journal = predict_resumably(out, predictor, paths, args.batch_size, args.workers, bar, process)
+        if process.rank:
             return 0
         table = (row(prediction, predictor.classes) for prediction in summary.watch(journal))
         fields = columns(predictor.classes, with_truth=False)
@@ -119,6 +116,40 @@ def main(argv: list[str] | None = None) -> int:
     for photo in summary.unreadable:
         print(f'error: {printable(photo.path)}: {photo.problem}', file=sys.stderr)
     return 1 if summary.unreadable else 0
+
+
+def open_checkpoint(args: argparse.Namespace) -> 'tuple[Engine, Process]':
+    """Torch's predictor, and which of the launcher's processes this is."""
+    from mmengine.dist import barrier, get_dist_info
+
+    from custom_modules.engine.checkpoints import load_checkpoint
+    from custom_modules.engine.launch import place
+    from custom_modules.engine.run_config import read_config
+    from custom_modules.inference.journal import Process
+    from custom_modules.inference.predictor import Predictor
+    from custom_modules.inference.saved_config import read_saved_config
+
+    checkpoint = load_checkpoint(args.checkpoint)
+    cfg = read_config(args.config, {}, None, None) if args.config else read_saved_config(checkpoint, args.checkpoint)
+    cfg.env_cfg = {
+        'mp_cfg': {},
+        'dist_cfg': {'backend': 'nccl', 'timeout': 86400},
+    }  # waits for the slowest process
+    place(cfg, args.launcher)
+    rank, processes = get_dist_info()
+    return Predictor(cfg, checkpoint, args.checkpoint), Process(rank, processes, barrier)
+
+
+def open_exported(args: argparse.Namespace) -> 'tuple[Engine, Process]':
+    """ONNX Runtime's predictor, alone."""
+    try:
+        from custom_modules.inference.onnx_predictor import OnnxPredictor
+    except ModuleNotFoundError as error:
+        raise InputError(f'{args.checkpoint}: {error}: pip install onnxruntime Pillow numpy') from None
+
+    from custom_modules.inference.journal import ALONE
+
+    return OnnxPredictor(args.checkpoint), ALONE
 
 
 if __name__ == '__main__':

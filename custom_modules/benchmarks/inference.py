@@ -108,8 +108,8 @@ def infer_in_turns(channel: Any, task: dict[str, Any]) -> None:
     checkpoint = {'state_dict': model.state_dict(), 'meta': {'classes': list(dataset.metainfo['classes'])}}
     predictor = Predictor(cfg, checkpoint, task['config'], task['device'])
     if task['side'] == 'stock':
-        predictor._model = model.to(task['device'])  # contiguous
-    model = predictor._model
+        predictor.model = model.to(task['device'])  # contiguous
+    model = predictor.model
     size = image_size(cfg.test_dataloader.dataset.pipeline)
     channel.send(memory_format=memory_format(model), threads=torch.get_num_threads())
     with torch.inference_mode():

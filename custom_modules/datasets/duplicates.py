@@ -174,24 +174,12 @@ def open_photo(file: BinaryIO) -> 'Image':
 def _perceptual_hash(image: 'Image') -> int:
     """Returns pHash (Zauner 2010, section 3.2.1) and dHash (Krawetz 2013), as imagehash has them, in one number."""
     import imagehash
-    from PIL.Image import Transpose
 
     image.draft('L', (_REDUCED_SIDE, _REDUCED_SIDE))  # JPEG: decode the brightness alone, and reduced
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    turn = turns.get(orientation(image))
+    turn = orientation(image)
     if image.mode.startswith('I;16'):
         image = image.point(lambda value: value / 256)  # Pillow would clip 16 bits at 255
-    grey = image.convert('L')
-    if turn is not None:
-        grey = grey.transpose(turn)
+    grey = upright(image.convert('L'), turn)
     value = 0
     for found in (imagehash.phash(grey), imagehash.dhash(grey, hash_size=16)):
         bits = found.hash.ravel()
@@ -206,6 +194,23 @@ def orientation(image: 'Image') -> int:
     except Exception:  # broken EXIF does not make a photo unreadable
         return 1
     return value if value in range(2, 9) else 1
+
+
+def upright(image: 'Image', turn: int | None = None) -> 'Image':
+    """Returns a picture turned as its EXIF orientation, or the one given, says."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    transpose = turns.get(orientation(image) if turn is None else turn)
+    return image if transpose is None else image.transpose(transpose)
 
 
 def why_unreadable(error: Exception) -> str:

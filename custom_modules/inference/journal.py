@@ -3,17 +3,40 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-from mmengine.dist import barrier, get_dist_info
+from typing import Protocol
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation.predictions import Prediction
 from custom_modules.files import lock_folder, write_atomically
 from custom_modules.inference.outcomes import Unreadable
-from custom_modules.inference.predictor import Predictor
 from custom_modules.progress import Progress
+
+
+class Engine(Protocol):
+    """What classifies: a ``Predictor`` or an ``OnnxPredictor``."""
+
+    digest: str
+    classes: list[str]
+
+    def predict(
+        self, paths: Sequence[str], batch_size: int = 32, workers: int | None = None
+    ) -> Iterator[Prediction | Unreadable]:
+        """An outcome for each path, in order."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One of the processes that share the photos: its number, how many there are, and how it waits for all."""
+
+    rank: int = 0
+    count: int = 1
+    barrier: Callable[[], object] = lambda: None
+
+
+ALONE = Process()
 
 
 class Journal:
@@ -88,13 +111,23 @@ class Journal:
 
 def predict_resumably(
     out: Path,
-    predictor: Predictor,
+    predictor: Engine,
     paths: Sequence[str],
     batch_size: int = 32,
     workers: int | None = None,
     progress: Progress | None = None,
+    process: Process = ALONE,
 ) -> Journal:
     """Classifies what the journal beside ``out`` lacks, sharing it among the processes of a distributed run.
+
+    Args:
+        out: The output that will be made of the journal.
+        predictor: What classifies.
+        paths: All the photos.
+        batch_size: As for :meth:`Engine.predict`.
+        workers: Too.
+        progress: Told of the photos done.
+        process: Which process of the run this is.
 
     Returns:
         The journal, complete in every process.
@@ -102,20 +135,19 @@ def predict_resumably(
     Raises:
         InputError: The journal is of another task, or another run is at it.
     """
-    rank, processes = get_dist_info()
     folder = out.with_name(f'.{out.name}.part')
     task = hashlib.sha256(repr([predictor.digest, paths]).encode()).hexdigest()
     lock = None
-    if rank == 0:
+    if process.rank == 0:
         lock = lock_folder(folder)
         Journal(folder, task)
-    barrier()
+    process.barrier()
     journal = Journal(folder, task)
     left = [number for number in range(len(paths)) if number not in journal]
-    barrier()  # nobody writes before everybody knows what is left
-    if rank == 0 and len(left) < len(paths):
+    process.barrier()  # nobody writes before everybody knows what is left
+    if process.rank == 0 and len(left) < len(paths):
         print(f'going on after {len(paths) - len(left)} of {len(paths)} photos')
-    mine = left[rank::processes]
+    mine = left[process.rank :: process.count]
     found = predictor.predict([paths[number] for number in mine], batch_size, workers)
 
     def outcomes() -> Iterator[tuple[int, Prediction | Unreadable]]:
@@ -124,8 +156,8 @@ def predict_resumably(
                 progress('classifying', done, len(paths))
             yield outcome
 
-    journal.write(rank, outcomes())
-    barrier()
+    journal.write(process.rank, outcomes())
+    process.barrier()
     journal.refresh()
     if lock:
         lock.close()

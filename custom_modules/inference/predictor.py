@@ -1,9 +1,7 @@
 """A trained classifier as one object: paths of photos in, predictions out, with the pixels and scores of a test."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,17 +10,16 @@ from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.registry import FUNCTIONS, init_default_scope
 from mmpretrain.registry import MODELS, TRANSFORMS
-from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 
 from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  registers them
-from custom_modules.datasets.duplicates import MAX_PIXELS
 from custom_modules.datasets.flower_dataset import is_readable
 from custom_modules.engine.checkpoints import checkpoint_classes
 from custom_modules.engine.compute import channels_last_pays, to_channels_last
 from custom_modules.errors import InputError, as_configured
 from custom_modules.evaluation.predictions import Prediction
 from custom_modules.inference.outcomes import Unreadable
+from custom_modules.inference.photo_file import BROKEN, file_problem
 
 FEW = 64  # photos that a second process would take longer to start than to read
 
@@ -39,6 +36,7 @@ class Predictor:
     Attributes:
         classes: Class names in label order, from the checkpoint.
         digest: Of all that decides the scores: weights, classes, model and test pipeline.
+        model: With its weights, on the device, in evaluation mode.
 
     Raises:
         InputError: The checkpoint names no classes, or is not of this model.
@@ -52,17 +50,17 @@ class Predictor:
             model = {k: v for k, v in cfg.model.items() if k != 'init_cfg'}
             model['backbone'] = {k: v for k, v in model['backbone'].items() if k != 'init_cfg'}
             model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-            self._model = MODELS.build(model)
+            self.model = MODELS.build(model)
             self._pipeline = Compose([TRANSFORMS.build(step) for step in loader.dataset.pipeline])
             self._collate = FUNCTIONS.get(loader.get('collate_fn', {'type': 'pseudo_collate'})['type'])
-        missing = self._model.load_state_dict(checkpoint.get('state_dict', {}), strict=False).missing_keys
+        missing = self.model.load_state_dict(checkpoint.get('state_dict', {}), strict=False).missing_keys
         if missing:
             raise InputError(f'{name}: lacks {len(missing)} weights of its model, {missing[0]} for one; take another')
-        self.digest = _digest(self._model.state_dict(), [self.classes, cfg.model, loader.dataset.pipeline])
+        self.digest = _digest(self.model.state_dict(), [self.classes, cfg.model, loader.dataset.pipeline])
         device = device or get_device()
-        self._model.to(device).eval()
+        self.model.to(device).eval()
         if channels_last_pays(device):
-            to_channels_last(self._model)
+            to_channels_last(self.model)
 
     def predict(
         self, paths: Sequence[str], batch_size: int = 32, workers: int | None = None
@@ -77,22 +75,35 @@ class Predictor:
         Yields:
             A prediction for each path, in order, or what is wrong with the file.
         """
-        if workers is None:
-            workers = 2 if len(paths) > FEW else 0
-        loader = DataLoader(
-            _Photos(paths, self._pipeline),
-            batch_size=batch_size,
-            num_workers=workers,
-            collate_fn=_Collate(self._collate),
-        )
-        for photos, batch in loader:
-            scored = iter(self._score(batch) if batch else [])
+        for photos, batch in self.batches(paths, batch_size, workers):
+            scored = iter(self.score(batch) if batch else [])
             for photo in photos:
                 yield photo if isinstance(photo, Unreadable) else Prediction(photo, next(scored))
 
+    def batches(
+        self, paths: Sequence[str], batch_size: int = 32, workers: int | None = None
+    ) -> Iterator[tuple[list[str | Unreadable], dict[str, Any] | None]]:
+        """Photos as the model takes them, arguments as for :meth:`predict`.
+
+        Yields:
+            The paths of a batch, or what is wrong with a file; what :meth:`score` takes, of those that could be read,
+            or None.
+        """
+        if workers is None:
+            workers = 2 if len(paths) > FEW else 0
+        return iter(
+            DataLoader(
+                _Photos(paths, self._pipeline),
+                batch_size=batch_size,
+                num_workers=workers,
+                collate_fn=_Collate(self._collate),
+            )
+        )
+
     @torch.inference_mode()
-    def _score(self, batch: dict[str, Any]) -> list[list[float]]:
-        return [sample.pred_score.tolist() for sample in self._model.test_step(batch)]
+    def score(self, batch: dict[str, Any]) -> list[list[float]]:
+        """The softmax scores of each photo in a batch."""
+        return [sample.pred_score.tolist() for sample in self.model.test_step(batch)]
 
 
 class _Photos(Dataset):
@@ -114,7 +125,7 @@ class _Photos(Dataset):
         except Exception:
             if is_readable(path):
                 raise
-            return Unreadable(path, 'broken picture, or none that can be read')
+            return Unreadable(path, BROKEN)
 
 
 class _Collate:
@@ -134,25 +145,3 @@ def _digest(weights: dict[str, torch.Tensor], settings: list) -> str:
     for key, value in weights.items():
         digest.update(key.encode() + value.cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def file_problem(path: str) -> str | None:
-    """What makes it useless or dangerous to decode a file: none there, empty, too many pixels; None for nothing."""
-    if not os.path.isfile(path):  # a named pipe would block
-        return 'no such file' if not os.path.lexists(path) else 'no file'
-    try:
-        if not Path(path).stat().st_size:
-            return 'empty file'
-        with Image.open(path) as image:
-            width, height = image.size
-    except UnidentifiedImageError:
-        return None  # OpenCV may know it
-    except Image.DecompressionBombError:
-        return f'too large, more than {MAX_PIXELS // 10**6} million pixels'
-    except OSError as error:
-        return f'cannot be read: {error.strerror}' if error.strerror else 'broken picture'
-    except Exception:  # fed with garbage, decoders raise almost anything; OpenCV says whether it can read it
-        return None
-    if width * height > MAX_PIXELS:
-        return f'too large, more than {MAX_PIXELS // 10**6} million pixels'
-    return None

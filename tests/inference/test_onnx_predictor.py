@@ -1,0 +1,103 @@
+"""tools/predict.py with an exported model: the rows of the checkpoint, and bad files told in a line."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from custom_modules.inference.onnx_file import UNSEALED, seal
+
+BLOCKED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'cv2', 'scipy', 'rich', 'onnx', 'imagehash')
+
+
+@pytest.fixture(scope='module')
+def model(trained, data, run_process, tmp_path_factory):
+    """The tiny training, exported."""
+    out = tmp_path_factory.mktemp('onnx') / 'best.onnx'
+    arguments = [trained.work_dir / 'best.pth', '--out', out, '--data-root', data]
+    result = run_process('export_onnx', *arguments, cwd=out.parent)
+    assert result.code == 0, result
+    return out
+
+
+def rows(path):
+    with path.open(newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def test_rows_are_those_of_the_checkpoint_without_torch_or_opencv(model, trained, data, call, tmp_path):
+    (tmp_path / 'cut.jpg').write_bytes(next((data / 'val' / 'rose').iterdir()).read_bytes()[:300])
+    photos = [data / 'val', tmp_path / 'cut.jpg']
+    slow = call('predict', *photos, '--checkpoint', trained.work_dir / 'best.pth', '--out', 'slow.csv')
+    script = (
+        f'import runpy, sys\nsys.modules.update(dict.fromkeys({BLOCKED}))\n'
+        "sys.argv[0] = 'tools/predict.py'\nrunpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    )
+    tool = __import__('tools.predict', fromlist=['main']).__file__
+    arguments = [*photos, '--checkpoint', model, '--out', 'fast.csv', '--sort-into', 'sorted', '--batch-size', '4']
+    fast = subprocess.run(
+        [sys.executable, '-c', script, tool, *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert fast.returncode == slow.code == 1, fast
+    assert fast.stderr == slow.err
+    for one, other in zip(rows(tmp_path / 'slow.csv'), rows(tmp_path / 'fast.csv'), strict=True):
+        assert (one.pop('path'), one.pop('label')) == (other.pop('path'), other.pop('label'))
+        assert {k: float(v) for k, v in one.items()} == pytest.approx(
+            {k: float(v) for k, v in other.items()}, abs=1e-4
+        )
+    assert len(list((tmp_path / 'sorted').glob('*/*'))) == 15
+
+
+def foreign(path, shape, props):
+    """A model that averages its input, with some metadata."""
+    graph = helper.make_graph(
+        [helper.make_node('ReduceMean', ['x'], ['y'], keepdims=0)],
+        'g',
+        [helper.make_tensor_value_info('x', TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info('y', TensorProto.FLOAT, [])],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10)
+    helper.set_model_props(made, props)
+    content = made.SerializeToString()
+    path.write_bytes(seal(content) if props else content)
+
+
+def test_bad_files_are_one_line(model, data, call, tmp_path, monkeypatch):
+    content = model.read_bytes()
+    props = {prop.key: prop.value for prop in onnx.load(model).metadata_props}
+    at = len(content) // 2
+    (tmp_path / 'flipped.onnx').write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    (tmp_path / 'cut.onnx').write_bytes(content[:at])
+    (tmp_path / 'text.onnx').write_text('no model')
+    foreign(tmp_path / 'foreign.onnx', ['N', 3, 32, 32], {})
+    foreign(tmp_path / 'shapes.onnx', ['N', 3, 32, 32], {**props, 'checksum': UNSEALED})
+    foreign(
+        tmp_path / 'garbled.onnx', ['N', 3, 32, 32], {**props, 'checksum': UNSEALED, 'preprocessing': '{"crop": 1}'}
+    )
+    for name, said in {
+        'gone': 'no such file',
+        'flipped': 'changed or torn since',
+        'cut': 'torn, or no ONNX model',
+        'text': 'torn, or no ONNX model',
+        'foreign': 'its metadata lacks classes, preprocessing, checksum',
+        'shapes': 'computes float (N, 3, 32, 32) to float (), but its metadata is of uint8 (N, 3, 32, 32)',
+        'garbled': 'its metadata cannot be read',
+    }.items():
+        error = call('predict', data / 'val', '--checkpoint', f'{name}.onnx').error
+        assert f'error: {name}.onnx: ' in error
+        assert said in error
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    assert 'pip install onnxruntime' in call('predict', data / 'val', '--checkpoint', model).error
+
+
+def test_no_photo_depends_on_its_batch(model, data):
+    from custom_modules.inference.onnx_predictor import OnnxPredictor
+
+    photos = [str(path) for path in sorted((data / 'val').glob('*/*'))]
+    predictor = OnnxPredictor(model)
+    alone = [outcome.scores for outcome in predictor.predict(photos, 1, 0)]
+    np.testing.assert_allclose([o.scores for o in predictor.predict(photos, 4, 2)], alone, atol=1e-6)
