@@ -100,14 +100,7 @@ def module_names(name: str, layout: str) -> dict[str, str]:
     if layout == 'mmpretrain':
         return {f'backbone.{target}': target for target in module_names(name, 'torchvision').values()}
     if name in _RESNETS:  # the three agree
-        depths, convs = _RESNETS[name]
-        blocks = [f'layer{stage}.{block}' for stage, depth in enumerate(depths, 1) for block in range(depth)]
-        parts = [f'{kind}{number}' for number in range(1, convs + 1) for kind in ('conv', 'bn')]
-        # A block that only adds has no shortcut of its own; layer1 widens where blocks have three convolutions.
-        widening = [f'layer{stage}.0' for stage in range(1 if convs == 3 else 2, 5)]
-        names = ['conv1', 'bn1', *(f'{block}.{part}' for block in blocks for part in parts)]
-        names += [f'{block}.downsample.{i}' for block in widening for i in (0, 1)]
-        return {module: module for module in names}
+        return {module: module for module in _resnet_modules(*_RESNETS[name])}
 
     v2, torchvision = name == 'mobilenet_v2', layout == 'torchvision'
     depths = _DEPTHS[name]
@@ -147,6 +140,15 @@ def module_names(name: str, layout: str) -> dict[str, str]:
                 for i, part in enumerate(('1', '2') if torchvision else ('conv_reduce', 'conv_expand')):
                     table[f'{prefix}{part}'] = f'layer{number}.se.conv{i + 1}.conv'
     return table
+
+
+def _resnet_modules(depths: tuple[int, ...], convs: int) -> list[str]:
+    blocks = [f'layer{stage}.{block}' for stage, depth in enumerate(depths, 1) for block in range(depth)]
+    parts = [f'{kind}{number}' for number in range(1, convs + 1) for kind in ('conv', 'bn')]
+    # Where blocks have three convolutions, layer1 widens too; a block that keeps its width has no downsample.
+    widening = [f'layer{stage}.0' for stage in range(1 if convs == 3 else 2, 5)]
+    names = ['conv1', 'bn1', *(f'{block}.{part}' for block in blocks for part in parts)]
+    return names + [f'{block}.downsample.{i}' for block in widening for i in (0, 1)]
 
 
 def recognise(state: Mapping[str, Any], name: str, file: str) -> str:
