@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.evaluation.predictions import columns, count, format_counts, row, write_rows
     from custom_modules.evaluation.predictions_metric import PredictionsMetric
     from custom_modules.evaluation.report import Evaluation, check_extras, write_report
-    from custom_modules.evaluation.results import ECE, figures, set_aside
+    from custom_modules.evaluation.results import ECE, figures, format_scaling, set_aside
     from custom_modules.files import check_folder, write_atomically
 
     work_dir = args.work_dir or str(Path(args.checkpoint).parent)
@@ -111,6 +111,8 @@ def main(argv: list[str] | None = None) -> int:
         )
     print()
     print(format_counts(counts, metrics.get('nll/mean'), result[ECE]))
+    if result['temperature_scaling']:
+        print(f'\n{format_scaling(result["temperature_scaling"])}')
     if meta.get('pretrained'):
         print(f'pretrained  {meta["pretrained"]}')
     print()

@@ -18,9 +18,8 @@ from custom_modules.errors import InputError
 from custom_modules.evaluation.calibration import (
     BINS,
     coverage_curve,
-    halves,
+    cross_fitted,
     reliability_bins,
-    tempered,
 )
 from custom_modules.evaluation.confusion import confused_pairs, confusion_matrix, row_normalised
 from custom_modules.evaluation.predictions import Counts, Prediction, columns, row, write_rows
@@ -128,14 +127,9 @@ def draw(test: Evaluation) -> dict[str, 'Figure']:
         'per_class': figures.per_class(test.counts),
         'coverage': figures.coverage(coverage_curve(scores, truths)),
     }
-    if scaling := test.results['temperature_scaling']:
-        _, held = halves(truths, scaling['seed'])
-        before, after = scores[held], tempered(scores[held], scaling['temperature'])
-        drawn['reliability'] = figures.reliability(reliability_bins(before, truths[held]), 'Scores as they are')
-        title = f'At temperature {scaling["temperature"]:.2f}'
-        drawn['reliability_scaled'] = figures.reliability(reliability_bins(after, truths[held]), title)
-    else:
-        drawn['reliability'] = figures.reliability(reliability_bins(scores, truths), 'Scores as they are')
+    drawn['reliability'] = figures.reliability(reliability_bins(scores, truths), 'Scores as they are')
+    if (scaling := test.results['temperature_scaling']) and (fitted := cross_fitted(scores, truths, scaling['seed'])):
+        drawn['reliability_scaled'] = figures.reliability(reliability_bins(fitted[0], truths), 'After scaling')
     if history := read_history(test.checkpoint.parent):
         drawn['curves'] = figures.curves(history)
     return drawn

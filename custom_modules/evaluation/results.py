@@ -24,7 +24,7 @@ def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]
     """All that is computed from predictions whose truth is known, for JSON.
 
     ``accuracy/top1``, ``error/top1`` and ``classes`` are counts; ``ece/15_bins`` is in 0-1; ``temperature_scaling`` is
-    None where there are too few photos to leave some out; ``coverage`` says what is right if the unsure are set aside.
+    None for a single photo; ``coverage`` says what is right if the unsure are set aside.
 
     Raises:
         InputError: A score is not finite.
@@ -40,6 +40,23 @@ def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]
         'temperature_scaling': scaling and scaling.as_dict(),
         'coverage': [at_coverage(curve, share).as_dict() for share in COVERAGES],
     }
+
+
+def format_scaling(scaling: dict[str, Any]) -> str:
+    """``temperature_scaling`` as lines for a terminal."""
+    temperatures = scaling['fold_temperatures']
+    lines = [
+        f'temperature     {scaling["temperature"]:.3f}, fitted on all; {len(temperatures)} folds, each scaled by one '
+        f'fitted on the others: {min(temperatures):.3f}-{max(temperatures):.3f}'
+    ]
+    for name in ('before', 'after'):
+        found = scaling[name]
+        low, high = found['ece_interval95']
+        lines.append(
+            f'  {name:13} ECE {100 * found["ece"]:.2f} % (95 % interval {100 * low:.2f}-{100 * high:.2f}; '
+            f'by chance alone {100 * found["ece_by_chance"]:.2f} %), mean NLL {found["nll"]:.4f}'
+        )
+    return '\n'.join(lines)
 
 
 def set_aside(path: Path, results: dict[str, Any]) -> Path | None:
