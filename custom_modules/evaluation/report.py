@@ -24,6 +24,7 @@ from custom_modules.evaluation.calibration import (
 from custom_modules.evaluation.confusion import confused_pairs, confusion_matrix, row_normalised
 from custom_modules.evaluation.predictions import Counts, Prediction, columns, row, write_rows
 from custom_modules.evaluation.results import set_aside
+from custom_modules.evaluation.robustness import SURE, Example
 from custom_modules.evaluation.training_log import config_text, parse_config, read_history, settings_table
 from custom_modules.files import write_folder_atomically
 
@@ -55,6 +56,7 @@ class Evaluation:
         model: The tested model, for the heat maps.
         dataset: The test set as the model sees it, without test-time augmentation; its order is that of predictions.
         warning: What the results suffer from; '' for nothing.
+        examples: A photo under each condition of the test of robustness, if there was one.
     """
 
     predictions: Sequence[Prediction]
@@ -67,6 +69,7 @@ class Evaluation:
     model: Any
     dataset: Any
     warning: str
+    examples: Sequence[Example] = ()
 
     @property
     def truths(self) -> list[int]:
@@ -139,6 +142,8 @@ def render(test: Evaluation, drawn: dict[str, 'Figure']) -> str:
     """The page as text."""
     from markupsafe import Markup
 
+    from custom_modules.datasets.pages import data_address
+    from custom_modules.evaluation.cam import resized
     from custom_modules.evaluation.figures import as_inline_svg
 
     descriptions = {
@@ -170,6 +175,8 @@ def render(test: Evaluation, drawn: dict[str, 'Figure']) -> str:
         figures={
             name: Markup(as_inline_svg(drawn[name], text)) for name, text in descriptions.items() if name in drawn
         },
+        examples=[(data_address(resized(example.picture, PHOTO)), example) for example in test.examples],
+        sure=SURE,
         data=_data(test),
         settings=settings_table(parse_config(settings)) if settings else [],
         config=settings,

@@ -16,8 +16,9 @@ from custom_modules.evaluation.predictions import Counts, Prediction
 ECE = f'ece/{BINS}_bins'  # its key in metrics.json
 COVERAGES = 1.0, 0.95, 0.9, 0.8, 0.5  # share of the photos, the surest first
 
-# Two tests with the same of these are the same test, whose results may replace each other.
-IDENTITY = 'checkpoint', 'run', 'epoch', 'dataset', 'tested', 'tta'
+# Two tests with the same of these are the same test, whose results may replace each other; but none without
+# robustness, the last, one with it.
+IDENTITY = 'checkpoint', 'run', 'epoch', 'dataset', 'tested', 'tta', 'robustness'
 
 
 def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]:
@@ -72,11 +73,12 @@ def set_aside(path: Path, results: dict[str, Any]) -> Path | None:
     Returns:
         Where the old ones are now; None if there are none, or only of the same test.
     """
-    found = _identity(path)
-    if found is None or found == _select(results):
+    found, new = _identity(path), _select(results)
+    if found is None or found == new or found == (*new[:-1], False):
         return None
-    checkpoint, tta = found[IDENTITY.index('checkpoint')], found[IDENTITY.index('tta')]
-    stem = '_'.join(filter(None, (path.stem, Path(str(checkpoint or 'unknown')).stem, 'tta' if tta else '')))
+    told = dict(zip(IDENTITY, found, strict=True))
+    kinds = [kind for kind in ('tta', 'robustness') if told[kind]]
+    stem = '_'.join([path.stem, Path(str(told['checkpoint'] or 'unknown')).stem, *kinds])
     for number in count_from(1):
         target = path.with_name(f'{stem}{f"_{number}" if number > 1 else ""}{path.suffix}')
         there = _identity(target)
@@ -100,4 +102,6 @@ def _identity(path: Path) -> tuple | None:
 
 def _select(results: dict[str, Any]) -> tuple:
     values = {key: results.get(key) for key in IDENTITY}
-    return tuple({**values, 'checkpoint': values['checkpoint'] and Path(values['checkpoint']).name}.values())
+    values['checkpoint'] = values['checkpoint'] and Path(values['checkpoint']).name
+    values['robustness'] = bool(values['robustness'])
+    return tuple(values.values())

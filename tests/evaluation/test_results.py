@@ -69,3 +69,13 @@ def test_temperature_scaling_in_words():
         '  before        ECE 2.80 % (95 % interval 0.00-3.53; by chance alone 2.15 %), mean NLL 0.1374',
         '  after         ECE 3.17 % (95 % interval 0.00-3.53; by chance alone 2.15 %), mean NLL 0.1374',
     ]
+
+
+def test_a_test_without_robustness_does_not_replace_one_with_it(tmp_path):
+    file = tmp_path / 'metrics.json'
+    file.write_text(json.dumps(BEST))
+    robust = {**BEST, 'robustness': {'conditions': [1], 'collapses': []}}
+    assert set_aside(file, robust) is None  # it has all that was there
+    file.write_text(json.dumps(robust))
+    assert set_aside(file, {**robust, 'robustness': {'conditions': [2]}}) is None
+    assert set_aside(file, BEST) == tmp_path / 'metrics_best_robustness.json'
