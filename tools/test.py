@@ -25,6 +25,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--report', action='store_true', help='also write report/: figures and a page with every wrong photo'
     )
+    parser.add_argument('--robustness', action='store_true', help='also test the photos darker, blurred, rotated, …')
     parser.add_argument('--tta', action='store_true', help='average the scores of each photo and its mirror image')
     parser.add_argument('--amp', action='store_true', help='half precision (needs an accelerator)')
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override settings of the config')
@@ -49,10 +50,11 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.engine.launch import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_classes, check_dataset, check_weights
     from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
+    from custom_modules.evaluation import robustness
     from custom_modules.evaluation.predictions import columns, count, format_counts, row, write_rows
     from custom_modules.evaluation.predictions_metric import PredictionsMetric
     from custom_modules.evaluation.report import Evaluation, check_extras, write_report
-    from custom_modules.evaluation.results import ECE, figures, set_aside
+    from custom_modules.evaluation.results import ECE, figures, format_scaling, set_aside
     from custom_modules.files import check_folder, write_atomically
 
     work_dir = args.work_dir or str(Path(args.checkpoint).parent)
@@ -74,6 +76,8 @@ def main(argv: list[str] | None = None) -> int:
 
     keep_test_only(cfg, args.checkpoint)
     plain_dataset = deepcopy(cfg.test_dataloader.dataset)
+    if args.robustness:
+        robustness.pictures(plain_dataset, 0)  # what cannot be changed is told before the test
     if args.tta:
         average_flips(cfg)
     if args.amp and has_accelerator():
@@ -85,6 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     collector = PredictionsMetric()
     runner.test_evaluator.metrics.append(collector)
     metrics = runner.test()
+    answers = robustness.answer(runner, cfg.test_dataloader, collector.predictions) if args.robustness else {}
     if not is_main_process():
         return 0
 
@@ -103,6 +108,10 @@ def main(argv: list[str] | None = None) -> int:
         'tested': cfg.test_dataloader.dataset.ann_file,
         'tta': args.tta,
     }
+    outcomes = robustness.outcomes(answers, classes)
+    collapses = robustness.collapses(outcomes)
+    if outcomes:
+        result['robustness'] = {'conditions': [outcome.as_dict() for outcome in outcomes], 'collapses': collapses}
     warning = ''
     if trained_on and tested_on and trained_on != tested_on:
         warning = (
@@ -111,6 +120,10 @@ def main(argv: list[str] | None = None) -> int:
         )
     print()
     print(format_counts(counts, metrics.get('nll/mean'), result[ECE]))
+    if result['temperature_scaling']:
+        print(f'\n{format_scaling(result["temperature_scaling"])}')
+    if outcomes:
+        print(f'\n{robustness.format_outcomes(outcomes)}')
     if meta.get('pretrained'):
         print(f'pretrained  {meta["pretrained"]}')
     print()
@@ -138,14 +151,15 @@ def main(argv: list[str] | None = None) -> int:
             model=runner.model,
             dataset=DATASETS.build(plain_dataset),
             warning=warning.capitalize(),
+            examples=robustness.examples(plain_dataset, answers) if answers else [],
         )
         if kept := write_report(folder, tested):
             print(f'kept        {kept}, the report of another test')
         print(f'written     {folder / "index.html"} ({time.monotonic() - began:.0f} s)')
-    if warning:
-        print(f'warning: {warning}')
-        return 1
-    return 0
+    warnings = [*filter(None, [warning]), *collapses]
+    for line in warnings:
+        print(f'warning: {line}')
+    return 1 if warnings else 0
 
 
 if __name__ == '__main__':

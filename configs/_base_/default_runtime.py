@@ -12,6 +12,7 @@ custom_imports = dict(
         'custom_modules.datasets.load_random_resized_crop',
         'custom_modules.datasets.pack_photo',
         'custom_modules.datasets.random_rotate_translate',
+        'custom_modules.datasets.recompress_jpeg',
         'custom_modules.engine.alarms_hook',
         'custom_modules.engine.augmented_photos_hook',
         'custom_modules.engine.best_checkpoint_hook',

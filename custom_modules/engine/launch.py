@@ -12,8 +12,9 @@ import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import init_dist, is_distributed
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MMLogger
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner, TestLoop
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import nn
 
@@ -78,6 +79,20 @@ class TerseRunner(Runner):
         """Tests; returns the metrics."""
         with telling_of_lost_processes():
             return super().test()
+
+    def test_also(self, dataloader: dict, metric: BaseMetric) -> None:
+        """Tests the weights of the test that was before on another loader's photos, by ``metric`` alone.
+
+        No hook hears of it: MMEngine's would write its figures over those of the test.
+        """
+        with as_configured('test_dataloader'):
+            loop = TestLoop(self, dataloader, Evaluator([metric]), fp16=self.test_loop.fp16)
+        hooks, self._hooks = self.hooks, []
+        try:
+            with telling_of_lost_processes():
+                loop.run()
+        finally:
+            self._hooks = hooks
 
     def set_randomness(self, seed: Any, *args: Any, **kwargs: Any) -> None:
         """Seeds all generators."""

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from custom_modules.evaluation.predictions import Proportion
 
 BINS = 15
+FOLDS = 10  # for temperature scaling
+DRAWS = 1000  # for intervals
 TEMPERATURES = 0.05, 20.0  # what is looked for lies between; photos that are all right have their optimum at 0
 _TINY = float(np.finfo(np.float32).tiny)  # float32 scores cannot tell a smaller one from 0
 
@@ -31,34 +33,44 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """ECE (0-1) and mean NLL (nats) of ``n`` photos."""
+    """ECE (0-1) and mean NLL (nats) of ``n`` photos, and what so few photos can tell of the ECE.
+
+    Args:
+        n: Number of photos.
+        ece: The ECE in 15 bins.
+        ece_interval95: Where the ECE of the model itself lies; from 0 where it may well be perfectly calibrated.
+        ece_by_chance: What the ECE of ``n`` photos with these scores would be on average if they were perfect.
+        nll: The mean NLL.
+    """
 
     n: int
     ece: float
+    ece_interval95: tuple[float, float]
+    ece_by_chance: float
     nll: float
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Temperature scaling: fitted on ``fitted_on`` photos, and what it does to the others, which alone are scored.
+    """Temperature scaling, cross-fitted: each photo is scaled by a temperature that was fitted without its fold.
 
     Args:
-        temperature: Divides the logits; above 1 the scores had been too high.
-        fitted_on: Number of photos that it was fitted on.
-        seed: What the halves were drawn from.
-        before: The other half as it is.
-        after: The other half with the temperature.
+        temperature: Fitted on all photos, to be used on others; divides the logits. Above 1 the scores were too high.
+        fold_temperatures: Those that the folds are scaled by, each fitted on the photos of the other folds.
+        seed: What the folds were drawn from.
+        before: All photos as they are.
+        after: All photos scaled so.
     """
 
     temperature: float
-    fitted_on: int
+    fold_temperatures: tuple[float, ...]
     seed: int
     before: Calibration
     after: Calibration
 
     def as_dict(self) -> dict:
         """For JSON."""
-        return {**asdict(self), 'scored_on': self.before.n}
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -85,10 +97,8 @@ def reliability_bins(scores: ArrayLike, truths: ArrayLike, bins: int = BINS) -> 
 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2: bin m is ((m-1)/M, m/M].
     """
-    table = np.asarray(scores, float)
-    confidence, right = table.max(axis=1), table.argmax(axis=1) == np.asarray(truths)
+    place, confidence, right = _binned(scores, truths, bins)
     edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side='left') - 1, 0, bins - 1)  # rounding may give over 1
     found = []
     for i in range(bins):
         inside = place == i
@@ -123,9 +133,36 @@ def nll(scores: ArrayLike, truths: ArrayLike) -> NDArray[np.float64]:
     return -_true_scores(_log(scores), truths)
 
 
-def calibration(scores: ArrayLike, truths: ArrayLike) -> Calibration:
-    """ECE in 15 bins and mean NLL."""
-    return Calibration(len(np.asarray(truths)), expected_calibration_error(scores, truths), mean_nll(scores, truths))
+def calibration(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> Calibration:
+    """ECE in 15 bins with its uncertainty, and mean NLL.
+
+    The ECE is a sum of distances, so chance adds to it: few photos never show 0. How much is seen by drawing, for each
+    photo, whether it is right from its score. The interval is the basic bootstrap's, which takes the chance of a
+    second drawing off (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 5.2), and begins at
+    0 unless the ECE is greater than 97.5 % of those that chance alone gives. It is never without the ECE itself.
+
+    Args:
+        scores: Softmax scores.
+        truths: Labels.
+        seed: What is drawn, is drawn from this.
+    """
+    place, confidence, right = _binned(scores, truths, BINS)
+    gaps, n, random = right - confidence, len(right), np.random.default_rng(seed)
+
+    def ece_of(photos: NDArray, gap: NDArray) -> float:
+        return float(abs(np.bincount(photos, gap, BINS)).sum() / n)
+
+    by_chance, again = np.empty(DRAWS), np.empty(DRAWS)
+    for i in range(DRAWS):
+        by_chance[i] = ece_of(place, (random.random(n) < confidence) - confidence)
+        drawn = random.integers(n, size=n)
+        again[i] = ece_of(place[drawn], gaps[drawn])
+    ece = expected_calibration_error(scores, truths)
+    low, high = 2 * ece - np.quantile(again, (0.975, 0.025))
+    if ece <= np.quantile(by_chance, 0.975):
+        low = 0.0
+    interval = float(np.clip(low, 0, ece)), float(np.clip(high, ece, 1))
+    return Calibration(n, ece, interval, float(by_chance.mean()), mean_nll(scores, truths))
 
 
 def tempered(scores: ArrayLike, temperature: float) -> NDArray[np.float64]:
@@ -166,38 +203,47 @@ def fit_temperature(scores: ArrayLike, truths: ArrayLike) -> float:
     return 1 / brentq(slope, low, high, xtol=1e-9)
 
 
-def halves(truths: ArrayLike, seed: int = 0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of two disjoint halves with all photos, drawn from ``seed``; half of each class in either.
-
-    Where classes have odd numbers of photos, the halves get the odd photo in turn.
-    """
+def folds(truths: ArrayLike, number: int = FOLDS, seed: int = 0) -> NDArray[np.intp]:
+    """The fold, 0 to ``number - 1``, of each photo, drawn from ``seed``; equally many of each class, and of all."""
     labels = np.asarray(truths)
     random = np.random.default_rng(seed)
-    first: list[int] = []
-    odd = 0
-    for label in np.unique(labels):
-        members = random.permutation(np.flatnonzero(labels == label))
-        take = len(members) // 2 + (len(members) % 2) * (odd % 2)
-        odd += len(members) % 2
-        first.extend(members[:take].tolist())
-    chosen = np.zeros(len(labels), bool)
-    chosen[first] = True
-    return np.flatnonzero(chosen), np.flatnonzero(~chosen)
+    members = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    found = np.empty(len(labels), np.intp)
+    if members:
+        found[np.concatenate(members)] = np.arange(len(labels)) % number  # each class goes on where the last ended
+    return found
+
+
+def cross_fitted(
+    scores: ArrayLike, truths: ArrayLike, seed: int = 0
+) -> tuple[NDArray[np.float64], tuple[float, ...]] | None:
+    """Scales each fold by the temperature fitted on all others; None where that leaves no photo to fit on.
+
+    Returns:
+        The scaled scores, ``(N, K)``, and the temperature of each fold.
+    """
+    table, labels = np.asarray(scores, float), np.asarray(truths)
+    number = min(FOLDS, len(labels))
+    if number < 2:
+        return None
+    fold, scaled, temperatures = folds(labels, number, seed), np.empty_like(table), []
+    for i in range(number):
+        temperatures.append(fit_temperature(table[fold != i], labels[fold != i]))
+        scaled[fold == i] = tempered(table[fold == i], temperatures[-1])
+    return scaled, tuple(temperatures)
 
 
 def scale(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> Scaling | None:
-    """Fits a temperature on one half of the photos and scores the other; None where a half would be empty."""
-    table, labels = np.asarray(scores, float), np.asarray(truths)
-    fit, held = halves(labels, seed)
-    if not (len(fit) and len(held)):
+    """Temperature scaling of all photos, none by a temperature that it had a part in; None for a single photo."""
+    if (found := cross_fitted(scores, truths, seed)) is None:
         return None
-    temperature = fit_temperature(table[fit], labels[fit])
+    scaled, temperatures = found
     return Scaling(
-        temperature,
-        len(fit),
+        fit_temperature(scores, truths),
+        temperatures,
         seed,
-        before=calibration(table[held], labels[held]),
-        after=calibration(tempered(table[held], temperature), labels[held]),
+        before=calibration(scores, truths),
+        after=calibration(scaled, truths),
     )
 
 
@@ -219,6 +265,16 @@ def coverage_curve(scores: ArrayLike, truths: ArrayLike) -> list[CoveragePoint]:
 def at_coverage(curve: list[CoveragePoint], share: float) -> CoveragePoint:
     """The first point of a coverage curve that keeps at least ``share`` (0-1) of the photos."""
     return next(point for point in curve if point.kept.k >= share * point.kept.n - 1e-9)
+
+
+def _binned(
+    scores: ArrayLike, truths: ArrayLike, bins: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
+    """The bin of each photo, its highest score, and whether it is right."""
+    table = np.asarray(scores, float)
+    confidence, right = table.max(axis=1), table.argmax(axis=1) == np.asarray(truths)
+    place = np.searchsorted(np.linspace(0, 1, bins + 1), confidence, side='left') - 1
+    return np.clip(place, 0, bins - 1), confidence, right  # rounding may give a score over 1
 
 
 def _log(scores: ArrayLike) -> NDArray[np.float64]:

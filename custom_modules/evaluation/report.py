@@ -18,13 +18,13 @@ from custom_modules.errors import InputError
 from custom_modules.evaluation.calibration import (
     BINS,
     coverage_curve,
-    halves,
+    cross_fitted,
     reliability_bins,
-    tempered,
 )
 from custom_modules.evaluation.confusion import confused_pairs, confusion_matrix, row_normalised
 from custom_modules.evaluation.predictions import Counts, Prediction, columns, row, write_rows
 from custom_modules.evaluation.results import set_aside
+from custom_modules.evaluation.robustness import SURE, Example
 from custom_modules.evaluation.training_log import config_text, parse_config, read_history, settings_table
 from custom_modules.files import write_folder_atomically
 
@@ -56,6 +56,7 @@ class Evaluation:
         model: The tested model, for the heat maps.
         dataset: The test set as the model sees it, without test-time augmentation; its order is that of predictions.
         warning: What the results suffer from; '' for nothing.
+        examples: A photo under each condition of the test of robustness, if there was one.
     """
 
     predictions: Sequence[Prediction]
@@ -68,6 +69,7 @@ class Evaluation:
     model: Any
     dataset: Any
     warning: str
+    examples: Sequence[Example] = ()
 
     @property
     def truths(self) -> list[int]:
@@ -128,14 +130,9 @@ def draw(test: Evaluation) -> dict[str, 'Figure']:
         'per_class': figures.per_class(test.counts),
         'coverage': figures.coverage(coverage_curve(scores, truths)),
     }
-    if scaling := test.results['temperature_scaling']:
-        _, held = halves(truths, scaling['seed'])
-        before, after = scores[held], tempered(scores[held], scaling['temperature'])
-        drawn['reliability'] = figures.reliability(reliability_bins(before, truths[held]), 'Scores as they are')
-        title = f'At temperature {scaling["temperature"]:.2f}'
-        drawn['reliability_scaled'] = figures.reliability(reliability_bins(after, truths[held]), title)
-    else:
-        drawn['reliability'] = figures.reliability(reliability_bins(scores, truths), 'Scores as they are')
+    drawn['reliability'] = figures.reliability(reliability_bins(scores, truths), 'Scores as they are')
+    if (scaling := test.results['temperature_scaling']) and (fitted := cross_fitted(scores, truths, scaling['seed'])):
+        drawn['reliability_scaled'] = figures.reliability(reliability_bins(fitted[0], truths), 'After scaling')
     if history := read_history(test.checkpoint.parent):
         drawn['curves'] = figures.curves(history)
     return drawn
@@ -145,6 +142,8 @@ def render(test: Evaluation, drawn: dict[str, 'Figure']) -> str:
     """The page as text."""
     from markupsafe import Markup
 
+    from custom_modules.datasets.pages import data_address
+    from custom_modules.evaluation.cam import resized
     from custom_modules.evaluation.figures import as_inline_svg
 
     descriptions = {
@@ -176,6 +175,8 @@ def render(test: Evaluation, drawn: dict[str, 'Figure']) -> str:
         figures={
             name: Markup(as_inline_svg(drawn[name], text)) for name, text in descriptions.items() if name in drawn
         },
+        examples=[(data_address(resized(example.picture, PHOTO)), example) for example in test.examples],
+        sure=SURE,
         data=_data(test),
         settings=settings_table(parse_config(settings)) if settings else [],
         config=settings,

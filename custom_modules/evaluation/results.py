@@ -16,15 +16,16 @@ from custom_modules.evaluation.predictions import Counts, Prediction
 ECE = f'ece/{BINS}_bins'  # its key in metrics.json
 COVERAGES = 1.0, 0.95, 0.9, 0.8, 0.5  # share of the photos, the surest first
 
-# Two tests with the same of these are the same test, whose results may replace each other.
-IDENTITY = 'checkpoint', 'run', 'epoch', 'dataset', 'tested', 'tta'
+# Two tests with the same of these are the same test, whose results may replace each other; but none without
+# robustness, the last, one with it.
+IDENTITY = 'checkpoint', 'run', 'epoch', 'dataset', 'tested', 'tta', 'robustness'
 
 
 def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]:
     """All that is computed from predictions whose truth is known, for JSON.
 
     ``accuracy/top1``, ``error/top1`` and ``classes`` are counts; ``ece/15_bins`` is in 0-1; ``temperature_scaling`` is
-    None where there are too few photos to leave some out; ``coverage`` says what is right if the unsure are set aside.
+    None for a single photo; ``coverage`` says what is right if the unsure are set aside.
 
     Raises:
         InputError: A score is not finite.
@@ -42,6 +43,23 @@ def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]
     }
 
 
+def format_scaling(scaling: dict[str, Any]) -> str:
+    """``temperature_scaling`` as lines for a terminal."""
+    temperatures = scaling['fold_temperatures']
+    lines = [
+        f'temperature     {scaling["temperature"]:.3f}, fitted on all; {len(temperatures)} folds, each scaled by one '
+        f'fitted on the others: {min(temperatures):.3f}-{max(temperatures):.3f}'
+    ]
+    for name in ('before', 'after'):
+        found = scaling[name]
+        low, high = found['ece_interval95']
+        lines.append(
+            f'  {name:13} ECE {100 * found["ece"]:.2f} % (95 % interval {100 * low:.2f}-{100 * high:.2f}; '
+            f'by chance alone {100 * found["ece_by_chance"]:.2f} %), mean NLL {found["nll"]:.4f}'
+        )
+    return '\n'.join(lines)
+
+
 def set_aside(path: Path, results: dict[str, Any]) -> Path | None:
     """Renames ``path``, a ``metrics.json`` or a report's folder, if it holds the results of another test.
 
@@ -55,11 +73,12 @@ def set_aside(path: Path, results: dict[str, Any]) -> Path | None:
     Returns:
         Where the old ones are now; None if there are none, or only of the same test.
     """
-    found = _identity(path)
-    if found is None or found == _select(results):
+    found, new = _identity(path), _select(results)
+    if found is None or found == new or found == (*new[:-1], False):
         return None
-    checkpoint, tta = found[IDENTITY.index('checkpoint')], found[IDENTITY.index('tta')]
-    stem = '_'.join(filter(None, (path.stem, Path(str(checkpoint or 'unknown')).stem, 'tta' if tta else '')))
+    told = dict(zip(IDENTITY, found, strict=True))
+    kinds = [kind for kind in ('tta', 'robustness') if told[kind]]
+    stem = '_'.join([path.stem, Path(str(told['checkpoint'] or 'unknown')).stem, *kinds])
     for number in count_from(1):
         target = path.with_name(f'{stem}{f"_{number}" if number > 1 else ""}{path.suffix}')
         there = _identity(target)
@@ -83,4 +102,6 @@ def _identity(path: Path) -> tuple | None:
 
 def _select(results: dict[str, Any]) -> tuple:
     values = {key: results.get(key) for key in IDENTITY}
-    return tuple({**values, 'checkpoint': values['checkpoint'] and Path(values['checkpoint']).name}.values())
+    values['checkpoint'] = values['checkpoint'] and Path(values['checkpoint']).name
+    values['robustness'] = bool(values['robustness'])
+    return tuple(values.values())

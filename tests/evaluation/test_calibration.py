@@ -1,4 +1,4 @@
-"""Calibration: cases worked by hand, scikit-learn's loss, a known temperature, and what is left out of the scoring."""
+"""Calibration: cases worked by hand, scikit-learn's loss, a known temperature, and what has no part in it."""
 
 import json
 
@@ -13,9 +13,10 @@ from custom_modules.evaluation.calibration import (
     at_coverage,
     calibration,
     coverage_curve,
+    cross_fitted,
     expected_calibration_error,
     fit_temperature,
-    halves,
+    folds,
     mean_nll,
     reliability_bins,
     scale,
@@ -94,37 +95,73 @@ def test_tempering_scores_is_dividing_logits():
     assert np.isfinite(log_softmax(tempered([[1.0, 0.0]], 0.05), axis=1)).all()
 
 
-@given(st.lists(st.integers(0, 3), max_size=60), st.integers(0, 5))
-def test_halves_share_every_class_and_no_photo(truths, seed):
-    first, second = halves(truths, seed)
-    assert sorted([*first, *second]) == list(range(len(truths)))
-    assert abs(len(first) - len(second)) <= 1
-    for label in set(truths):
-        shares = [sum(truths[i] == label for i in half) for half in (first, second)]
-        assert abs(shares[0] - shares[1]) <= 1
-    assert np.array_equal(first, halves(truths, seed)[0])
+@given(st.lists(st.integers(0, 3), max_size=60), st.integers(2, 10), st.integers(0, 5))
+def test_folds_share_every_class_and_no_photo(truths, number, seed):
+    fold = folds(truths, number, seed)
+    for photos in (fold, *(fold[np.array(truths) == label] for label in set(truths))):
+        sizes = np.bincount(photos, minlength=number)
+        assert len(sizes) == number
+        assert sizes.max() - sizes.min() <= 1
+    assert np.array_equal(fold, folds(truths, number, seed))
 
 
-def test_the_temperature_is_fitted_on_photos_that_are_then_not_scored():
+def test_no_photo_has_a_part_in_the_temperature_that_scales_it():
     scores, truths = drawn(301, 2.0)
-    fit, held = halves(truths)
+    fold = folds(truths)
+    scaled, temperatures = cross_fitted(scores, truths)
+    for i in range(10):
+        assert temperatures[i] == fit_temperature(scores[fold != i], truths[fold != i])
+        np.testing.assert_array_equal(scaled[fold == i], tempered(scores[fold == i], temperatures[i]))
+    changed = scores.copy()
+    changed[fold == 3] = tempered(scores[fold == 3], 3)
+    others = cross_fitted(changed, truths)[1]
+    assert others[3] == temperatures[3]
+    assert others[4] != temperatures[4]
+
     plain = scale(scores, truths)
-    assert plain.temperature == fit_temperature(scores[fit], truths[fit])
-    assert (plain.fitted_on, plain.before.n, plain.after.n) == (len(fit), len(held), len(held))
-    assert plain.before == calibration(scores[held], truths[held])
-    assert plain.after == calibration(tempered(scores[held], plain.temperature), truths[held])
-    # Other scores of the photos fitted on change nothing of those scored, and the other way round.
-    changed = scores.copy()
-    changed[fit] = tempered(scores[fit], 3)
-    assert scale(changed, truths).before == plain.before
-    changed = scores.copy()
-    changed[held] = tempered(scores[held], 3)
-    assert scale(changed, truths).temperature == plain.temperature
+    assert plain.temperature == fit_temperature(scores, truths)
+    assert plain.fold_temperatures == temperatures
+    assert plain.before == calibration(scores, truths)
+    assert plain.after == calibration(scaled, truths)
+    assert plain.after.nll < plain.before.nll
+    assert plain.after.ece < plain.before.ece
     json.dumps(plain.as_dict(), allow_nan=False)
 
 
-def test_too_few_photos_to_leave_some_out():
+def test_few_photos():
     assert scale(two_classes(0.9), [0]) is None
+    assert len(scale(two_classes(0.9, 0.6, 0.7), [0, 0, 1]).fold_temperatures) == 3
+
+
+def test_the_ece_by_chance_is_that_of_scores_that_are_perfect():
+    scores, _ = drawn(100)
+    of_perfect = []
+    random = np.random.default_rng(1)
+    for _ in range(2000):
+        truths = (random.random((100, 1)) > scores.cumsum(axis=1)).sum(axis=1).clip(max=4)
+        of_perfect.append(expected_calibration_error(scores, truths))
+    # The standard deviation of one is some 0.03: 5 of those of the two means.
+    assert calibration(scores, truths).ece_by_chance == pytest.approx(np.mean(of_perfect), abs=0.005)
+
+
+@pytest.mark.parametrize(('sharpness', 'least'), [(1.0, 90), (0.6, 80), (2.0, 80)])
+def test_the_interval_holds_the_ece_of_the_model(sharpness, least, monkeypatch):
+    monkeypatch.setattr('custom_modules.evaluation.calibration.DRAWS', 200)
+    truth = calibration(*drawn(100000, sharpness, seed=1000)).ece
+    found = [calibration(*drawn(300, sharpness, seed)) for seed in range(100)]
+    # It does so in 100, 92 and 88 of these; the percentiles of the bootstrap never do for scores that are perfect.
+    assert sum(one.ece_interval95[0] <= truth <= one.ece_interval95[1] for one in found) >= least
+    assert all(one.ece_interval95[0] <= one.ece <= one.ece_interval95[1] for one in found)
+    from_zero = sum(one.ece_interval95[0] == 0 for one in found)
+    assert from_zero > 90 if sharpness == 1 else from_zero < 50
+
+
+def test_the_same_photos_have_the_same_interval():
+    scores, truths = drawn(50)
+    assert calibration(scores, truths) == calibration(scores, truths)
+    assert calibration(scores, truths) != calibration(scores, truths, seed=1)
+    sure = calibration(two_classes(1, 1), [0, 0])
+    assert (sure.ece, sure.ece_interval95, sure.ece_by_chance) == (0, (0, 0), 0)
 
 
 def test_coverage_of_a_case_worked_by_hand():

@@ -6,7 +6,7 @@ import pytest
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation.predictions import Prediction, count
-from custom_modules.evaluation.results import figures, set_aside
+from custom_modules.evaluation.results import figures, format_scaling, set_aside
 
 BEST = {'checkpoint': 'run/best.pth', 'run': 'a', 'epoch': 3, 'dataset': 'd', 'tested': 'val.txt', 'tta': False}
 
@@ -46,7 +46,8 @@ def test_figures_are_plain_and_agree_with_each_other():
     predictions = [Prediction(str(i), [0.7, 0.3] if i % 3 else [0.2, 0.8], i % 2) for i in range(12)]
     found = json.loads(json.dumps(figures(predictions, count(predictions, ['a', 'b'])), allow_nan=False))
     assert found['coverage'][0]['right'] == found['accuracy/top1']
-    assert found['temperature_scaling']['fitted_on'] == found['temperature_scaling']['scored_on'] == 6
+    assert found['temperature_scaling']['before']['ece'] == found['ece/15_bins']
+    assert found['temperature_scaling']['after']['n'] == 12
     assert 0 <= found['ece/15_bins'] <= 1
     assert (
         found['classes']['a']['f1_wilson95'][0] < found['classes']['a']['f1'] < found['classes']['a']['f1_wilson95'][1]
@@ -57,3 +58,24 @@ def test_scores_that_are_not_finite_are_refused():
     broken = [Prediction('a.jpg', [0.5, 0.5], 0), Prediction('b.jpg', [float('nan')] * 2, 0)]
     with pytest.raises(InputError, match=r'b\.jpg: its scores are not finite'):
         figures(broken, count(broken, ['a', 'b']))
+
+
+def test_temperature_scaling_in_words():
+    before = {'n': 9, 'ece': 0.028, 'ece_interval95': (0.0, 0.0353), 'ece_by_chance': 0.0215, 'nll': 0.1374}
+    after = {**before, 'ece': 0.0317}
+    scaling = {'temperature': 1.075, 'fold_temperatures': (1.018, 1.126), 'seed': 0, 'before': before, 'after': after}
+    assert format_scaling(scaling).splitlines() == [
+        'temperature     1.075, fitted on all; 2 folds, each scaled by one fitted on the others: 1.018-1.126',
+        '  before        ECE 2.80 % (95 % interval 0.00-3.53; by chance alone 2.15 %), mean NLL 0.1374',
+        '  after         ECE 3.17 % (95 % interval 0.00-3.53; by chance alone 2.15 %), mean NLL 0.1374',
+    ]
+
+
+def test_a_test_without_robustness_does_not_replace_one_with_it(tmp_path):
+    file = tmp_path / 'metrics.json'
+    file.write_text(json.dumps(BEST))
+    robust = {**BEST, 'robustness': {'conditions': [1], 'collapses': []}}
+    assert set_aside(file, robust) is None  # it has all that was there
+    file.write_text(json.dumps(robust))
+    assert set_aside(file, {**robust, 'robustness': {'conditions': [2]}}) is None
+    assert set_aside(file, BEST) == tmp_path / 'metrics_best_robustness.json'

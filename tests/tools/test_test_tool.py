@@ -6,10 +6,12 @@ import math
 import os
 import re
 import shutil
+from importlib.util import find_spec
 
 import pytest
 import torch
 
+REPORT = ['--report'] if find_spec('pytorch_grad_cam') else []  # an extra
 CLASSES = ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
 
 
@@ -147,6 +149,57 @@ def test_the_report_has_the_curves_of_the_run_and_keeps_that_of_another_test(tra
     written = sorted([*work_dir.glob('metrics*'), *work_dir.glob('report*')])
     assert 'kept' not in call('test', tiny_config, work_dir / 'epoch_2.pth', '--report').out
     assert sorted([*work_dir.glob('metrics*'), *work_dir.glob('report*')]) == written
+
+
+def test_robustness_is_that_of_pipelines_with_the_change(best, tiny_config, call, tmp_path):
+    """One condition against a config of its own; that a random model collapses under some, is told."""
+    rotated = tmp_path / 'rotated.py'
+    pipeline = [
+        {'type': 'LoadImageFromFile'},
+        {'type': 'Resize', 'scale': (32, 32)},
+        {'type': 'Rotate', 'angle': 90, 'prob': 1.0, 'random_negative_prob': 0.0},
+        {'type': 'PackInputs'},
+    ]
+    rotated.write_text(f'_base_ = {str(tiny_config)!r}\ntest_dataloader = dict(dataset=dict(pipeline={pipeline!r}))\n')
+    assert call('test', rotated, best).code == 0
+    expected = json.loads((tmp_path / 'tested' / 'metrics.json').read_text())
+
+    result = call('test', tiny_config, best, '--robustness', *REPORT)
+    metrics = json.loads((tmp_path / 'tested' / 'metrics.json').read_text())
+    conditions = {found['condition']: found for found in metrics['robustness']['conditions']}
+    assert next(iter(conditions)) == 'as they are'
+    assert len(conditions) == 7
+    plain, found = conditions['as they are'], conditions['rotated by 90°']
+    assert plain['accuracy/top1'] == metrics['accuracy/top1']
+    assert plain['calibration']['nll'] == pytest.approx(metrics['nll/mean'], rel=1e-5)
+    assert found['accuracy/top1'] == expected['accuracy/top1']
+    assert found['calibration']['ece'] == pytest.approx(expected['ece/15_bins'], rel=1e-5)
+    assert found['lost'] == pytest.approx(plain['accuracy/top1']['percent'] - found['accuracy/top1']['percent'])
+    told = [line.removeprefix('warning: ') for line in result.out.splitlines() if line.startswith('warning: ')]
+    assert told == metrics['robustness']['collapses']
+    assert result.code == bool(told)
+    assert re.search(r'^as they are .*\n(.*\n){5}rotated by 90° ', result.out, re.MULTILINE)
+    # MMEngine's own log of the test is still that of the photos as they are.
+    log = max((tmp_path / 'tested').glob('2*/2*.json'))
+    assert json.loads(log.read_text())['test/accuracy/top1'] == pytest.approx(metrics['accuracy/top1']['percent'])
+    if REPORT:
+        page = (tmp_path / 'tested' / 'report' / 'index.html').read_text()
+        section = page[page.index('<section id="robustness">') : page.index('<section id="training">')]
+        assert section.count('<tr>') == 8
+        assert section.count('<img src="data:image/jpeg;base64,') == 7
+        assert all(line[1:] in section for line in told)
+
+
+def test_pixels_that_cannot_be_changed_are_told_before_the_test(best, tiny_config, call, tmp_path):
+    config = tmp_path / 'normalised.py'
+    pipeline = [
+        {'type': 'LoadImageFromFile', 'to_float32': True},
+        {'type': 'Resize', 'scale': (32, 32)},
+        {'type': 'PackInputs'},
+    ]
+    config.write_text(f'_base_ = {str(tiny_config)!r}\ntest_dataloader = dict(dataset=dict(pipeline={pipeline!r}))\n')
+    assert 'here it gets float32 of shape (32, 32, 3)' in call('test', config, best, '--robustness').error
+    assert os.listdir(tmp_path / 'tested') == ['best.pth']
 
 
 def test_what_a_report_needs_is_asked_before_the_test(best, tiny_config, call, monkeypatch, tmp_path):

@@ -1,0 +1,199 @@
+"""Robustness: each change's pixels against computations of another kind, what is counted, and what is told."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.dataset import Compose
+from mmpretrain.registry import TRANSFORMS
+from scipy.ndimage import gaussian_filter
+
+import custom_modules.datasets.flower_dataset
+import custom_modules.datasets.recompress_jpeg  # noqa: F401  both are registered by it
+from custom_modules.errors import InputError
+from custom_modules.evaluation import robustness
+from custom_modules.evaluation.calibration import calibration
+from custom_modules.evaluation.predictions import Prediction
+from custom_modules.evaluation.robustness import CONDITIONS, PLAIN, collapses, format_outcomes, outcomes
+
+CLASSES = ['daisy', 'rose', 'tulip']
+
+
+@pytest.fixture
+def img():
+    """Smooth in places and sharp in others, as photos are."""
+    random = np.random.default_rng(0)
+    coarse = cv2.resize(random.integers(0, 256, (8, 8, 3), np.uint8), (64, 64), interpolation=cv2.INTER_CUBIC)
+    coarse[20:40, 30:50] = random.integers(0, 256, (20, 20, 3))
+    return coarse
+
+
+def changed(condition, img):
+    return Compose([TRANSFORMS.build(dict(step)) for step in CONDITIONS[condition]])({'img': img.copy()})['img']
+
+
+@pytest.mark.parametrize('condition', CONDITIONS)
+def test_every_change_is_the_same_each_time_and_keeps_the_form(condition, img):
+    np.random.seed(0)
+    first = changed(condition, img)
+    assert (first.dtype, first.shape) == (img.dtype, img.shape)
+    assert (first != img).any()
+    for seed in range(20):
+        np.random.seed(seed)
+        np.testing.assert_array_equal(changed(condition, img), first)
+
+
+@pytest.mark.parametrize('factor', [0.5, 1.5])
+def test_brightness_multiplies_and_saturates(img, factor):
+    expected = np.clip(factor * img.astype(float), 0, 255)
+    assert abs(changed(f'brightness × {factor}', img) - expected).max() < 1  # fractions are cut off
+
+
+def test_the_blur_is_a_gaussian_of_two_pixels(img):
+    expected = gaussian_filter(img.astype(float), (2, 2, 0), mode='nearest')
+    difference = abs(changed('blur, σ 2 pixels', img) - expected)
+    # Pillow puts three box filters in a Gaussian's place; a blur of 1.7 or 2.3 pixels is further off.
+    assert difference.mean() < 1.5
+    for other in (1.7, 2.3):
+        wrong = gaussian_filter(img.astype(float), (other, other, 0), mode='nearest')
+        assert abs(changed('blur, σ 2 pixels', img) - wrong).mean() > difference.mean()
+
+
+def test_a_point_is_spread_with_a_deviation_of_two_pixels():
+    point = np.zeros((41, 41, 3), np.uint8)
+    point[20, 20] = 255
+    line = changed('blur, σ 2 pixels', point)[..., 0].astype(float).sum(axis=0)
+    assert np.sqrt((line * (np.arange(41) - 20) ** 2).sum() / line.sum()) == pytest.approx(2, abs=0.15)
+
+
+def test_half_resolution_keeps_the_means_of_two_by_two_pixels(img):
+    small = img.reshape(32, 2, 32, 2, 3).astype(float).mean(axis=(1, 3))
+    found = changed('half resolution', img)
+    # Between the centres of the small pixels, a quarter of the way from one to the next in either direction.
+    expected = (9 * small[3, 4] + 3 * small[3, 5] + 3 * small[4, 4] + small[4, 5]) / 16
+    assert abs(found[7, 9] - expected).max() <= 1.5
+    checkers = (np.indices((64, 64)).sum(axis=0) % 2 * 200).astype(np.uint8)
+    assert abs(changed('half resolution', np.dstack([checkers] * 3)).astype(int) - 100).max() <= 1
+
+
+@pytest.mark.parametrize('size', [32, 33, 224])
+def test_the_rotation_moves_whole_pixels_clockwise(size):
+    img = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(changed('rotated by 90°', img), np.rot90(img, -1))
+
+
+def test_jpeg_is_that_of_opencv(img):
+    expected = cv2.imdecode(cv2.imencode('.jpg', img, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], 1)
+    np.testing.assert_array_equal(changed('JPEG, quality 30', img), expected)
+
+
+def predictions(labels, truths, score=0.8):
+    rest = (1 - score) / 2
+    return [
+        Prediction(f'{i}.jpg', [score if k == label else rest for k in range(3)], truth)
+        for i, (label, truth) in enumerate(zip(labels, truths, strict=True))
+    ]
+
+
+TRUTHS = [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_what_is_counted_under_a_condition():
+    turned = predictions([0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 0], TRUTHS, 0.95)
+    plain, found = outcomes({PLAIN: predictions(TRUTHS, TRUTHS), 'turned': turned}, CLASSES)
+    assert (plain.lost, plain.sure_but_wrong.k) == (0, 0)
+    assert found.counts.top1.k == 9
+    assert found.lost == pytest.approx(25)
+    assert found.calibration == calibration([p.scores for p in turned], TRUTHS)
+    assert (found.sure_but_wrong.k, found.sure_but_wrong.n) == (3, 12)
+    assert outcomes({PLAIN: turned, 'again': predictions(TRUTHS, TRUTHS)}, CLASSES)[1].lost == pytest.approx(-25)
+    told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert told['answers'] == {'daisy': 6, 'rose': 3, 'tulip': 3}
+    assert told['accuracy/top1']['k'] == 9
+    header, first, second = format_outcomes([plain, found]).splitlines()
+    assert len(header) == len(first) == len(second)
+    assert second.split()[:4] == ['turned', '75.00', '%', '(9/12)']
+    assert '25.00' in second
+    assert outcomes({}, CLASSES) == collapses([]) == []
+
+
+def test_a_collapse_is_named():
+    answers = {
+        PLAIN: predictions(TRUTHS, TRUTHS),
+        'dark': predictions([2] * 12, TRUTHS),
+        'bright': predictions([0, 0, 0, 0, 1, 1, 0, 2, 2, 2, 0, 1], TRUTHS),  # 6 of 12 are daisy: not more than half
+        'blurred': predictions([0, 0, 0, 0, 1, 1, 0, 0, 2, 2, 2, 0], TRUTHS),  # 7 of 12 are daisy
+        'small': predictions([1, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 1], TRUTHS),
+    }
+    assert collapses(outcomes(answers, CLASSES)) == [
+        'dark: 66.7 points of top-1 are lost',
+        'dark: 12 of 12 photos are taken for tulip, which 4 of them are',
+        'bright: 33.3 points of top-1 are lost',
+        'blurred: 25.0 points of top-1 are lost',
+        'blurred: 7 of 12 photos are taken for daisy, which 4 of them are',
+    ]
+
+
+def test_a_class_that_most_photos_are_of_is_no_collapse():
+    truths = [0] * 8 + [1] * 4
+    good = predictions([0] * 9 + [1] * 3, truths)
+    assert collapses(outcomes({PLAIN: good}, CLASSES)) == []
+    (line,) = collapses(outcomes({PLAIN: predictions([0] * 12, truths)}, CLASSES))
+    assert line == 'as they are: 12 of 12 photos are taken for daisy, which 8 of them are'
+
+
+def test_the_change_is_made_to_what_the_last_step_packs():
+    pipeline = [{'type': 'LoadPhoto', 'min_short_edge': 9}, {'type': 'CenterCrop'}, {'type': 'PackPhoto'}]
+    loader = {'batch_size': 2, 'persistent_workers': True, 'dataset': {'data_root': 'data', 'pipeline': pipeline}}
+    found = robustness.change(loader, CONDITIONS['half resolution'])
+    kinds = [step['type'] for step in found['dataset']['pipeline']]
+    assert kinds == ['LoadPhoto', 'CenterCrop', 'Resize', 'Resize', 'PackPhoto']
+    assert found['persistent_workers'] is False
+    assert loader['persistent_workers'] is True
+    assert len(pipeline) == 3
+    found['dataset']['pipeline'][2]['scale_factor'] = 9
+    assert CONDITIONS['half resolution'][0]['scale_factor'] == 0.5
+
+
+def dataset_of(data, *steps):
+    load = {'type': 'LoadImageFromFile'}
+    pipeline = [load, {'type': 'Resize', 'scale': (32, 32)}, *steps, {'type': 'PackInputs'}]
+    return {
+        'type': 'FlowerDataset',
+        'data_root': str(data),
+        'ann_file': 'val.txt',
+        'data_prefix': 'val',
+        'pipeline': pipeline,
+    }
+
+
+def test_the_example_is_the_photo_that_is_misled_most(data):
+    truths = [label for label in range(5) for _ in range(3)]
+    wrong = [(label + 1) % 5 for label in truths]
+
+    def answers(right):
+        labels = [truths[i] if i in right else wrong[i] for i in range(15)]
+        return [Prediction(str(i), np.eye(5)[label].tolist(), truths[i]) for i, label in enumerate(labels)]
+
+    everything = set(range(15))
+    found = {condition: answers(everything - {3, 7}) for condition in (PLAIN, *CONDITIONS)}
+    found[PLAIN] = answers(everything - {3})  # 3 is wrong anyway
+    found['half resolution'] = answers(everything - {3, 9})
+    shown = robustness.examples(dataset_of(data), found)
+    assert [example.condition for example in shown] == [PLAIN, *CONDITIONS]
+    assert {example.prediction.path for example in shown} == {'7'}
+    pixels = {example.condition: example.picture for example in shown}
+    np.testing.assert_array_equal(pixels['rotated by 90°'], np.rot90(pixels[PLAIN], -1))
+    path = (data / 'val.txt').read_text().splitlines()[7].rpartition(' ')[0]
+    np.testing.assert_array_equal(pixels[PLAIN], cv2.resize(cv2.imread(str(data / 'val' / path)), (32, 32)))
+
+
+def test_pixels_that_cannot_be_changed_are_one_line(data):
+    normalised = dataset_of(data, {'type': 'Normalize', 'mean': [0, 0, 0], 'std': [1, 1, 1]})
+    with pytest.raises(InputError, match=r'--robustness: changes photos before .* float32 of shape \(32, 32, 3\)$'):
+        robustness.pictures(normalised, 0)
+    nothing = dataset_of(data)
+    nothing['pipeline'] = []
+    with pytest.raises(InputError, match=r'--robustness: .* here it gets NoneType$'):
+        robustness.pictures(nothing, 0)
