@@ -1,0 +1,5 @@
+"""flower_mobilenetv2_best.py with a head that starts as the fast recipe's: solved on the pretrained features."""
+
+_base_ = '../flower_mobilenetv2_best.py'
+
+default_hooks = dict(linear_probe=dict(type='LinearProbeHook'))

@@ -1,0 +1,62 @@
+"""The last weights of several seeds of one recipe averaged into one model. Nothing is trained or judged here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from custom_modules.engine.checkpoints import load_checkpoint, newest_checkpoint
+from custom_modules.errors import InputError
+from custom_modules.evaluation.run_comparison import group_seeds
+from custom_modules.evaluation.runs import read_run
+
+# What best.pth says of one epoch of one seed.
+NOT_OF_A_SOUP = ('metric', 'value', 'photos', 'epoch', 'iter', 'seed')
+
+
+def average_runs(folders: Sequence[Path]) -> dict:
+    """The mean of what trainings that differ in their seed alone ended with.
+
+    From the same pretrained weights they end near enough to each other for the mean of their weights to be a model
+    about as good as the mean of their answers, for the price of one (Wortsman et al. 2022, *Model soups*). The last
+    epoch's weights are taken, the averaged ones where a run keeps any, and not ``best.pth``: no epoch is chosen.
+    Statistics of batch norm are averaged too, which is exact where the recipe keeps them fixed (``norm_eval``).
+
+    Args:
+        folders: Work dirs of finished trainings, two or more.
+
+    Returns:
+        A checkpoint: ``state_dict``, and the ``meta`` of the first run's ``best.pth`` without what is said of one
+        epoch there, with ``seeds``, one a run.
+
+    Raises:
+        InputError: They are fewer than two, not finished, or not trainings of one recipe with different seeds.
+    """
+    if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
+        raise InputError('a soup is made of two work dirs or more, each named once')
+    runs = [read_run(folder) for folder in folders]
+    if len(group_seeds(runs)) > 1:
+        raise InputError(
+            f'{", ".join(map(str, folders))}: not one recipe and dataset; their configs may differ in the seed alone'
+        )
+    seeds = [run.seed for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f'{", ".join(map(str, folders))}: seeds {seeds}; the same training twice adds nothing')
+    states = [_last_weights(folder) for folder in folders]
+    state = {
+        key: torch.stack([other[key] for other in states]).mean(0) if value.is_floating_point() else value
+        for key, value in states[0].items()
+    }
+    meta = load_checkpoint(folders[0] / 'best.pth')['meta']
+    return {
+        'state_dict': state,
+        'meta': {key: value for key, value in meta.items() if key not in NOT_OF_A_SOUP} | {'seeds': seeds},
+    }
+
+
+def _last_weights(folder: Path) -> dict[str, torch.Tensor]:
+    last = newest_checkpoint(folder)
+    if last is None or '_iter_' in last.name:
+        found = 'no epoch_N.pth' if last is None else f'{last.name} is newest'
+        raise InputError(f'{folder}: the training has not ended ({found}); go on with it by tools/train.py --resume')
+    return load_checkpoint(last)['state_dict']
