@@ -2,4 +2,4 @@
 
 _base_ = '../flower_mobilenetv2_best.py'
 
-default_hooks = dict(linear_probe=dict(type='LinearProbeHook'))
+default_hooks = dict(linear_probe=dict(_delete_=True, type='LinearProbeHook'))
