@@ -196,8 +196,8 @@ def orientation(image: 'Image') -> int:
     return value if value in range(2, 9) else 1
 
 
-def upright(image: 'Image', turn: int | None = None) -> 'Image':
-    """Returns a picture turned as its EXIF orientation, or the one given, says."""
+def upright(image: 'Image', turn: int) -> 'Image':
+    """Returns a picture turned as an EXIF orientation says."""
     from PIL.Image import Transpose
 
     turns = {
@@ -209,7 +209,7 @@ def upright(image: 'Image', turn: int | None = None) -> 'Image':
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    transpose = turns.get(orientation(image) if turn is None else turn)
+    transpose = turns.get(turn)
     return image if transpose is None else image.transpose(transpose)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from custom_modules.datasets.annotation import SIDES, read_classes, read_samples
 from custom_modules.datasets.manifest import read_manifest_digest
+from custom_modules.datasets.parallel import cores
 from custom_modules.engine.checkpoints import newest_checkpoint
 from custom_modules.engine.launch import has_accelerator
 from custom_modules.engine.run_config import LOADERS, parse_options, read_config
@@ -289,12 +290,11 @@ def parallel_runs(jobs: int | None = None) -> tuple[int, int]:
     Two runs of one thread get more done than one of two, which wait for each other; so the default is a run a core, as
     far as the memory reaches. An accelerator gets one run.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     if jobs is None:
-        jobs = 1 if has_accelerator() else cores
+        jobs = 1 if has_accelerator() else cores()
         with suppress(AttributeError, ValueError, OSError):  # not on Windows
             jobs = max(1, min(jobs, int(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / MEMORY)))
-    return jobs, max(1, cores // jobs)
+    return jobs, max(1, cores() // jobs)
 
 
 @dataclass

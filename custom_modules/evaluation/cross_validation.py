@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.calibration import calibration, nll
+from custom_modules.evaluation.calibration import expected_calibration_error, mean_nll, nll
 from custom_modules.evaluation.predictions import Prediction, Proportion, columns, write_rows
 from custom_modules.evaluation.run_comparison import markdown_table, spread
 from custom_modules.files import write_atomically
 
 KEYS = ['config', 'seed', 'fold']  # before the columns of a prediction
 RESAMPLES = 10_000
+FIGURES = {'nll': mean_nll, 'ece': expected_calibration_error}
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,7 @@ class Recipe:
 
     def mean(self, figure: str) -> float:
         """Mean over the seeds of ``'nll'`` (nats) or ``'ece'`` (0-1)."""
-        return statistics.fmean(
-            getattr(calibration(*_arrays(answers.values())), figure) for answers in self.answers.values()
-        )
+        return statistics.fmean(FIGURES[figure](*_arrays(answers.values())) for answers in self.answers.values())
 
 
 @dataclass(frozen=True)

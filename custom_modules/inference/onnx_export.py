@@ -84,7 +84,7 @@ def export(predictor: Predictor, metadata: Metadata, name: str) -> bytes:
     model = Classifier(predictor.model).eval()
     example = torch.zeros(2, 3, *metadata.preprocessing.crop, dtype=torch.uint8)
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 model,
                 (example,),
@@ -110,8 +110,8 @@ def with_metadata(model: Any, metadata: Metadata) -> bytes:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks, which are about its own workings."""
+def quiet() -> Iterator[None]:
+    """Without the remarks of exporter and quantiser, which are about their own workings."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

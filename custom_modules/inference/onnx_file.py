@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from custom_modules.datasets.parallel import cores
 from custom_modules.errors import InputError
 from custom_modules.inference.preprocessing import Preprocessing
 
@@ -109,13 +110,14 @@ def open_model(path: str | Path) -> tuple[Any, Metadata, str]:
     return session, metadata, hashlib.sha256(content).hexdigest()
 
 
-def open_session(content: bytes, name: str, threads: int | None = None) -> Any:
+def open_session(content: bytes, name: str) -> Any:
     """An ``InferenceSession`` of a model's bytes, on the CPU.
+
+    ``OMP_NUM_THREADS`` threads compute, or else one for each core of this process.
 
     Args:
         content: The model.
         name: For messages.
-        threads: That compute; None for what ``OMP_NUM_THREADS`` says, or one for each core of this process.
 
     Raises:
         InputError: They are no ONNX model, or there is no ONNX Runtime.
@@ -129,17 +131,12 @@ def open_session(content: bytes, name: str, threads: int | None = None) -> Any:
     # Threads that wait for each other without sleeping would take the cores from those that read photos.
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     given = os.environ.get('OMP_NUM_THREADS', '')
-    options.intra_op_num_threads = threads or (int(given) if given.isdecimal() else cores())
+    options.intra_op_num_threads = int(given) if given.isdecimal() else cores()
     try:
         return onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
     except Exception as error:  # ONNX Runtime's own kinds share no base but Exception
         said = ' '.join(str(error).split())
         raise InputError(f'{name}: torn, or no ONNX model ({said[:120]}); export the checkpoint anew') from error
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def _check_shapes(session: Any, metadata: Metadata, name: str) -> None:

@@ -38,16 +38,7 @@ class OnnxPredictor:
     def predict(
         self, paths: Sequence[str], batch_size: int = 32, workers: int | None = None
     ) -> Iterator[Prediction | Unreadable]:
-        """Classifies photos one batch at a time.
-
-        Args:
-            paths: The photos' files.
-            batch_size: How many go through the model together.
-            workers: Threads that read photos; None for two, 0 to read them in between.
-
-        Yields:
-            A prediction for each path, in order, or what is wrong with the file.
-        """
+        """As ``Predictor.predict``; ``workers`` are threads that read photos, 0 to read them in between."""
         for batch in self._read(paths, batch_size, 2 if workers is None else workers):
             read = [pixels for pixels in batch if not isinstance(pixels[1], Unreadable)]
             scored = iter(self.score(np.stack([pixels for _, pixels in read])).tolist() if read else [])

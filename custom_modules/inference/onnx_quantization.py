@@ -1,17 +1,14 @@
 """An exported model in 8 bits: static quantisation by ONNX Runtime. Nothing is read, compared or written here."""
 
-import contextlib
-import io
-import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from custom_modules.inference.onnx_export import with_metadata
+from custom_modules.inference.onnx_export import quiet, with_metadata
 from custom_modules.inference.onnx_file import Metadata
 from custom_modules.inference.preprocessing import Pixels
 
@@ -51,7 +48,7 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
             pixels = next(self.photos, None)
             return None if pixels is None else {name: pixels[None]}
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         out = Path(folder) / 'model.onnx'
         quantize_static(
             model,
@@ -65,15 +62,3 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
         )
         quantized = onnx.load(out)
     return with_metadata(quantized, replace(metadata, about={**metadata.about, 'quantized': 'int8'}))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the remarks of a package that advises a preparation which this model does not need."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(level)
