@@ -194,6 +194,19 @@ def trained(
 
 
 @pytest.fixture(scope='session')
+def exported(
+    trained: Trained, data: Path, run_process: Callable[..., Result], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The tiny training's best.pth as an .onnx; skips where the packages of an export are missing."""
+    pytest.importorskip('onnxscript')
+    out = tmp_path_factory.mktemp('onnx') / 'best.onnx'
+    arguments = [trained.work_dir / 'best.pth', '--out', out, '--data-root', data]
+    result = run_process('export_onnx', *arguments, cwd=out.parent)
+    assert result.code == 0, result
+    return out
+
+
+@pytest.fixture(scope='session')
 def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights file as tools/fetch_weights.py writes them, of a MobileNetV2 that was never trained."""
     import torch

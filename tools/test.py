@@ -18,7 +18,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Upstream's flags and ``--data-root``."""
     parser = argparse.ArgumentParser(description='Test a flower classifier: top-1 accuracy and error, per class.')
     parser.add_argument('config', help='the config it was trained with')
-    parser.add_argument('checkpoint', help='its weights, e.g. work_dirs/flower_mobilenetv2/best.pth')
+    parser.add_argument('checkpoint', help='its weights, e.g. work_dirs/flower_mobilenetv2/best.pth, or an .onnx')
     parser.add_argument('--data-root', metavar='DIR', help='the prepared dataset; its val.txt is tested')
     parser.add_argument('--work-dir', metavar='DIR', help="where metrics.json goes; default: the checkpoint's folder")
     parser.add_argument('--out', metavar='FILE', help='write one row a photo, as .csv, .json or .jsonl')
@@ -34,6 +34,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.out and Path(args.out).suffix not in SUFFIXES:
         parser.error(f'--out {args.out}: the name must end in {", ".join(SUFFIXES)}')
+    if args.checkpoint.endswith('.onnx') and (args.amp or args.launcher != 'none'):
+        parser.error(
+            '--amp, --launcher: mean nothing to an .onnx model, which one process computes as it was exported'
+        )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
@@ -66,15 +70,23 @@ def main(argv: list[str] | None = None) -> int:
         check_folder(Path(args.out).parent)
         if Path(args.out).is_dir():
             raise InputError(f'--out {args.out}: is a folder; name a file')
-    checkpoint = load_checkpoint(args.checkpoint)
+    if exported := args.checkpoint.endswith('.onnx'):
+        from custom_modules.inference.onnx_classifier import read_exported, use_exported
+
+        checkpoint = read_exported(args.checkpoint, cfg)
+    else:
+        checkpoint = load_checkpoint(args.checkpoint)
     classes = checkpoint_classes(checkpoint, args.checkpoint)
     place(cfg, args.launcher)
     found = check_dataset(cfg, ['test'])
     data_root = cfg.test_dataloader.dataset.data_root
     check_classes(checkpoint, args.checkpoint, found, data_root)
-    check_weights(cfg.model, checkpoint, args.checkpoint)
+    if not exported:
+        check_weights(cfg.model, checkpoint, args.checkpoint)
 
     keep_test_only(cfg, args.checkpoint)
+    if exported:
+        use_exported(cfg, args.checkpoint)
     plain_dataset = deepcopy(cfg.test_dataloader.dataset)
     if args.robustness:
         robustness.pictures(plain_dataset, 0)  # what cannot be changed is told before the test

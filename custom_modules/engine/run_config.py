@@ -151,7 +151,7 @@ def save_every(cfg: Config, minutes: float) -> None:
 def keep_train_only(cfg: Config) -> None:
     """Leaves of ``cfg`` what training without validation needs: no hook that judges validations."""
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    _leave_out_hooks(cfg, JUDGES)
+    leave_out_hooks(cfg, JUDGES)
 
 
 def _keep_probe_only(cfg: Config) -> None:
@@ -161,7 +161,7 @@ def _keep_probe_only(cfg: Config) -> None:
     val = cfg.val_dataloader
     cfg.train_dataloader = in_order(cfg.train_dataloader, val.dataset.pipeline, val.batch_size)
     # One step cannot be resumed from its middle.
-    _leave_out_hooks(cfg, ('LinearProbeHook', 'EMAHook', 'ResumableEarlyStoppingHook', 'MidEpochCheckpointHook'))
+    leave_out_hooks(cfg, ('LinearProbeHook', 'EMAHook', 'ResumableEarlyStoppingHook', 'MidEpochCheckpointHook'))
 
 
 def in_order(loader: ConfigDict, pipeline: list[dict], batch_size: int) -> ConfigDict:
@@ -177,7 +177,8 @@ def in_order(loader: ConfigDict, pipeline: list[dict], batch_size: int) -> Confi
     return loader
 
 
-def _leave_out_hooks(cfg: Config, types: tuple[str, ...]) -> None:
+def leave_out_hooks(cfg: Config, types: tuple[str, ...]) -> None:
+    """Takes all hooks of these types out of ``cfg``."""
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in types]
     for name, hook in list(cfg.default_hooks.items()):
         if hook is not None and hook['type'] in types:

@@ -31,7 +31,7 @@ class Explained:
         picture: The model's input before normalisation, (H, W, 3) uint8, BGR.
         maps: For each class asked for, (h, w) float32 in 0-1, scaled from its least to its greatest value; all 0 where
             no place stands out. None where the backbone gives no map (a transformer, or pictures so small that one
-            place is left).
+            place is left) or is not there.
     """
 
     index: int
@@ -57,7 +57,8 @@ def explain(model: Any, dataset: Any, wanted: Mapping[int, Sequence[int]]) -> It
     """Explains photos, in batches, in the order given.
 
     Args:
-        model: An MMPretrain classifier, in whatever it is wrapped for distribution or test-time augmentation.
+        model: An MMPretrain classifier, in whatever it is wrapped for distribution or test-time augmentation; one
+            without ``backbone`` (an exported model) gives no maps.
         dataset: Its test set, whose items have ``inputs``, (3, H, W), and ``data_samples``.
         wanted: For the index of each photo, the classes that it is to be explained for.
     """
@@ -69,9 +70,11 @@ def explain(model: Any, dataset: Any, wanted: Mapping[int, Sequence[int]]) -> It
         chosen = indices[start : start + BATCH]
         items = [dataset[i] for i in chosen]
         data: Any = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
-        with torch.no_grad():
-            output = model.backbone(model.data_preprocessor(data)['inputs'])
-        features = output[-1] if isinstance(output, tuple | list) else output
+        features = None
+        if hasattr(model, 'backbone'):
+            with torch.no_grad():
+                output = model.backbone(model.data_preprocessor(data)['inputs'])
+            features = output[-1] if isinstance(output, tuple | list) else output
         labels = [label for i in chosen for label in wanted[i]]
         maps: list[Any] | None = None
         if isinstance(features, Tensor) and features.ndim == 4 and features[0, 0].numel() > 1:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -88,7 +89,7 @@ def is_intact(content: bytes) -> bool:
 
 
 def open_model(path: str | Path) -> tuple[Any, Metadata, str]:
-    """Opens an exported model for ONNX Runtime, on the CPU.
+    """Opens an exported model for ONNX Runtime.
 
     Returns:
         The ``InferenceSession``, its metadata, and a digest of the file.
@@ -111,9 +112,9 @@ def open_model(path: str | Path) -> tuple[Any, Metadata, str]:
 
 
 def open_session(content: bytes, name: str) -> Any:
-    """An ``InferenceSession`` of a model's bytes, on the CPU.
+    """An ``InferenceSession`` of a model's bytes, on a GPU where onnxruntime-gpu finds one.
 
-    ``OMP_NUM_THREADS`` threads compute, or else one for each core of this process.
+    On the CPU ``OMP_NUM_THREADS`` threads compute, or else one for each core of this process.
 
     Args:
         content: The model.
@@ -133,10 +134,19 @@ def open_session(content: bytes, name: str) -> Any:
     given = os.environ.get('OMP_NUM_THREADS', '')
     options.intra_op_num_threads = int(given) if given.isdecimal() else cores()
     try:
-        return onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
+        session = onnxruntime.InferenceSession(content, options, providers=providers(onnxruntime))
     except Exception as error:  # ONNX Runtime's own kinds share no base but Exception
         said = ' '.join(str(error).split())
         raise InputError(f'{name}: torn, or no ONNX model ({said[:120]}); export the checkpoint anew') from error
+    if session.get_providers()[0] != providers(onnxruntime)[0]:
+        print(f'{name}: on the CPU, for ONNX Runtime found no usable GPU (CUDA or cuDNN missing?)', file=sys.stderr)
+    return session
+
+
+def providers(onnxruntime: Any) -> list[str]:
+    """Where an installed ONNX Runtime is to compute, what comes first is preferred."""
+    there = onnxruntime.get_available_providers()
+    return [name for name in ('CUDAExecutionProvider', 'CPUExecutionProvider') if name in there]
 
 
 def _check_shapes(session: Any, metadata: Metadata, name: str) -> None:

@@ -14,22 +14,12 @@ from custom_modules.inference.onnx_file import UNSEALED, seal
 BLOCKED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'cv2', 'scipy', 'rich', 'onnx', 'imagehash')
 
 
-@pytest.fixture(scope='module')
-def model(trained, data, run_process, tmp_path_factory):
-    """The tiny training, exported."""
-    out = tmp_path_factory.mktemp('onnx') / 'best.onnx'
-    arguments = [trained.work_dir / 'best.pth', '--out', out, '--data-root', data]
-    result = run_process('export_onnx', *arguments, cwd=out.parent)
-    assert result.code == 0, result
-    return out
-
-
 def rows(path):
     with path.open(newline='') as file:
         return list(csv.DictReader(file))
 
 
-def test_rows_are_those_of_the_checkpoint_without_torch_or_opencv(model, trained, data, call, tmp_path):
+def test_rows_are_those_of_the_checkpoint_without_torch_or_opencv(exported, trained, data, call, tmp_path):
     (tmp_path / 'cut.jpg').write_bytes(next((data / 'val' / 'rose').iterdir()).read_bytes()[:300])
     photos = [data / 'val', tmp_path / 'cut.jpg']
     slow = call('predict', *photos, '--checkpoint', trained.work_dir / 'best.pth', '--out', 'slow.csv')
@@ -38,7 +28,7 @@ def test_rows_are_those_of_the_checkpoint_without_torch_or_opencv(model, trained
         "sys.argv[0] = 'tools/predict.py'\nrunpy.run_path(sys.argv.pop(1), run_name='__main__')"
     )
     tool = __import__('tools.predict', fromlist=['main']).__file__
-    arguments = [*photos, '--checkpoint', model, '--out', 'fast.csv', '--sort-into', 'sorted', '--batch-size', '4']
+    arguments = [*photos, '--checkpoint', exported, '--out', 'fast.csv', '--sort-into', 'sorted', '--batch-size', '4']
     fast = subprocess.run(
         [sys.executable, '-c', script, tool, *arguments], cwd=tmp_path, capture_output=True, text=True
     )
@@ -66,9 +56,9 @@ def foreign(path, shape, props):
     path.write_bytes(seal(content) if props else content)
 
 
-def test_bad_files_are_one_line(model, data, call, tmp_path, monkeypatch):
-    content = model.read_bytes()
-    props = {prop.key: prop.value for prop in onnx.load(model).metadata_props}
+def test_bad_files_are_one_line(exported, data, call, tmp_path, monkeypatch):
+    content = exported.read_bytes()
+    props = {prop.key: prop.value for prop in onnx.load(exported).metadata_props}
     at = len(content) // 2
     (tmp_path / 'flipped.onnx').write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     (tmp_path / 'cut.onnx').write_bytes(content[:at])
@@ -91,13 +81,13 @@ def test_bad_files_are_one_line(model, data, call, tmp_path, monkeypatch):
         assert f'error: {name}.onnx: ' in error
         assert said in error
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    assert 'pip install onnxruntime' in call('predict', data / 'val', '--checkpoint', model).error
+    assert 'pip install onnxruntime' in call('predict', data / 'val', '--checkpoint', exported).error
 
 
-def test_no_photo_depends_on_its_batch(model, data):
+def test_no_photo_depends_on_its_batch(exported, data):
     from custom_modules.inference.onnx_predictor import OnnxPredictor
 
     photos = [str(path) for path in sorted((data / 'val').glob('*/*'))]
-    predictor = OnnxPredictor(model)
+    predictor = OnnxPredictor(exported)
     alone = [outcome.scores for outcome in predictor.predict(photos, 1, 0)]
     np.testing.assert_allclose([o.scores for o in predictor.predict(photos, 4, 2)], alone, atol=1e-6)
