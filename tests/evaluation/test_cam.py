@@ -82,3 +82,11 @@ def test_heat_colours_only_what_speaks_for_the_class():
     assert heat.shape == (20, 10, 3)
     assert np.ptp(heat[-1, -1]) <= 1  # grey
     assert np.ptp(heat[0, 0].astype(int)) > 50
+
+
+def test_a_model_without_backbone_has_pictures_and_no_maps():
+    model = torch.nn.Module()
+    model.data_preprocessor = MODELS.build({'type': 'ClsDataPreprocessor', 'to_rgb': True})
+    (found,) = cam.explain(model, Photos(), {1: (0,)})
+    assert found.maps is None
+    assert np.array_equal(found.picture, PHOTOS[1].permute(1, 2, 0).numpy())
