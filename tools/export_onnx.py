@@ -50,9 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     training_photos = read_photos(Path(args.data_root), 'train') if args.int8 else []
 
     from custom_modules.datasets.manifest import read_manifest_digest
-    from custom_modules.engine.checkpoints import load_checkpoint
+    from custom_modules.engine.checkpoints import load_checkpoint, weights_digest
     from custom_modules.engine.run_config import read_config
     from custom_modules.evaluation.predictions import Proportion
+    from custom_modules.evaluation.results import find_results, know_temperature
     from custom_modules.files import write_atomically
     from custom_modules.inference.onnx_export import (
         TOLERANCE,
@@ -70,7 +71,10 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = load_checkpoint(args.checkpoint)
     cfg = read_config(args.config, {}, None, None) if args.config else read_saved_config(checkpoint, args.checkpoint)
     predictor = Predictor(cfg, checkpoint, args.checkpoint, device='cpu')
-    metadata = make_metadata(predictor, cfg, checkpoint, args.checkpoint)
+    meta = checkpoint.get('meta') or {}
+    results = find_results(checkpoint_path, weights_digest(checkpoint['state_dict']))
+    temperature, temperature_source = know_temperature(checkpoint_path, meta, results)
+    metadata = make_metadata(predictor, cfg, meta, temperature, args.checkpoint)
     if args.data_root:
         check_classes(Path(args.data_root), predictor.classes, args.checkpoint)
     content = export(predictor, metadata, args.checkpoint)
@@ -103,6 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'int8        calibrated on {len(chosen)} training photos: {int8}')
         for name, right in zip(('torch', 'float32', 'int8'), (*compared.right, int8.right[1]), strict=True):
             print(f'{name:<11} top-1 {Proportion(right, int8.photos)}')
+    print(f'temperature {temperature_source}')
     for path, model in models.items():
         write_atomically(path, lambda file, model=model: file.write(model))  # type: ignore[misc]
         print(f'written     {path} ({len(model) / 1e6:.1f} MB)')

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     from mmpretrain.registry import DATASETS
 
     from custom_modules.datasets.manifest import read_manifest_digest
-    from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint
+    from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint, weights_digest
     from custom_modules.engine.launch import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_classes, check_dataset, check_weights
     from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
@@ -100,6 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         **figures(collector.predictions, counts),
         **{key: value for key, value in metrics.items() if not key.startswith('accuracy/')},
         'checkpoint': args.checkpoint,
+        'weights': weights_digest(checkpoint['state_dict']),
         'run': meta.get('run'),
         'epoch': meta.get('epoch'),
         'pretrained': meta.get('pretrained'),

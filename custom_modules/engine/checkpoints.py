@@ -3,12 +3,13 @@
 Importing this module makes MMEngine write and load local checkpoints so; configs name it in ``custom_imports``.
 """
 
+import hashlib
 import io
 import math
 import pickle
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,15 @@ def check_archive(path: Path) -> None:
             raise TornCheckpointError(path, str(error)) from error
     if broken is not None:
         raise TornCheckpointError(path, f'wrong checksum of {broken}')
+
+
+def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """The sha256 of what a state dict holds, keys and bytes, in whatever order and layout it holds them."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def checkpoints_by_progress(work_dir: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from custom_modules.engine.checkpoints import (
     load_checkpoint,
     newest_checkpoint,
     save_atomically,
+    weights_digest,
 )
 from custom_modules.errors import InputError
 
@@ -39,6 +40,16 @@ def test_round_trip(tmp_path):
     loaded = load_checkpoint(tmp_path / 'a.pth')
     assert loaded['state_dict']['w'].tolist() == [0, 1, 2]
     assert loaded['meta'] == {'epoch': 1}
+
+
+def test_the_digest_is_of_keys_and_numbers_alone():
+    state = {'a': torch.arange(24.0).view(1, 2, 3, 4), 'steps': torch.tensor(3), 'half': torch.ones(2).bfloat16()}
+    digest = weights_digest(state)
+    same = {key: value.clone() for key, value in reversed(state.items())}
+    same['a'] = same['a'].to(memory_format=torch.channels_last)
+    assert weights_digest(same) == digest
+    assert weights_digest({**state, 'steps': torch.tensor(4)}) != digest
+    assert weights_digest({**state, 'b': state['a'], 'a': state['half']}) != digest
 
 
 def test_mmengine_writes_and_loads_local_checkpoints_in_this_way(tmp_path):

@@ -11,6 +11,8 @@ from importlib.util import find_spec
 import pytest
 import torch
 
+from custom_modules.engine.checkpoints import weights_digest
+
 REPORT = ['--report'] if find_spec('pytorch_grad_cam') else []  # an extra
 CLASSES = ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
 
@@ -44,6 +46,7 @@ def test_figures_equal_a_recount_of_the_rows(best, tiny_config, data, call, tmp_
     with (tmp_path / 'out' / 'rows.csv').open(newline='') as file:
         table = list(csv.DictReader(file))
 
+    assert metrics['weights'] == weights_digest(torch.load(best, weights_only=True)['state_dict'])
     listed = [line.rpartition(' ')[0] for line in (data / 'val.txt').read_text().splitlines()]
     assert [row['path'] for row in table] == [str(data / 'val' / path) for path in listed]
     assert [row['truth'] for row in table] == [path.split('/')[0] for path in listed]
