@@ -265,5 +265,7 @@ def _versions() -> dict[str, str]:
     import mmpretrain
     import torch
 
-    modules = (torch, mmengine, mmpretrain, mmcv)
+    import custom_modules
+
+    modules = (custom_modules, torch, mmengine, mmpretrain, mmcv)
     return {**{module.__name__: str(module.__version__) for module in modules}, 'Python': platform.python_version()}
