@@ -82,6 +82,12 @@ def plain_weights(checkpoint: dict, name: str) -> dict[str, torch.Tensor]:
     return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
 
 
+def count_parameters(state: dict[str, torch.Tensor]) -> int:
+    """How many numbers of a state dict are parameters: all but batch norm's statistics."""
+    statistics = ('running_mean', 'running_var', 'num_batches_tracked')
+    return sum(value.numel() for key, value in state.items() if not key.endswith(statistics))
+
+
 def publish(state: dict[str, torch.Tensor], meta: dict[str, Any], name: str) -> tuple[bytes, str]:
     """A file of weights and meta alone, which was read back under torch's ``weights_only=True`` and found the same.
 

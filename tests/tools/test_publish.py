@@ -55,6 +55,11 @@ def test_the_weights_are_the_same_and_every_tool_takes_them(run, tiny_config, da
     assert meta['temperature'] == tested['temperature_scaling']['temperature']
     assert file.name == f'{best["run"]}-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth'
     assert f'written     out/{file.name} (' in result.out
+    card = only(tmp_path / 'out', '*.md')
+    assert card.name == f'{file.name}.MODEL_CARD.md'
+    for said in (file.name, tested['weights'], hashlib.sha256(file.read_bytes()).hexdigest(), '| all | 40 | 15 |'):
+        assert said in card.read_text()
+    assert f'({tested["accuracy/top1"]["k"]}/15, ' in card.read_text()
     subprocess.run([sys.executable, '-c', LOADS, file], check=True, cwd=tmp_path)
 
     assert 'exists already' in call('publish', run / name, '--out', 'out').error

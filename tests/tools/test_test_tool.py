@@ -122,6 +122,7 @@ def test_the_report_of_the_tiny_run(best, tiny_config, data, call, tmp_path):
     assert result.code == 0, result.err
     folder = tmp_path / 'tested' / 'report'
     assert f'written     {folder / "index.html"} (' in result.out
+    metrics = json.loads((folder / 'metrics.json').read_text())
     assert (folder / 'metrics.json').read_bytes() == (tmp_path / 'tested' / 'metrics.json').read_bytes()
     table = json.loads((tmp_path / 'rows.json').read_text())
     with (folder / 'predictions.csv').open(newline='') as file:
@@ -133,6 +134,10 @@ def test_the_report_of_the_tiny_run(best, tiny_config, data, call, tmp_path):
         os.path.relpath(path, data) for path in wrong
     )
     assert gallery.count('<img src="data:image/jpeg;base64,') == len(wrong)  # 32 pixels leave no map
+    card = (folder / 'best.pth.MODEL_CARD.md').read_text()
+    assert metrics['weights'] in card
+    assert f'({metrics["accuracy/top1"]["k"]}/15, ' in card
+    assert 'averaged with those of its mirror image' in card
     assert 'No curves: ' in page  # best.pth stands alone
     assert 'optimizer=dict(' in page
     assert 'scores averaged with those of the mirror image' in page
