@@ -3,6 +3,7 @@
 import argparse
 import sys
 import tempfile
+from hashlib import sha256
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -37,22 +38,25 @@ def main(argv: list[str] | None = None) -> int:
     """Exports, compares with torch, and writes what agrees."""
     args = parse_args(argv)
 
+    from custom_modules.evaluation.model_card import ModelFile, card_of, card_path
     from custom_modules.files import check_folder
 
     checkpoint_path = Path(args.checkpoint)
     out = Path(args.out) if args.out else checkpoint_path.with_suffix('.onnx')
     int8_out = out.with_name(f'{out.stem}_int8.onnx')
     check_folder(out.parent)
-    for path in (out, int8_out) if args.int8 else (out,):
+    card = card_path(out)
+    for path in (out, card, int8_out) if args.int8 else (out, card):
         if path.is_dir() or (path.exists() and not args.overwrite):
             raise InputError(f'{path}: exists already; name another file with --out, or add --overwrite')
     photos = read_photos(Path(args.data_root), 'val') if args.data_root else None
     training_photos = read_photos(Path(args.data_root), 'train') if args.int8 else []
 
     from custom_modules.datasets.manifest import read_manifest_digest
-    from custom_modules.engine.checkpoints import load_checkpoint
+    from custom_modules.engine.checkpoints import load_checkpoint, weights_digest
     from custom_modules.engine.run_config import read_config
     from custom_modules.evaluation.predictions import Proportion
+    from custom_modules.evaluation.results import find_results, know_temperature
     from custom_modules.files import write_atomically
     from custom_modules.inference.onnx_export import (
         TOLERANCE,
@@ -70,7 +74,10 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = load_checkpoint(args.checkpoint)
     cfg = read_config(args.config, {}, None, None) if args.config else read_saved_config(checkpoint, args.checkpoint)
     predictor = Predictor(cfg, checkpoint, args.checkpoint, device='cpu')
-    metadata = make_metadata(predictor, cfg, checkpoint, args.checkpoint)
+    meta = checkpoint.get('meta') or {}
+    results = find_results(checkpoint_path, weights_digest(checkpoint['state_dict']))
+    temperature, temperature_source = know_temperature(checkpoint_path, meta, results)
+    metadata = make_metadata(predictor, cfg, meta, temperature, args.checkpoint)
     if args.data_root:
         check_classes(Path(args.data_root), predictor.classes, args.checkpoint)
     content = export(predictor, metadata, args.checkpoint)
@@ -103,9 +110,19 @@ def main(argv: list[str] | None = None) -> int:
         print(f'int8        calibrated on {len(chosen)} training photos: {int8}')
         for name, right in zip(('torch', 'float32', 'int8'), (*compared.right, int8.right[1]), strict=True):
             print(f'{name:<11} top-1 {Proportion(right, int8.photos)}')
+    files = []
+    for (path, model), comparison in zip(models.items(), (compared, *others), strict=True):
+        remark = f'beside torch: {comparison}'
+        if args.data_root:
+            remark += f'; top-1 {Proportion(comparison.right[1], comparison.photos)}'
+        files.append(ModelFile(path.name, len(model), sha256(model).hexdigest(), remark))
+    text = card_of(out.name, checkpoint, results, args.data_root and Path(args.data_root), files)
+    print(f'temperature {temperature_source}')
     for path, model in models.items():
         write_atomically(path, lambda file, model=model: file.write(model))  # type: ignore[misc]
         print(f'written     {path} ({len(model) / 1e6:.1f} MB)')
+    write_atomically(card, lambda file: file.write(text.encode(errors='backslashreplace')))
+    print(f'written     {card}')
     trained_on = metadata.about.get('dataset_digest')
     tested_on = read_manifest_digest(Path(args.data_root)) if args.int8 else None
     if trained_on and tested_on and trained_on != tested_on:

@@ -23,7 +23,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--work-dir', metavar='DIR', help="where metrics.json goes; default: the checkpoint's folder")
     parser.add_argument('--out', metavar='FILE', help='write one row a photo, as .csv, .json or .jsonl')
     parser.add_argument(
-        '--report', action='store_true', help='also write report/: figures and a page with every wrong photo'
+        '--report',
+        action='store_true',
+        help='also write report/: figures, a model card and a page with every wrong photo',
     )
     parser.add_argument('--robustness', action='store_true', help='also test the photos darker, blurred, rotated, …')
     parser.add_argument('--tta', action='store_true', help='average the scores of each photo and its mirror image')
@@ -50,11 +52,12 @@ def main(argv: list[str] | None = None) -> int:
     from mmpretrain.registry import DATASETS
 
     from custom_modules.datasets.manifest import read_manifest_digest
-    from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint
+    from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint, weights_digest
     from custom_modules.engine.launch import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_classes, check_dataset, check_weights
     from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
     from custom_modules.evaluation import robustness
+    from custom_modules.evaluation.model_card import card_of
     from custom_modules.evaluation.predictions import columns, count, format_counts, row, write_rows
     from custom_modules.evaluation.predictions_metric import PredictionsMetric
     from custom_modules.evaluation.report import Evaluation, check_extras, write_report
@@ -112,6 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         **figures(collector.predictions, counts),
         **{key: value for key, value in metrics.items() if not key.startswith('accuracy/')},
         'checkpoint': args.checkpoint,
+        'weights': weights_digest(checkpoint['state_dict']),
         'run': meta.get('run'),
         'epoch': meta.get('epoch'),
         'pretrained': meta.get('pretrained'),
@@ -163,6 +167,7 @@ def main(argv: list[str] | None = None) -> int:
             model=runner.model,
             dataset=DATASETS.build(plain_dataset),
             warning=warning.capitalize(),
+            card=card_of(Path(args.checkpoint).name, checkpoint, result, Path(data_root)),
             examples=robustness.examples(plain_dataset, answers) if answers else [],
         )
         if kept := write_report(folder, tested):

@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 from torch import nn
 
+import custom_modules
 from custom_modules.datasets.manifest import read_manifest_digest
 from custom_modules.engine.checkpoints import load_checkpoint, save_atomically
 from custom_modules.errors import InputError
@@ -126,7 +127,10 @@ class BestCheckpointHook(Hook):
             'photos': len(runner.val_dataloader.dataset),
             'processes': runner.world_size,
             'dataset_digest': dataset_digest(runner.train_dataloader.dataset),
-            'versions': {module.__name__: str(module.__version__) for module in (torch, mmengine, mmpretrain, mmcv)},
+            'versions': {
+                module.__name__: str(module.__version__)
+                for module in (custom_modules, torch, mmengine, mmpretrain, mmcv)
+            },
             'run': self.run,
             'pretrained': runner.cfg.get('pretrained'),
         }

@@ -3,12 +3,13 @@
 Importing this module makes MMEngine write and load local checkpoints so; configs name it in ``custom_imports``.
 """
 
+import hashlib
 import io
 import math
 import pickle
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,12 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
 
     Raises:
         TornCheckpointError: The file is cut short, or not what was once written.
-        InputError: The file is missing, no checkpoint, or would run code; one line that says which.
+        InputError: The file is missing, no checkpoint, not what its name says, or would run code; one line that says
+            which.
     """
     path = Path(filename).expanduser()
     require_file(path)
+    check_name(path)
     check_archive(path)
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
@@ -113,6 +116,43 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
                 f'{path}: its {key} is a {type(checkpoint[key]).__name__}: no checkpoint; take another one'
             )
     return checkpoint
+
+
+# Whoever publishes weights, OpenMMLab, torchvision and tools/publish.py, lets the name end in the first digits of the
+# file's sha256. A date is none.
+_NAMED_HASH = re.compile(r'.*-(?!(?:19|20)\d{6}\.)([0-9a-f]{8})\.pth')
+
+
+def named_hash(path: Path) -> str | None:
+    """The digits that a published file's sha256 begins with, as its name says; None for other names."""
+    found = _NAMED_HASH.fullmatch(path.name)
+    return found and found[1]
+
+
+def check_name(path: Path) -> None:
+    """Makes sure that a file whose name says what its sha256 begins with is that file.
+
+    Raises:
+        InputError: It is another, or cannot be read.
+    """
+    if (named := named_hash(path)) and not (sha256 := file_sha256(path)).startswith(named):
+        raise InputError(
+            f'{path}: damaged, or another file: its sha256 begins with {sha256[:8]}, not {named} as its name says; '
+            'get it again'
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hex.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        with path.open('rb') as file:
+            return hashlib.file_digest(file, 'sha256').hexdigest()
+    except OSError as error:
+        raise InputError(f'{path}: {error.strerror or error}') from error
 
 
 def check_archive(path: Path) -> None:
@@ -144,6 +184,15 @@ def check_archive(path: Path) -> None:
             raise TornCheckpointError(path, str(error)) from error
     if broken is not None:
         raise TornCheckpointError(path, f'wrong checksum of {broken}')
+
+
+def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """The sha256 of what a state dict holds, keys and bytes, in whatever order and layout it holds them."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def checkpoints_by_progress(work_dir: Path) -> list[Path]:

@@ -4,7 +4,6 @@ A file is fetched or imported, recognised by its keys, converted by an explicit 
 once the converted backbone is shown to compute the same features as the model the file was made for. No training here.
 """
 
-import hashlib
 import http.client
 import re
 import socket
@@ -20,7 +19,7 @@ import torchvision
 from mmpretrain.registry import MODELS
 from torch import hub, nn
 
-from custom_modules.engine.checkpoints import load_checkpoint, save_atomically
+from custom_modules.engine.checkpoints import file_sha256, load_checkpoint, named_hash, save_atomically
 from custom_modules.engine.weights_catalogue import NOTES, WEIGHTS, Source
 from custom_modules.errors import InputError
 
@@ -51,7 +50,7 @@ class Imported:
         difference: Largest difference of features relative to the largest feature; ``None`` where the file was
             MMPretrain's own and strict loading is the proof.
         sha256: Of the source file.
-        hash_known: Whether the sha256 begins as the publisher's file name says; ``False`` for unknown files.
+        hash_known: Whether the sha256 begins as the file's name says; ``False`` where it says nothing.
         note: What has to be known about these weights, or empty.
     """
 
@@ -338,11 +337,7 @@ def import_weights(name: str, file: Path, out: Path, source: str | None = None) 
     Raises:
         InputError: If the file is unusable, or cannot be proven to be that model's.
     """
-    sha256 = _sha256(file)
-    prefixes = {known.hash_prefix for known in WEIGHTS[name].sources if known.file_name == file.name}
-    for prefix in prefixes:
-        if not sha256.startswith(prefix):
-            raise InputError(f'{file}: damaged, its sha256 begins with {sha256[:8]}, not {prefix}: download it again')
+    sha256 = file_sha256(file)
     state, layout, difference, covered = convert(name, read_state(file), str(file))
     note = NOTES.get(sha256, '')
     meta = {'model': name, 'source': source or file.name, 'sha256': sha256, 'converted_from': layout, 'note': note}
@@ -352,7 +347,7 @@ def import_weights(name: str, file: Path, out: Path, source: str | None = None) 
         save_atomically({'state_dict': {f'backbone.{k}': v for k, v in state.items()}, 'meta': meta}, path)
     except OSError as error:
         raise InputError(f'{path}: cannot be written ({error.strerror or error})') from error
-    return Imported(path, layout, len(state), covered, difference, sha256, bool(prefixes), note)
+    return Imported(path, layout, len(state), covered, difference, sha256, named_hash(file) is not None, note)
 
 
 def fetch_weights(name: str, out: Path, progress: bool = False) -> Imported:
@@ -404,7 +399,7 @@ def present(name: str, out: Path, file: Path | None = None) -> dict | None:
             f'then call: python tools/fetch_weights.py {name} --from FILE'
         )
     convert(name, read_state(path), str(path))
-    if file is not None and _sha256(file) != meta.get('sha256'):
+    if file is not None and file_sha256(file) != meta.get('sha256'):
         raise InputError(
             f'{path}: in the way, holds other weights (from {meta.get("source")}); move it elsewhere first'
         )
@@ -420,10 +415,3 @@ def _download(source: Source, file: Path, progress: bool) -> None:
         raise InputError(str(error) or type(error).__name__) from error
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _sha256(file: Path) -> str:
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f'{file}: {error.strerror or error}') from error

@@ -15,6 +15,13 @@ NOTES = {
 """What has to be said about a file, by its sha256."""
 
 
+LICENCES = (
+    'MMPretrain is Apache-2.0, torchvision BSD-3-Clause. The weights were trained on ImageNet, whose own terms allow '
+    'non-commercial research and education.'
+)
+"""What checkpoints/README.md says of all of these weights."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A file on a server; its name ends in the first 8 hex digits of its sha256.

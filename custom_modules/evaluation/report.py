@@ -1,4 +1,4 @@
-"""A test as a folder to look at: metrics.json, predictions.csv, figures, and one page. Nothing is tested here.
+"""A test as a folder to look at: metrics.json, predictions.csv, figures, a model card, one page. It tests nothing.
 
 The page needs no network and no other file; report.html is its template.
 """
@@ -22,6 +22,7 @@ from custom_modules.evaluation.calibration import (
     reliability_bins,
 )
 from custom_modules.evaluation.confusion import confused_pairs, confusion_matrix, row_normalised
+from custom_modules.evaluation.model_card import card_path
 from custom_modules.evaluation.predictions import Counts, Prediction, columns, row, write_rows
 from custom_modules.evaluation.results import set_aside
 from custom_modules.evaluation.robustness import SURE, Example
@@ -56,6 +57,7 @@ class Evaluation:
         model: The tested model, for the heat maps.
         dataset: The test set as the model sees it, without test-time augmentation; its order is that of predictions.
         warning: What the results suffer from; '' for nothing.
+        card: The model card, Markdown.
         examples: A photo under each condition of the test of robustness, if there was one.
     """
 
@@ -69,6 +71,7 @@ class Evaluation:
     model: Any
     dataset: Any
     warning: str
+    card: str
     examples: Sequence[Example] = ()
 
     @property
@@ -107,6 +110,7 @@ def write_report(folder: Path, test: Evaluation) -> Path | None:
         (new / 'metrics.json').write_text(json.dumps(test.results, indent=1))
         with (new / 'predictions.csv').open('wb') as file:
             write_rows(file, (row(p, test.classes) for p in test.predictions), columns(test.classes), '.csv')
+        (new / card_path(test.checkpoint).name).write_text(test.card, encoding='utf-8', errors='backslashreplace')
         (new / 'figures').mkdir()
         for name, figure in drawn.items():
             (new / 'figures' / f'{name}.png').write_bytes(as_png(figure))
@@ -265,5 +269,7 @@ def _versions() -> dict[str, str]:
     import mmpretrain
     import torch
 
-    modules = (torch, mmengine, mmpretrain, mmcv)
+    import custom_modules
+
+    modules = (custom_modules, torch, mmengine, mmpretrain, mmcv)
     return {**{module.__name__: str(module.__version__) for module in modules}, 'Python': platform.python_version()}

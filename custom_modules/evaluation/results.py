@@ -2,10 +2,11 @@
 
 import json
 import os
+import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count as count_from
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,61 @@ def format_scaling(scaling: dict[str, Any]) -> str:
             f'by chance alone {100 * found["ece_by_chance"]:.2f} %), mean NLL {found["nll"]:.4f}'
         )
     return '\n'.join(lines)
+
+
+def find_results(checkpoint: Path, weights: str) -> dict[str, Any] | None:
+    """The results of a checkpoint's test: ``metrics.json`` in its folder, if it is of these weights and without tta.
+
+    Args:
+        checkpoint: The file, whatever it was called when it was tested.
+        weights: Its :func:`custom_modules.engine.checkpoints.weights_digest`.
+
+    Raises:
+        InputError: There is a ``metrics.json`` that holds no results.
+    """
+    file = checkpoint.with_name('metrics.json')
+    if not file.exists():
+        return None
+    try:
+        results = json.loads(file.read_bytes())
+        if not isinstance(results, dict):
+            raise ValueError('no object')
+    except (OSError, ValueError) as error:
+        raise InputError(f'{file}: cannot be read as results ({error}); delete it and test again') from error
+    return results if results.get('weights') == weights and not results.get('tta') else None
+
+
+def read_temperature(about: Mapping[str, Any], name: str) -> float | None:
+    """The ``temperature`` that a model's meta data carries, if any.
+
+    Raises:
+        InputError: It is no positive finite number.
+    """
+    value = about.get('temperature')
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
+        raise InputError(f'{name}: its temperature is {value!r}, no positive number; export or publish it anew')
+    return float(value)
+
+
+def know_temperature(
+    checkpoint: Path, meta: Mapping[str, Any], results: Mapping[str, Any] | None
+) -> tuple[float | None, str]:
+    """The temperature fitted to a checkpoint's weights: of its test, or else the one that it carries.
+
+    Returns:
+        The temperature, and in words where it is from or how to get one.
+
+    Raises:
+        InputError: It is no positive finite number.
+    """
+    file = checkpoint.with_name('metrics.json')
+    for about, source in (((results or {}).get('temperature_scaling') or {}, file), (meta, checkpoint)):
+        if (temperature := read_temperature(about, str(source))) is not None:
+            return temperature, f'{temperature:.3f}, of {source}'
+    command = shlex.join(['python', 'tools/test.py', 'CONFIG', str(checkpoint)])
+    return None, f'none: {file} has none of these weights; get it by: {command}'
 
 
 def set_aside(path: Path, results: dict[str, Any]) -> Path | None:

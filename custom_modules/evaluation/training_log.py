@@ -68,11 +68,8 @@ def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
     train, test = section(settings, 'train_dataloader'), section(settings, 'test_dataloader')
     head = section(model, 'head')
     hooks = settings.get('custom_hooks')
-    averaging = [
-        hook
-        for hook in (hooks if isinstance(hooks, list | tuple) else ())
-        if isinstance(hook, dict) and hook.get('type') == 'EMAHook'
-    ]
+    hooks = [*section(settings, 'default_hooks').values(), *(hooks if isinstance(hooks, list | tuple) else ())]
+    averaging = [hook for hook in hooks if isinstance(hook, dict) and hook.get('type') == 'EMAHook']
     found = {
         'Backbone': _call(model.get('backbone'), leave_out=('init_cfg',)),
         'Neck, head': ', '.join(filter(None, (_call(model.get('neck')), _call(head, only=('num_classes',))))),

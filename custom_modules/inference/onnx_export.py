@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,15 +63,24 @@ def require_packages() -> None:
         raise InputError(f'an export needs more packages ({error}): {NEEDED}') from None
 
 
-def make_metadata(predictor: Predictor, cfg: Config, checkpoint: dict, name: str) -> Metadata:
+def make_metadata(
+    predictor: Predictor, cfg: Config, meta: Mapping[str, Any], temperature: float | None, name: str
+) -> Metadata:
     """What the exported model will say of itself.
+
+    Args:
+        predictor: The model.
+        cfg: Its config, for the test pipeline.
+        meta: Of the checkpoint.
+        temperature: Fitted to its scores, if that is known.
+        name: The checkpoint's file, for messages.
 
     Raises:
         InputError: The test pipeline is one that cannot be done without the config's transforms.
     """
     preprocessing = Preprocessing.of_pipeline(cfg.test_dataloader.dataset.pipeline, name)
-    meta = checkpoint.get('meta') or {}
-    about = {key: meta[key] for key in ABOUT if meta.get(key) is not None}
+    known = {**meta, 'temperature': temperature}
+    about = {key: known[key] for key in ABOUT if known.get(key) is not None}
     return Metadata(predictor.classes, preprocessing, about)
 
 

@@ -63,7 +63,10 @@ class Metadata:
             if not (isinstance(classes, list) and classes and all(isinstance(item, str) for item in classes)):
                 raise ValueError('classes is no list of names')
             preprocessing = Preprocessing.from_dict(json.loads(props['preprocessing']))
-            return cls(classes, preprocessing, json.loads(props.get('about', '{}')))
+            about = json.loads(props.get('about', '{}'))
+            if not isinstance(about, dict):
+                raise ValueError('about is no object')
+            return cls(classes, preprocessing, about)
         except (ValueError, TypeError, AttributeError) as error:
             raise InputError(f'{foreign}: its metadata cannot be read ({error}); {anew}') from error
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_modules.evaluation.predictions import Prediction
+from custom_modules.evaluation.results import read_temperature
 from custom_modules.inference.onnx_file import open_model
 from custom_modules.inference.outcomes import Unreadable
 from custom_modules.inference.photo_file import BROKEN, file_problem
@@ -24,6 +25,7 @@ class OnnxPredictor:
     Attributes:
         classes: Class names in label order.
         digest: Of the file, which decides the scores.
+        temperature: What divides the logits of calibrated scores, if the model says so; predictions are as they are.
         metadata: All that the model says of itself.
 
     Raises:
@@ -33,6 +35,7 @@ class OnnxPredictor:
     def __init__(self, path: str | Path) -> None:
         self._session, self.metadata, self.digest = open_model(path)
         self.classes = self.metadata.classes
+        self.temperature = read_temperature(self.metadata.about, str(path))
         self._input = self._session.get_inputs()[0].name
 
     def predict(

@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  registers them
 from custom_modules.datasets.flower_dataset import is_readable
-from custom_modules.engine.checkpoints import checkpoint_classes
+from custom_modules.engine.checkpoints import checkpoint_classes, weights_digest
 from custom_modules.engine.compute import channels_last_pays, to_channels_last
 from custom_modules.errors import InputError, as_configured
 from custom_modules.evaluation.predictions import Prediction
+from custom_modules.evaluation.results import read_temperature
 from custom_modules.inference.outcomes import Unreadable
 from custom_modules.inference.photo_file import BROKEN, file_problem
 
@@ -36,10 +37,12 @@ class Predictor:
     Attributes:
         classes: Class names in label order, from the checkpoint.
         digest: Of all that decides the scores: weights, classes, model and test pipeline.
+        temperature: What divides the logits of calibrated scores, if the checkpoint says so; predictions are as they
+            are.
         model: With its weights, on the device, in evaluation mode.
 
     Raises:
-        InputError: The checkpoint names no classes, or is not of this model.
+        InputError: The checkpoint names no classes, is not of this model, or has a temperature that is none.
     """
 
     def __init__(self, cfg: Config, checkpoint: dict, name: str, device: str | None = None) -> None:
@@ -56,7 +59,9 @@ class Predictor:
         missing = self.model.load_state_dict(checkpoint.get('state_dict', {}), strict=False).missing_keys
         if missing:
             raise InputError(f'{name}: lacks {len(missing)} weights of its model, {missing[0]} for one; take another')
-        self.digest = _digest(self.model.state_dict(), [self.classes, cfg.model, loader.dataset.pipeline])
+        settings = [weights_digest(self.model.state_dict()), self.classes, cfg.model, loader.dataset.pipeline]
+        self.digest = hashlib.sha256(repr(settings).encode()).hexdigest()
+        self.temperature = read_temperature(checkpoint.get('meta') or {}, name)
         device = device or get_device()
         self.model.to(device).eval()
         if channels_last_pays(device):
@@ -138,10 +143,3 @@ class _Collate:
         read = [item[1] for item in items if not isinstance(item, Unreadable)]
         photos = [item if isinstance(item, Unreadable) else item[0] for item in items]
         return photos, self.collate(read) if read else None
-
-
-def _digest(weights: dict[str, torch.Tensor], settings: list) -> str:
-    digest = hashlib.sha256(repr(settings).encode())
-    for key, value in weights.items():
-        digest.update(key.encode() + value.cpu().numpy().tobytes())
-    return digest.hexdigest()

@@ -38,7 +38,7 @@ def test_file_holds_plain_weights_and_meta(tiny_run, tmp_path):
     assert (meta['classes'], meta['metric'], meta['value']) == (['dark', 'bright'], 'accuracy/top1', 75.0)
     assert (meta['epoch'], meta['iter'], meta['seed'], meta['dataset_digest']) == (2, 6, 0, None)
     assert 'tiny' in meta['config']
-    assert set(meta['versions']) == {'torch', 'mmengine', 'mmpretrain', 'mmcv'}
+    assert set(meta['versions']) == {'custom_modules', 'torch', 'mmengine', 'mmpretrain', 'mmcv'}
     assert (hook.best_value, hook.best_epoch, hook.last_value) == (75.0, 2, 62.5)
     assert not list(tmp_path.glob('.*'))
 

@@ -1,5 +1,6 @@
 """Checkpoint files: whole or not at all, and data only."""
 
+import hashlib
 import io
 import os
 import pickle
@@ -20,6 +21,7 @@ from custom_modules.engine.checkpoints import (
     load_checkpoint,
     newest_checkpoint,
     save_atomically,
+    weights_digest,
 )
 from custom_modules.errors import InputError
 
@@ -39,6 +41,29 @@ def test_round_trip(tmp_path):
     loaded = load_checkpoint(tmp_path / 'a.pth')
     assert loaded['state_dict']['w'].tolist() == [0, 1, 2]
     assert loaded['meta'] == {'epoch': 1}
+
+
+def test_the_digest_is_of_keys_and_numbers_alone():
+    state = {'a': torch.arange(24.0).view(1, 2, 3, 4), 'steps': torch.tensor(3), 'half': torch.ones(2).bfloat16()}
+    digest = weights_digest(state)
+    same = {key: value.clone() for key, value in reversed(state.items())}
+    same['a'] = same['a'].to(memory_format=torch.channels_last)
+    assert weights_digest(same) == digest
+    assert weights_digest({**state, 'steps': torch.tensor(4)}) != digest
+    assert weights_digest({**state, 'b': state['a'], 'a': state['half']}) != digest
+
+
+def test_a_file_is_what_its_name_says_or_refused(tmp_path):
+    save_atomically({'state_dict': {}}, tmp_path / 'a.pth')
+    content = (tmp_path / 'a.pth').read_bytes()
+    begins = hashlib.sha256(content).hexdigest()[:8]
+    for name in (f'a-{begins}.pth', 'a-20261122.pth', 'a-weights.pth', 'epoch_1.pth'):
+        (tmp_path / name).write_bytes(content)
+        assert load_checkpoint(tmp_path / name) == {'state_dict': {}}
+    (tmp_path / 'a-0123abcd.pth').write_bytes(content)
+    with pytest.raises(InputError, match=f'begins with {begins}, not 0123abcd as its name says') as caught:
+        load_checkpoint(tmp_path / 'a-0123abcd.pth')
+    assert len(caught.value.problems) == 1
 
 
 def test_mmengine_writes_and_loads_local_checkpoints_in_this_way(tmp_path):

@@ -74,6 +74,7 @@ def tested(tmp_path_factory):
         model=None,
         dataset=None,
         warning='',
+        card='# Model card: Tüte',
     )
 
 
@@ -88,7 +89,7 @@ def folder(tested):
 def test_the_folder_is_complete(folder, tested):
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
     drawn = [f'figures/{name}.{suffix}' for name in FIGURES for suffix in ('png', 'svg')]
-    assert names == sorted([*drawn, 'index.html', 'metrics.json', 'predictions.csv'])
+    assert names == sorted([*drawn, 'best.pth.MODEL_CARD.md', 'index.html', 'metrics.json', 'predictions.csv'])
     assert json.loads((folder / 'metrics.json').read_text()) == json.loads(json.dumps(tested.results))
     for name in FIGURES:
         assert (folder / 'figures' / f'{name}.png').read_bytes().startswith(b'\x89PNG')

@@ -6,7 +6,14 @@ import pytest
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation.predictions import Prediction, count
-from custom_modules.evaluation.results import figures, format_scaling, set_aside
+from custom_modules.evaluation.results import (
+    figures,
+    find_results,
+    format_scaling,
+    know_temperature,
+    read_temperature,
+    set_aside,
+)
 
 BEST = {'checkpoint': 'run/best.pth', 'run': 'a', 'epoch': 3, 'dataset': 'd', 'tested': 'val.txt', 'tta': False}
 
@@ -79,3 +86,36 @@ def test_a_test_without_robustness_does_not_replace_one_with_it(tmp_path):
     file.write_text(json.dumps(robust))
     assert set_aside(file, {**robust, 'robustness': {'conditions': [2]}}) is None
     assert set_aside(file, BEST) == tmp_path / 'metrics_best_robustness.json'
+
+
+def test_results_are_found_by_the_weights_they_are_of(tmp_path):
+    checkpoint, file = tmp_path / 'renamed.pth', tmp_path / 'metrics.json'
+    assert find_results(checkpoint, 'w') is None
+    file.write_text(json.dumps(BEST))  # of before the weights were named
+    assert find_results(checkpoint, 'w') is None
+    file.write_text(json.dumps({**BEST, 'weights': 'w'}))
+    assert find_results(checkpoint, 'w') == {**BEST, 'weights': 'w'}
+    assert find_results(checkpoint, 'v') is None
+    file.write_text(json.dumps({**BEST, 'weights': 'w', 'tta': True}))
+    assert find_results(checkpoint, 'w') is None
+    for broken in ('{', '[]'):
+        file.write_text(broken)
+        with pytest.raises(InputError, match=r'metrics\.json: cannot be read as results'):
+            find_results(checkpoint, 'w')
+
+
+def test_the_temperature_is_that_of_the_test_or_else_the_one_carried(tmp_path):
+    checkpoint = tmp_path / 'best.pth'
+    tested = {'temperature_scaling': {'temperature': 1.25}}
+    assert know_temperature(checkpoint, {'temperature': 2}, tested) == (1.25, f'1.250, of {tmp_path}/metrics.json')
+    for nothing in (None, {'temperature_scaling': None}):
+        assert know_temperature(checkpoint, {'temperature': 2}, nothing) == (2.0, f'2.000, of {checkpoint}')
+    temperature, said = know_temperature(checkpoint, {}, None)
+    assert temperature is None
+    assert said.endswith(f'python tools/test.py CONFIG {checkpoint}')
+
+
+@pytest.mark.parametrize('value', ['1.2', 0, -1.0, float('nan'), float('inf'), True, [1.0]])
+def test_what_is_no_temperature_is_refused(value):
+    with pytest.raises(InputError, match=r'best\.pth: its temperature is .*, no positive number'):
+        read_temperature({'temperature': value}, 'best.pth')

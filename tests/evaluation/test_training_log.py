@@ -79,6 +79,13 @@ def test_odd_configs_give_what_they_hold(text):
     assert settings_table(parse_config(text)) == []
 
 
+@pytest.mark.parametrize('hooks', ["custom_hooks = [{'type': 'A'}, {}]", "default_hooks = {'a': {}, 'b': None}"])
+def test_averaged_weights_are_told_of_whichever_hooks_they_stand_in(hooks):
+    averaging = hooks.replace('{}', "{'type': 'EMAHook', 'momentum': 0.02}")
+    assert settings_table(parse_config(averaging)) == [('Averaged weights', 'EMAHook(momentum=0.02)')]
+    assert settings_table(parse_config(hooks)) == []
+
+
 def test_both_kinds_of_checkpoint_hold_the_config():
     assert config_text({'config': 'a = 1'}) == config_text({'cfg': 'a = 1'}) == 'a = 1'
     assert config_text({}) is None

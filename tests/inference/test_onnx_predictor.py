@@ -68,7 +68,12 @@ def test_bad_files_are_one_line(exported, data, call, tmp_path, monkeypatch):
     foreign(
         tmp_path / 'garbled.onnx', ['N', 3, 32, 32], {**props, 'checksum': UNSEALED, 'preprocessing': '{"crop": 1}'}
     )
+    heated = {**props, 'checksum': UNSEALED, 'about': '{"temperature": 0}'}
+    changed = onnx.load(model)
+    helper.set_model_props(changed, heated)
+    (tmp_path / 'heated.onnx').write_bytes(seal(changed.SerializeToString()))
     for name, said in {
+        'heated': 'its temperature is 0, no positive number',
         'gone': 'no such file',
         'flipped': 'changed or torn since',
         'cut': 'torn, or no ONNX model',

@@ -1,6 +1,7 @@
 """tools/export_onnx.py: from best.pth to an ONNX model that scores the same, or none."""
 
 import json
+import shutil
 
 import onnx
 import onnxruntime
@@ -43,11 +44,32 @@ def test_an_export_scores_as_torch_does_and_says_what_it_is(best, data, call, tm
     assert [(o.type, o.shape) for o in session.get_outputs()] == [('tensor(float)', ['N', 5])]
 
 
+def test_the_temperature_of_a_test_travels_with_the_model(best, tiny_config, data, call, tmp_path):
+    from custom_modules.inference.onnx_predictor import OnnxPredictor
+
+    best = shutil.copy(best, tmp_path / 'best.pth')
+    said = call('export_onnx', best, '--out', 'untested.onnx').out
+    assert f'temperature none: {tmp_path}/metrics.json has none of these weights; get it by: python tools' in said
+    assert OnnxPredictor('untested.onnx').temperature is None
+    assert call('test', tiny_config, best).code == 0
+    fitted = json.loads((tmp_path / 'metrics.json').read_text())['temperature_scaling']['temperature']
+    said = call('export_onnx', best, '--out', 'tested.onnx').out
+    assert f'temperature {fitted:.3f}, of {tmp_path}/metrics.json\n' in said
+    assert OnnxPredictor('tested.onnx').temperature == fitted
+    assert 'fitted on all of these photos' in (tmp_path / 'tested.onnx.MODEL_CARD.md').read_text()
+    assert 'Not tested' in (tmp_path / 'untested.onnx.MODEL_CARD.md').read_text()
+    photos = sorted((data / 'val').glob('*/*'))
+    rows = [call('predict', *photos, '--checkpoint', model).out for model in ('untested.onnx', 'tested.onnx')]
+    assert rows[0] == rows[1]  # it changes no score by itself
+
+
 def test_what_differs_is_not_written_and_what_exists_stays(best, call, tmp_path, monkeypatch):
     from custom_modules.inference import onnx_export
 
     (tmp_path / 'mine.onnx').write_text('mine')
     assert 'exists already' in call('export_onnx', best, '--out', 'mine.onnx').error
+    (tmp_path / 'my.onnx.MODEL_CARD.md').write_text('mine')
+    assert 'my.onnx.MODEL_CARD.md: exists already' in call('export_onnx', best, '--out', 'my.onnx').error
     monkeypatch.setattr(onnx_export, 'TOLERANCE', -1)
     result = call('export_onnx', best, '--out', 'mine.onnx', '--overwrite')
     assert result.code == 1
@@ -63,6 +85,7 @@ def test_eight_bits_are_measured_beside_the_original(best, data, call, tmp_path)
     assert result.code == 0, result
     assert result.out.count('top-1 ') == 5
     assert 'int8        calibrated on 40 training photos: 15 photos' in result.out
+    assert (tmp_path / 'a.onnx.MODEL_CARD.md').read_text().count('; top-1 ') == 2
     model = onnx.load(tmp_path / 'a_int8.onnx')
     onnx.checker.check_model(model)
     assert {prop.key for prop in model.metadata_props} >= {'classes', 'preprocessing', 'checksum'}

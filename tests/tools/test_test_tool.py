@@ -11,6 +11,8 @@ from importlib.util import find_spec
 import pytest
 import torch
 
+from custom_modules.engine.checkpoints import weights_digest
+
 REPORT = ['--report'] if find_spec('pytorch_grad_cam') else []  # an extra
 CLASSES = ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
 
@@ -44,6 +46,7 @@ def test_figures_equal_a_recount_of_the_rows(best, tiny_config, data, call, tmp_
     with (tmp_path / 'out' / 'rows.csv').open(newline='') as file:
         table = list(csv.DictReader(file))
 
+    assert metrics['weights'] == weights_digest(torch.load(best, weights_only=True)['state_dict'])
     listed = [line.rpartition(' ')[0] for line in (data / 'val.txt').read_text().splitlines()]
     assert [row['path'] for row in table] == [str(data / 'val' / path) for path in listed]
     assert [row['truth'] for row in table] == [path.split('/')[0] for path in listed]
@@ -119,6 +122,7 @@ def test_the_report_of_the_tiny_run(best, tiny_config, data, call, tmp_path):
     assert result.code == 0, result.err
     folder = tmp_path / 'tested' / 'report'
     assert f'written     {folder / "index.html"} (' in result.out
+    metrics = json.loads((folder / 'metrics.json').read_text())
     assert (folder / 'metrics.json').read_bytes() == (tmp_path / 'tested' / 'metrics.json').read_bytes()
     table = json.loads((tmp_path / 'rows.json').read_text())
     with (folder / 'predictions.csv').open(newline='') as file:
@@ -130,6 +134,10 @@ def test_the_report_of_the_tiny_run(best, tiny_config, data, call, tmp_path):
         os.path.relpath(path, data) for path in wrong
     )
     assert gallery.count('<img src="data:image/jpeg;base64,') == len(wrong)  # 32 pixels leave no map
+    card = (folder / 'best.pth.MODEL_CARD.md').read_text()
+    assert metrics['weights'] in card
+    assert f'({metrics["accuracy/top1"]["k"]}/15, ' in card
+    assert 'averaged with those of its mirror image' in card
     assert 'No curves: ' in page  # best.pth stands alone
     assert 'optimizer=dict(' in page
     assert 'scores averaged with those of the mirror image' in page

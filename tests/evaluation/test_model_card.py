@@ -1,0 +1,217 @@
+"""The model card: every figure has its source, what is not known is said to be so, and it renders."""
+
+import html
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from custom_modules.engine.weights_catalogue import LICENCES
+from custom_modules.evaluation.model_card import ModelFile, card_path, find_manifest, library_licences, model_card
+from custom_modules.evaluation.predictions import Prediction, count
+from custom_modules.evaluation.results import figures
+from custom_modules.evaluation.robustness import PLAIN, collapses, outcomes
+
+HEADINGS = [
+    'Model details',
+    'Intended use',
+    'Training data',
+    'Recipe',
+    'Metrics',
+    'Calibration',
+    'Robustness',
+    'Out of distribution',
+    'Limits',
+    'Licences',
+]
+CLASSES = ['daisy', 'a|b', '<b>_x_*y*`z`']  # names that a table, HTML or Markdown would take for something else
+CONFIG = """
+model = dict(backbone=dict(type='MobileNetV2', widen_factor=1.0), head=dict(num_classes=3))
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.001))
+default_hooks = dict(ema=dict(type='EMAHook', momentum=0.02))
+pretrained = None
+train_cfg = dict(max_epochs=20)
+train_dataloader = dict(dataset=dict(data_root='data/flowers'))
+"""
+META = {
+    'classes': CLASSES,
+    'config': CONFIG,
+    'metric': 'accuracy/top1',
+    'value': 75.0,
+    'photos': 12,
+    'epoch': 3,
+    'seed': 7,
+    'dataset_digest': 'd' * 64,
+    'run': 'flowers_20260101',
+    'versions': {'torch': '2.14'},
+}
+MANIFEST = {
+    'classes': CLASSES,
+    'seed': 5,
+    'ratio': 0.8,
+    'counts': {
+        'train': dict(zip(CLASSES, (40, 30, 20), strict=True)),
+        'val': dict(zip(CLASSES, (4, 5, 6), strict=True)),
+    },
+    'files': {'train/daisy/a.jpg': {'sha256': '0', 'phash': '0'}},
+    'groups': [['a', 'b']],
+    'left_out': [],
+    'digest': 'd' * 64,
+}
+
+
+@pytest.fixture(scope='module')
+def results():
+    """Of 12 photos, 9 of them right, tested for robustness too."""
+    scores = [[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7]]
+    predictions = [Prediction(str(i), scores[i % 3], i % 3 if i < 9 else (i + 1) % 3) for i in range(12)]
+    dark = [prediction._replace(scores=[0.95, 0.04, 0.01]) for prediction in predictions]
+    found = outcomes({PLAIN: predictions, 'dark': dark}, CLASSES)
+    return {
+        **figures(predictions, count(predictions, CLASSES)),
+        'nll/mean': 0.75,
+        'dataset': 'd' * 64,
+        'tested': 'val.txt',
+        'tta': False,
+        'robustness': {'conditions': [outcome.as_dict() for outcome in found], 'collapses': collapses(found)},
+    }
+
+
+def sections(card):
+    """The text under each heading."""
+    names = re.findall(r'^## (.*)$', card, re.MULTILINE)
+    return dict(zip(names, re.split(r'^## .*$', card, flags=re.MULTILINE)[1:], strict=True))
+
+
+def test_what_is_known_is_said_with_its_source(results):
+    files = [ModelFile('a.onnx', 9_200_000, 'f' * 64, 'top-1 identical')]
+    card = model_card('best.pth', META, 'e' * 64, 2230277, results, MANIFEST, {'torch 2': 'BSD'}, files)
+    assert card.startswith('# Model card: flowers_20260101, best.pth\n')
+    found = sections(card)
+    assert list(found) == HEADINGS
+    for said in (
+        '2,230,277',
+        '`flowers_20260101`',
+        '3 of at most 20',
+        '| 7 |',
+        'trained from scratch',
+        'e' * 64,
+        'f' * 64,
+    ):
+        assert said in found['Model details']
+    assert '9.2 MB' in found['Model details']
+    assert '| all | 90 | 15 |' in found['Training data']
+    assert 'seed 5, 80 %' in found['Training data']
+    assert '1 groups of near-duplicates' in found['Training data']
+    assert '`SGD(lr=0.001)`' in found['Recipe']
+    assert '`EMAHook(momentum=0.02)`' in found['Recipe']
+    top1 = results['accuracy/top1']
+    low, high = top1['wilson95']
+    assert f'| top-1 accuracy | 75.00 % (9/12, {low:.2f}–{high:.2f}) |' in found['Metrics']
+    assert 'Epoch 3 was chosen for its `accuracy/top1` on the validation photos of this dataset' in found['Metrics']
+    assert 'somewhat too high' in found['Metrics']
+    scaling = results['temperature_scaling']
+    for when in ('before', 'after'):
+        assert f'{100 * scaling[when]["ece"]:.2f} %' in found['Calibration']
+    assert f'{scaling["temperature"]:.3f}' in found['Calibration']
+    assert '| dark | ' in found['Robustness']
+    assert all(line.partition(' photos ')[0] in found['Robustness'] for line in results['robustness']['collapses'])
+    assert 'tools/test.py CONFIG CHECKPOINT --ood DIR' in found['Out of distribution']
+    assert '20 of &#60;b&#62;' in found['Limits']
+    assert '| torch 2 | BSD |' in found['Licences']
+    assert 'not known' not in found['Metrics'] + found['Calibration'] + found['Robustness']
+
+
+def test_what_is_not_known_is_said_to_be_so():
+    card = model_card('epoch_3.pth', {'classes': ['a', 'b']}, 'e' * 64, 5)
+    found = sections(card)
+    assert list(found) == HEADINGS
+    assert found['Model details'].count('not known') == 6
+    assert 'How many photos of each class: not known' in found['Training data']
+    assert 'The settings are not known' in found['Recipe']
+    for heading in ('Metrics', 'Calibration', 'Robustness', 'Out of distribution'):
+        assert found[heading].strip().startswith('Not tested')
+    assert not re.search(r'\bNone\b|\d %', card)
+
+
+def test_an_untested_best_epoch_gives_its_own_score_and_temperature():
+    found = sections(model_card('best.pth', {**META, 'temperature': 1.25}, 'e' * 64, 5))
+    assert 'top-1 accuracy of 75.00 % (9/12, ' in found['Metrics']
+    assert 'by which its epoch was chosen' in found['Metrics']
+    assert 'carry the temperature 1.250' in found['Calibration']
+
+
+def test_what_the_figures_suffer_from_is_told(results):
+    other = sections(model_card('best.pth', META, 'e' * 64, 5, {**results, 'dataset': 'c' * 64, 'tta': True}))
+    assert 'somewhat too high' not in other['Metrics']
+    assert 'mirror image' in other['Metrics']
+    assert 'may have been trained on' in other['Limits']
+    kept_all = {**MANIFEST, 'files': {'train/daisy/a.jpg': {'sha256': '0'}}}
+    assert 'were not compared' in sections(model_card('a', META, 'e', 5, results, kept_all))['Training data']
+    soup = {key: value for key, value in META.items() if key not in ('metric', 'value', 'epoch', 'seed')}
+    averaged = sections(model_card('soup.pth', {**soup, 'seeds': [0, 1]}, 'e' * 64, 5, results))
+    assert '| Seeds | 0, 1 |' in averaged['Model details']
+    assert 'averages of last epochs' in averaged['Metrics']
+    epoch = {key: value for key, value in META.items() if key != 'metric'}
+    assert 'is not known' in sections(model_card('epoch_3.pth', epoch, 'e' * 64, 5, results))['Metrics']
+    scaling = results['temperature_scaling']
+    worse = {**scaling, 'after': {**scaling['after'], 'nll': 9.0}}
+    told = sections(model_card('a', META, 'e', 5, {**results, 'temperature_scaling': worse}))['Calibration']
+    assert 'leave the scores as they are' in told
+    assert (
+        'too few photos'
+        in sections(model_card('a', META, 'e', 5, {**results, 'temperature_scaling': None}))['Calibration']
+    )
+
+
+def test_photos_of_something_else(results):
+    ood = {
+        'folder': '/somewhere/furniture',
+        'photos': 40,
+        'auroc': 0.951,
+        'threshold': {'min_score': 0.8, 'kept': {'k': 11, 'n': 12}, 'called': {'k': 4, 'n': 40}},
+        'called_at_0.9': {'k': 3, 'n': 40},
+    }
+    found = sections(model_card('a', META, 'e', 5, {**results, 'ood': ood}))['Out of distribution']
+    assert '40 photos of `furniture`' in found
+    assert '0.951' in found
+    assert '| 0.800 | 91.67 % (11/12, ' in found
+    assert '| 7.50 % (3/40, ' in found
+
+
+def test_names_survive_as_they_are(results):
+    markdown = pytest.importorskip('markdown_it', reason='rich brings it')
+    card = model_card('best.pth', META, 'e' * 64, 5, results, MANIFEST, library_licences())
+    page = markdown.MarkdownIt('commonmark').enable('table').render(card)
+    assert page.count('<table>') == 8
+    widths = [
+        {row.count('<t') - 1 for row in re.findall('<tr>.*?</tr>', table, re.DOTALL)}
+        for table in page.split('<table>')
+    ]
+    assert all(len(found) == 1 for found in widths[1:])
+    shown = html.unescape(re.sub('<[^>]+>', '', page))
+    assert ', '.join(CLASSES) in shown
+    assert '**' not in shown
+
+
+def test_the_manifest_is_found_by_its_digest(data, tmp_path):
+    digest = json.loads((data / 'manifest.json').read_text())['digest']
+    config = f'train_dataloader = dict(dataset=dict(data_root={str(data)!r}))\n'
+    meta = {'dataset_digest': digest, 'config': config}
+    assert find_manifest(meta, tmp_path)['digest'] == digest
+    assert find_manifest({'dataset_digest': digest}, data)['digest'] == digest
+    assert find_manifest({'dataset_digest': digest}) is None
+    assert find_manifest({**meta, 'dataset_digest': 'd' * 64}, data) is None
+    (tmp_path / 'manifest.json').write_text('{')
+    assert find_manifest({'dataset_digest': digest}, tmp_path) is None
+
+
+def test_the_card_lies_beside_the_model_and_the_licences_are_those_of_the_readme():
+    assert card_path(Path('out/a.b.onnx')) == Path('out/a.b.onnx.MODEL_CARD.md')
+    readme = ' '.join((Path(__file__).parents[2] / 'checkpoints' / 'README.md').read_text().split())
+    assert f'Licences: {LICENCES}' in readme
+    pretrained = {'classes': ['a'], 'pretrained': 'checkpoints/resnet18.pth, 120/120 of the backbone'}
+    assert LICENCES in model_card('a', pretrained, 'e', 5)
+    assert LICENCES not in model_card('a', {**pretrained, 'pretrained': 'mine.pth'}, 'e', 5)
+    assert library_licences()['torch ' + __import__('importlib.metadata').metadata.version('torch')]
