@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         **figures(collector.predictions, counts),
         **{key: value for key, value in metrics.items() if not key.startswith('accuracy/')},
         'checkpoint': args.checkpoint,
-        'weights': weights_digest(checkpoint['state_dict']),
+        'weights': None if exported else weights_digest(checkpoint['state_dict']),
         'run': meta.get('run'),
         'epoch': meta.get('epoch'),
         'pretrained': meta.get('pretrained'),
@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
             model=runner.model,
             dataset=DATASETS.build(plain_dataset),
             warning=warning.capitalize(),
-            card=card_of(Path(args.checkpoint).name, checkpoint, result, Path(data_root)),
+            card='' if exported else card_of(Path(args.checkpoint).name, checkpoint, result, Path(data_root)),
             examples=robustness.examples(plain_dataset, answers) if answers else [],
         )
         if kept := write_report(folder, tested):

@@ -57,7 +57,7 @@ class Evaluation:
         model: The tested model, for the heat maps.
         dataset: The test set as the model sees it, without test-time augmentation; its order is that of predictions.
         warning: What the results suffer from; '' for nothing.
-        card: The model card, Markdown.
+        card: The model card, Markdown; '' for an exported model, which has one already.
         examples: A photo under each condition of the test of robustness, if there was one.
     """
 
@@ -110,7 +110,8 @@ def write_report(folder: Path, test: Evaluation) -> Path | None:
         (new / 'metrics.json').write_text(json.dumps(test.results, indent=1))
         with (new / 'predictions.csv').open('wb') as file:
             write_rows(file, (row(p, test.classes) for p in test.predictions), columns(test.classes), '.csv')
-        (new / card_path(test.checkpoint).name).write_text(test.card, encoding='utf-8', errors='backslashreplace')
+        if test.card:
+            (new / card_path(test.checkpoint).name).write_text(test.card, encoding='utf-8', errors='backslashreplace')
         (new / 'figures').mkdir()
         for name, figure in drawn.items():
             (new / 'figures' / f'{name}.png').write_bytes(as_png(figure))
