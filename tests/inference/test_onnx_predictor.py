@@ -69,7 +69,7 @@ def test_bad_files_are_one_line(exported, data, call, tmp_path, monkeypatch):
         tmp_path / 'garbled.onnx', ['N', 3, 32, 32], {**props, 'checksum': UNSEALED, 'preprocessing': '{"crop": 1}'}
     )
     heated = {**props, 'checksum': UNSEALED, 'about': '{"temperature": 0}'}
-    changed = onnx.load(model)
+    changed = onnx.load(exported)
     helper.set_model_props(changed, heated)
     (tmp_path / 'heated.onnx').write_bytes(seal(changed.SerializeToString()))
     for name, said in {
