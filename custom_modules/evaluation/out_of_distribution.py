@@ -31,7 +31,8 @@ class Outcome:
 
     Args:
         auroc: The probability that a test photo scores higher than one of these; equal scores count half. 0-1.
-        passing: Of these, those that score at least what 95 % of the test photos do (FPR at 95 % TPR).
+        passing_score: The highest score that 95 % of the test photos reach.
+        passing: Of these, those that reach it too (FPR at 95 % TPR).
         sure: Of these, those that are called one of the classes with a score of 0.9 or more.
         calibrated: Whether the next three are of scores after temperature scaling.
         kept: Of the test photos, those that score ``MIN_SCORE`` or more.
@@ -40,6 +41,7 @@ class Outcome:
     """
 
     auroc: float
+    passing_score: float
     passing: Proportion
     sure: Proportion
     calibrated: bool
@@ -54,6 +56,7 @@ class Outcome:
             'photos': self.sure.n,
             'unreadable': unreadable,
             'auroc': self.auroc,
+            'score_at_95_tpr': self.passing_score,
             'fpr_at_95_tpr': self.passing.as_dict(),
             f'called_at_{SURE}': self.sure.as_dict(),
             'threshold': {
@@ -102,10 +105,11 @@ def outcome(tested: Sequence[Prediction], others: Sequence[Prediction], scaling:
     if temperature is not None:
         kept, called = _highest(tempered(scores, temperature)), _highest(tempered(outer_scores, temperature))
     right = np.array([p.label == p.truth for p in tested])
-    keep = kept >= MIN_SCORE
+    keep, passing_score = kept >= MIN_SCORE, threshold_at(inside, TPR)
     return Outcome(
         auroc=auroc(inside, outside),
-        passing=_share(outside >= threshold_at(inside, TPR)),
+        passing_score=passing_score,
+        passing=_share(outside >= passing_score),
         sure=_share(outside >= SURE),
         calibrated=temperature is not None,
         kept=_share(keep),
@@ -175,18 +179,20 @@ def answer(runner: 'TerseRunner', loader: Mapping[str, Any], paths: Sequence[str
 def format_outcome(found: Mapping[str, Any]) -> str:
     """What :meth:`Outcome.as_dict` gives, as lines for a terminal."""
     threshold = found['threshold']
-    scaled = 'after temperature scaling' if threshold['calibrated'] else 'as they are'
-    lines = [
-        f'{found["photos"]} photos of none of the classes, {found["folder"]}',
-        f'  AUROC of the highest score           {found["auroc"]:.4f}',
-        f'  pass where 95 % of the test photos do  {_proportion(found["fpr_at_95_tpr"])}',
-        f'  called a class with a score >= {SURE}    {_proportion(found[f"called_at_{SURE}"])}',
-        f'  with a score >= {threshold["min_score"]}, scores {scaled}:',
-        f'    called a class                       {_proportion(threshold["called"])}',
-        f'    test photos kept                     {_proportion(threshold["kept"])}',
-        f'    of those, right                      {_proportion(threshold["right"])}',
-    ]
-    return '\n'.join(lines)
+    scaled = 'after temperature scaling, score' if threshold['calibrated'] else 'score'
+    rows = {
+        'AUROC of the highest score': f'{found["auroc"]:.4f}',
+        f'called a class, score >= {SURE}': _proportion(found[f'called_at_{SURE}']),
+        f'called a class, score >= {found["score_at_95_tpr"]:.4f} (95 % of the test photos)': _proportion(
+            found['fpr_at_95_tpr']
+        ),
+        f'called a class, {scaled} >= {threshold["min_score"]}': _proportion(threshold['called']),
+        '  of the test photos so many are kept': _proportion(threshold['kept']),
+        '  and of those so many right': _proportion(threshold['right']),
+    }
+    width = max(map(len, rows))
+    lines = [f'{found["photos"]} photos of none of the classes in {found["folder"]}']
+    return '\n'.join([*lines, *(f'  {name:{width}}  {value}' for name, value in rows.items())])
 
 
 def _proportion(told: Mapping[str, Any]) -> Proportion:

@@ -5,13 +5,11 @@ import os
 import shutil
 from collections.abc import Sequence
 from itertools import count as count_from
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from custom_modules.errors import InputError
 from custom_modules.evaluation.calibration import BINS, at_coverage, coverage_curve, expected_calibration_error, scale
-from custom_modules.evaluation.predictions import Counts, Prediction
+from custom_modules.evaluation.predictions import Counts, Prediction, check_scores
 
 ECE = f'ece/{BINS}_bins'  # its key in metrics.json
 COVERAGES = 1.0, 0.95, 0.9, 0.8, 0.5  # share of the photos, the surest first
@@ -29,11 +27,9 @@ def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]
     None for a single photo; ``coverage`` says what is right if the unsure are set aside.
 
     Raises:
-        InputError: A score is not finite.
+        InputError: A score is not finite, or there is not one for each class.
     """
-    for prediction in predictions:
-        if not all(map(isfinite, prediction.scores)):
-            raise InputError(f'{prediction.path}: its scores are not finite: the weights are broken; test others')
+    check_scores(predictions, list(counts.recall))
     scores, truths = [p.scores for p in predictions], [p.truth for p in predictions if p.truth is not None]
     scaling, curve = scale(scores, truths), coverage_curve(scores, truths)
     return {

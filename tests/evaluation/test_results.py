@@ -79,3 +79,16 @@ def test_a_test_without_robustness_does_not_replace_one_with_it(tmp_path):
     file.write_text(json.dumps(robust))
     assert set_aside(file, {**robust, 'robustness': {'conditions': [2]}}) is None
     assert set_aside(file, BEST) == tmp_path / 'metrics_best_robustness.json'
+
+
+def test_other_photos_of_none_of_the_classes_are_another_test(tmp_path):
+    file = tmp_path / 'metrics.json'
+    file.write_text(json.dumps(BEST))
+    assert set_aside(file, {**BEST, 'ood': {'folder': 'a'}}) is None
+    file.write_text(json.dumps({**BEST, 'ood': {'folder': 'a'}}))
+    both = {**BEST, 'ood': {'folder': 'a'}, 'robustness': {'conditions': [1]}}
+    assert set_aside(file, both) is None
+    file.write_text(json.dumps(both))
+    assert set_aside(file, {**BEST, 'ood': {'folder': 'a'}}) == tmp_path / 'metrics_best_robustness_ood.json'
+    file.write_text(json.dumps({**BEST, 'ood': {'folder': 'a'}}))
+    assert set_aside(file, {**BEST, 'ood': {'folder': 'b'}}) == tmp_path / 'metrics_best_ood.json'
