@@ -184,9 +184,10 @@ def checkpoint_classes(checkpoint: dict, name: str) -> list[str]:
         InputError: It holds none; ImageNet's or guessed names would be worse than none (mmpretrain #1091).
     """
     meta = checkpoint.get('meta') or {}
-    dataset = meta.get('dataset_meta')
-    classes = meta.get('classes') or (dataset.get('classes') if isinstance(dataset, dict) else None)
-    if not (isinstance(classes, list | tuple) and classes and all(isinstance(name, str) for name in classes)):
+    theirs = meta.get('dataset_meta')
+    found = [part.get('classes') for part in (meta, theirs) if isinstance(part, dict)]
+    classes = next((names for names in found if isinstance(names, list | tuple) and names), [])
+    if not (classes and all(isinstance(item, str) for item in classes)):
         raise InputError(
             f'{name}: holds no class names, so its scores cannot be named; give a best.pth or epoch_N.pth'
         )

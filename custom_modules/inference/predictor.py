@@ -16,7 +16,7 @@ from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  regist
 from custom_modules.datasets.flower_dataset import is_readable
 from custom_modules.engine.checkpoints import checkpoint_classes
 from custom_modules.engine.compute import channels_last_pays, to_channels_last
-from custom_modules.errors import InputError, as_configured
+from custom_modules.errors import InputError, PhotoError, as_configured, said_by
 from custom_modules.evaluation.predictions import Prediction, check_scores
 from custom_modules.inference.outcomes import Unreadable
 from custom_modules.inference.photo_file import BROKEN, file_problem
@@ -134,9 +134,12 @@ class _Photos(Dataset):
             return Unreadable(path, problem)
         try:
             return path, self.pipeline({'img_path': path})
-        except Exception:
+        except Exception as error:
             if is_readable(path):
-                raise
+                raise PhotoError(
+                    f'{path}: can be read, but the test pipeline fails on it: {said_by(error)}; correct '
+                    'test_dataloader in the config, or take the photo away'
+                ) from error
             return Unreadable(path, BROKEN)
 
 
