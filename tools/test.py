@@ -28,6 +28,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='also write report/: figures, a model card and a page with every wrong photo',
     )
     parser.add_argument('--robustness', action='store_true', help='also test the photos darker, blurred, rotated, …')
+    parser.add_argument('--ood', metavar='DIR', help='also score photos of none of the classes, at any depth in DIR')
     parser.add_argument('--tta', action='store_true', help='average the scores of each photo and its mirror image')
     parser.add_argument('--amp', action='store_true', help='half precision (needs an accelerator)')
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override settings of the config')
@@ -52,11 +53,12 @@ def main(argv: list[str] | None = None) -> int:
     from mmpretrain.registry import DATASETS
 
     from custom_modules.datasets.manifest import read_manifest_digest
+    from custom_modules.datasets.raw_folders import printable
     from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint, weights_digest
     from custom_modules.engine.launch import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_classes, check_dataset, check_weights
     from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
-    from custom_modules.evaluation import robustness
+    from custom_modules.evaluation import out_of_distribution, robustness
     from custom_modules.evaluation.model_card import card_of
     from custom_modules.evaluation.predictions import columns, count, format_counts, row, write_rows
     from custom_modules.evaluation.predictions_metric import PredictionsMetric
@@ -84,6 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     found = check_dataset(cfg, ['test'])
     data_root = cfg.test_dataloader.dataset.data_root
     check_classes(checkpoint, args.checkpoint, found, data_root)
+    others, unreadable = out_of_distribution.list_others(args.ood, Path(data_root)) if args.ood else ([], [])
     if not exported:
         check_weights(cfg.model, checkpoint, args.checkpoint)
 
@@ -105,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     runner.test_evaluator.metrics.append(collector)
     metrics = runner.test()
     answers = robustness.answer(runner, cfg.test_dataloader, collector.predictions) if args.robustness else {}
+    other_answers = out_of_distribution.answer(runner, cfg.test_dataloader, others) if others else []
     if not is_main_process():
         return 0
 
@@ -128,6 +132,9 @@ def main(argv: list[str] | None = None) -> int:
     collapses = robustness.collapses(outcomes)
     if outcomes:
         result['robustness'] = {'conditions': [outcome.as_dict() for outcome in outcomes], 'collapses': collapses}
+    if other_answers:
+        told_apart = out_of_distribution.outcome(collector.predictions, other_answers, result['temperature_scaling'])
+        result['ood'] = told_apart.as_dict(args.ood, len(unreadable))
     warning = ''
     if trained_on and tested_on and trained_on != tested_on:
         warning = (
@@ -140,6 +147,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f'\n{format_scaling(result["temperature_scaling"])}')
     if outcomes:
         print(f'\n{robustness.format_outcomes(outcomes)}')
+    if other_answers:
+        print(f'\n{out_of_distribution.format_outcome(result["ood"])}')
     if meta.get('pretrained'):
         print(f'pretrained  {meta["pretrained"]}')
     print()
@@ -169,6 +178,7 @@ def main(argv: list[str] | None = None) -> int:
             warning=warning.capitalize(),
             card='' if exported else card_of(Path(args.checkpoint).name, checkpoint, result, Path(data_root)),
             examples=robustness.examples(plain_dataset, answers) if answers else [],
+            others=other_answers,
         )
         if kept := write_report(folder, tested):
             print(f'kept        {kept}, the report of another test')
@@ -176,7 +186,9 @@ def main(argv: list[str] | None = None) -> int:
     warnings = [*filter(None, [warning]), *collapses]
     for line in warnings:
         print(f'warning: {line}')
-    return 1 if warnings else 0
+    for photo in unreadable:
+        print(f'error: {printable(photo.path)}: {photo.problem}', file=sys.stderr)
+    return 1 if warnings or unreadable else 0
 
 
 if __name__ == '__main__':

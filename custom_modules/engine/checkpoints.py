@@ -105,7 +105,7 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
         unsafe = re.search(r'global:? (?:GLOBAL )?([\w.]+)', str(error), re.IGNORECASE)
         what = f'it would run code ({unsafe[1]})' if unsafe else 'it is no checkpoint, or it would run code'
         raise InputError(f'{path}: not loaded, {what}; use a file from a source you trust, or train again') from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except Exception as error:  # fed with garbage, torch raises almost anything
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TornCheckpointError(path, first) from error
     if not isinstance(checkpoint, dict):
@@ -233,8 +233,10 @@ def checkpoint_classes(checkpoint: dict, name: str) -> list[str]:
         InputError: It holds none; ImageNet's or guessed names would be worse than none (mmpretrain #1091).
     """
     meta = checkpoint.get('meta') or {}
-    classes = meta.get('classes') or (meta.get('dataset_meta') or {}).get('classes')
-    if not classes:
+    theirs = meta.get('dataset_meta')
+    found = [part.get('classes') for part in (meta, theirs) if isinstance(part, dict)]
+    classes = next((names for names in found if isinstance(names, list | tuple) and names), [])
+    if not (classes and all(isinstance(item, str) for item in classes)):
         raise InputError(
             f'{name}: holds no class names, so its scores cannot be named; give a best.pth or epoch_N.pth'
         )

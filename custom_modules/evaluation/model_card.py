@@ -15,9 +15,8 @@ from custom_modules.datasets.manifest import read_manifest
 from custom_modules.datasets.raw_folders import printable
 from custom_modules.engine.weights_catalogue import LICENCES, WEIGHTS
 from custom_modules.errors import InputError
-from custom_modules.evaluation.predictions import Proportion
+from custom_modules.evaluation.predictions import SURE, Proportion
 from custom_modules.evaluation.results import ECE
-from custom_modules.evaluation.robustness import SURE
 from custom_modules.evaluation.training_log import config_text, parse_config, section, settings_table
 
 LIBRARIES = 'torch', 'torchvision', 'mmpretrain', 'mmengine', 'mmcv-lite', 'numpy', 'onnxruntime'
@@ -334,9 +333,11 @@ def _ood(results: Mapping[str, Any] | None) -> str:
     if not found:
         return _untested('--ood DIR')
     threshold = found['threshold']
+    scaled = ', after temperature scaling' if threshold['calibrated'] else ''
     rows = [
-        (f'{threshold["min_score"]:.3f}', _share(threshold['kept']), _share(threshold['called'])),
-        (f'{SURE}', '', _share(found[f'called_at_{SURE}'])),
+        (f'{threshold["min_score"]}{scaled}', _share(threshold['kept']), _share(threshold['called'])),
+        (f'{found["score_at_95_tpr"]:.4f}', 'at least 95 %', _share(found['fpr_at_95_tpr'])),
+        (f'{SURE}', '–', _share(found[f'called_at_{SURE}'])),
     ]
     return '\n\n'.join(
         (

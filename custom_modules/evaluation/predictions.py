@@ -5,11 +5,15 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import BinaryIO, NamedTuple
 
+from custom_modules.errors import InputError
 from custom_modules.evaluation.intervals import wilson_interval
 
 SUFFIXES = ('.csv', '.json', '.jsonl')  # of prediction tables
+SURE = 0.9  # the least score of an answer that one would rely on
+MIN_SCORE = 0.7  # what scores less is better called unsure, where nobody has chosen another score
 
 
 class Prediction(NamedTuple):
@@ -23,6 +27,22 @@ class Prediction(NamedTuple):
     def label(self) -> int:
         """The class with the highest score; the first of equals."""
         return max(range(len(self.scores)), key=self.scores.__getitem__)
+
+
+def check_scores(predictions: Iterable[Prediction], classes: Sequence[str]) -> None:
+    """Makes sure that predictions can be counted and written.
+
+    Raises:
+        InputError: A score is not finite, or there is not one for each class.
+    """
+    for path, scores, _ in predictions:
+        if not all(map(isfinite, scores)):
+            raise InputError(f'{path}: its scores are not finite: the weights are broken; take others')
+        if len(scores) != len(classes):
+            raise InputError(
+                f'{path}: has {len(scores)} scores, but the model names {len(classes)} classes: it was changed since '
+                'it was trained; take another'
+            )
 
 
 @dataclass(frozen=True)

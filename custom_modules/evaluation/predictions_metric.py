@@ -21,9 +21,13 @@ class PredictionsMetric(BaseMetric):
         self.predictions: list[Prediction] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Takes one batch of ``DataSample`` dicts with ``img_path``, ``gt_label`` and softmax ``pred_score`` (K,)."""
+        """Takes a batch of ``DataSample`` dicts: ``img_path``, softmax ``pred_score`` (K,), ``gt_label`` if known."""
         self.results.extend(
-            Prediction(sample['img_path'], sample['pred_score'].tolist(), int(sample['gt_label'].item()))
+            Prediction(
+                sample['img_path'],
+                sample['pred_score'].tolist(),
+                int(sample['gt_label'].item()) if 'gt_label' in sample else None,
+            )
             for sample in data_samples
         )
 

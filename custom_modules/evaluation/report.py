@@ -4,6 +4,7 @@ The page needs no network and no other file; report.html is its template.
 """
 
 import json
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +24,9 @@ from custom_modules.evaluation.calibration import (
 )
 from custom_modules.evaluation.confusion import confused_pairs, confusion_matrix, row_normalised
 from custom_modules.evaluation.model_card import card_path
-from custom_modules.evaluation.predictions import Counts, Prediction, columns, row, write_rows
+from custom_modules.evaluation.predictions import SURE, Counts, Prediction, columns, row, write_rows
 from custom_modules.evaluation.results import set_aside
-from custom_modules.evaluation.robustness import SURE, Example
+from custom_modules.evaluation.robustness import Example
 from custom_modules.evaluation.training_log import config_text, parse_config, read_history, settings_table
 from custom_modules.files import write_folder_atomically
 
@@ -39,6 +40,7 @@ MAX_PICTURES = 300  # wrong photos with pictures, some 30 kB each; those after t
 CONTRAST = 4  # right photos shown, of the least sure and of the surest each
 PAIRS, PAIR_PHOTOS = 8, 5  # confused pairs shown, photos of each
 PHOTO, HEAT, THUMB = 224, 128, 72  # pixels, longer side
+MISCALLED = 12  # photos of none of the classes shown
 SCORES, MIN_SCORE = 5, 0.0005  # classes whose scores a card shows, beside truth and prediction; 0.000 says nothing
 
 
@@ -59,6 +61,7 @@ class Evaluation:
         warning: What the results suffer from; '' for nothing.
         card: The model card, Markdown; '' for an exported model, which has one already.
         examples: A photo under each condition of the test of robustness, if there was one.
+        others: What was predicted of photos of none of the classes, if there were any.
     """
 
     predictions: Sequence[Prediction]
@@ -73,6 +76,7 @@ class Evaluation:
     warning: str
     card: str
     examples: Sequence[Example] = ()
+    others: Sequence[Prediction] = ()
 
     @property
     def truths(self) -> list[int]:
@@ -147,7 +151,7 @@ def render(test: Evaluation, drawn: dict[str, 'Figure']) -> str:
     """The page as text."""
     from markupsafe import Markup
 
-    from custom_modules.datasets.pages import data_address
+    from custom_modules.datasets.pages import data_address, thumbnail
     from custom_modules.evaluation.cam import resized
     from custom_modules.evaluation.figures import as_inline_svg
 
@@ -160,6 +164,7 @@ def render(test: Evaluation, drawn: dict[str, 'Figure']) -> str:
     settings = config_text(test.meta)
     wrong, right, thumbs = _cards(test)
     matrix = confusion_matrix(test.truths, test.labels, len(test.classes))
+    surest = sorted(test.others, key=lambda other: -max(other.scores))[:MISCALLED]
     return render_template(
         TEMPLATE,
         test=test,
@@ -181,6 +186,10 @@ def render(test: Evaluation, drawn: dict[str, 'Figure']) -> str:
             name: Markup(as_inline_svg(drawn[name], text)) for name, text in descriptions.items() if name in drawn
         },
         examples=[(data_address(resized(example.picture, PHOTO)), example) for example in test.examples],
+        miscalled=[
+            (thumbnail(Path(other.path), PHOTO), os.path.relpath(other.path, test.results['ood']['folder']), other)
+            for other in surest
+        ],
         sure=SURE,
         data=_data(test),
         settings=settings_table(parse_config(settings)) if settings else [],

@@ -6,20 +6,21 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from itertools import count as count_from
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation.calibration import BINS, at_coverage, coverage_curve, expected_calibration_error, scale
-from custom_modules.evaluation.predictions import Counts, Prediction
+from custom_modules.evaluation.predictions import Counts, Prediction, check_scores
 
 ECE = f'ece/{BINS}_bins'  # its key in metrics.json
 COVERAGES = 1.0, 0.95, 0.9, 0.8, 0.5  # share of the photos, the surest first
 
-# Two tests with the same of these are the same test, whose results may replace each other; but none without
-# robustness, the last, one with it.
-IDENTITY = 'checkpoint', 'run', 'epoch', 'dataset', 'tested', 'tta', 'robustness'
+# Two tests with the same of these are the same test, whose results may replace each other; but none without one of
+# the extras replaces one with it.
+EXTRAS = 'robustness', 'ood'
+IDENTITY = 'checkpoint', 'run', 'epoch', 'dataset', 'tested', 'tta', *EXTRAS
 
 
 def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]:
@@ -29,11 +30,9 @@ def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]
     None for a single photo; ``coverage`` says what is right if the unsure are set aside.
 
     Raises:
-        InputError: A score is not finite.
+        InputError: A score is not finite, or there is not one for each class.
     """
-    for prediction in predictions:
-        if not all(map(isfinite, prediction.scores)):
-            raise InputError(f'{prediction.path}: its scores are not finite: the weights are broken; test others')
+    check_scores(predictions, list(counts.recall))
     scores, truths = [p.scores for p in predictions], [p.truth for p in predictions if p.truth is not None]
     scaling, curve = scale(scores, truths), coverage_curve(scores, truths)
     return {
@@ -130,10 +129,12 @@ def set_aside(path: Path, results: dict[str, Any]) -> Path | None:
         Where the old ones are now; None if there are none, or only of the same test.
     """
     found, new = _identity(path), _select(results)
-    if found is None or found == new or found == (*new[:-1], False):
+    if found is None:
         return None
     told = dict(zip(IDENTITY, found, strict=True))
-    kinds = [kind for kind in ('tta', 'robustness') if told[kind]]
+    if all(old == now or (key in EXTRAS and not old) for (key, old), now in zip(told.items(), new, strict=True)):
+        return None  # what was there is of the same test, with no more than the new ones have
+    kinds = [kind for kind in ('tta', *EXTRAS) if told[kind]]
     stem = '_'.join([path.stem, Path(str(told['checkpoint'] or 'unknown')).stem, *kinds])
     for number in count_from(1):
         target = path.with_name(f'{stem}{f"_{number}" if number > 1 else ""}{path.suffix}')
@@ -160,4 +161,5 @@ def _select(results: dict[str, Any]) -> tuple:
     values = {key: results.get(key) for key in IDENTITY}
     values['checkpoint'] = values['checkpoint'] and Path(values['checkpoint']).name
     values['robustness'] = bool(values['robustness'])
+    values['ood'] = (values['ood'] or {}).get('folder')  # other photos are another test
     return tuple(values.values())

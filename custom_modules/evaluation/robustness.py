@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from custom_modules.errors import InputError, as_configured
 from custom_modules.evaluation.calibration import Calibration, calibration
-from custom_modules.evaluation.predictions import Counts, Prediction, Proportion, count
+from custom_modules.evaluation.predictions import SURE, Counts, Prediction, Proportion, count
 from custom_modules.evaluation.predictions_metric import PredictionsMetric
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ They take and give uint8 pixels, those of the model's input: a blur of 2 pixels 
 edge where that is resized to 256. ``Rotate`` turns clockwise; of an input that is not square it loses the ends.
 """
 
-SURE = 0.9  # the least score of an answer that one would rely on
 LOSS = 20.0  # points of top-1 whose loss is told
 SWALLOWED = 1 / 2, 1 / 3  # shares of all photos and of the other classes', beyond which an answer is told
 

@@ -131,7 +131,8 @@ def open_session(content: bytes, name: str) -> Any:
     except ImportError as error:
         raise InputError(f'{name}: needs ONNX Runtime ({error}): {INSTALL}') from None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is raised, and need not be on stderr too
+    onnxruntime.set_default_logger_severity(4)  # what is wrong is raised, and need not be on stderr too
+    options.log_severity_level = 4
     # Threads that wait for each other without sleeping would take the cores from those that read photos.
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     given = os.environ.get('OMP_NUM_THREADS', '')

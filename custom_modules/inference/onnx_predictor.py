@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.evaluation.predictions import Prediction
+from custom_modules.errors import InputError
+from custom_modules.evaluation.predictions import Prediction, check_scores
 from custom_modules.evaluation.results import read_temperature
 from custom_modules.inference.onnx_file import open_model
 from custom_modules.inference.outcomes import Unreadable
@@ -33,6 +34,7 @@ class OnnxPredictor:
     """
 
     def __init__(self, path: str | Path) -> None:
+        self._name = str(path)
         self._session, self.metadata, self.digest = open_model(path)
         self.classes = self.metadata.classes
         self.temperature = read_temperature(self.metadata.about, str(path))
@@ -45,12 +47,28 @@ class OnnxPredictor:
         for batch in self._read(paths, batch_size, 2 if workers is None else workers):
             read = [pixels for pixels in batch if not isinstance(pixels[1], Unreadable)]
             scored = iter(self.score(np.stack([pixels for _, pixels in read])).tolist() if read else [])
-            for path, pixels in batch:
-                yield pixels if isinstance(pixels, Unreadable) else Prediction(path, next(scored))
+            found = [
+                pixels if isinstance(pixels, Unreadable) else Prediction(path, next(scored)) for path, pixels in batch
+            ]
+            check_scores((one for one in found if isinstance(one, Prediction)), self.classes)
+            yield from found
 
     def score(self, photos: Pixels) -> NDArray[np.float32]:
-        """Softmax scores, (N, K), of (N, 3, H, W) RGB photos."""
-        (scores,) = self._session.run(None, {self._input: photos})
+        """Softmax scores, (N, K), of (N, 3, H, W) RGB photos.
+
+        Raises:
+            InputError: The model fails, or gives another number of scores.
+        """
+        try:
+            (scores,) = self._session.run(None, {self._input: photos})
+        except Exception as error:  # ONNX Runtime's own kinds share no base but Exception
+            said = ' '.join(str(error).split())
+            raise InputError(f'{self._name}: cannot be computed ({said[:120]}); export the checkpoint anew') from error
+        if scores.shape != (len(photos), len(self.classes)):
+            raise InputError(
+                f'{self._name}: gives scores of shape {scores.shape} for {len(photos)} photos and {len(self.classes)} '
+                'classes; export the checkpoint anew'
+            )
         return scores
 
     def _read(

@@ -16,8 +16,8 @@ from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  regist
 from custom_modules.datasets.flower_dataset import is_readable
 from custom_modules.engine.checkpoints import checkpoint_classes, weights_digest
 from custom_modules.engine.compute import channels_last_pays, to_channels_last
-from custom_modules.errors import InputError, as_configured
-from custom_modules.evaluation.predictions import Prediction
+from custom_modules.errors import InputError, PhotoError, as_configured, said_by
+from custom_modules.evaluation.predictions import Prediction, check_scores
 from custom_modules.evaluation.results import read_temperature
 from custom_modules.inference.outcomes import Unreadable
 from custom_modules.inference.photo_file import BROKEN, file_problem
@@ -47,6 +47,7 @@ class Predictor:
 
     def __init__(self, cfg: Config, checkpoint: dict, name: str, device: str | None = None) -> None:
         init_default_scope('mmpretrain')
+        self._name = name
         self.classes = checkpoint_classes(checkpoint, name)
         loader = cfg.test_dataloader
         with as_configured(f'{name}: model, test_dataloader'):
@@ -56,7 +57,11 @@ class Predictor:
             self.model = MODELS.build(model)
             self._pipeline = Compose([TRANSFORMS.build(step) for step in loader.dataset.pipeline])
             self._collate = FUNCTIONS.get(loader.get('collate_fn', {'type': 'pseudo_collate'})['type'])
-        missing = self.model.load_state_dict(checkpoint.get('state_dict', {}), strict=False).missing_keys
+        try:
+            missing = self.model.load_state_dict(checkpoint.get('state_dict', {}), strict=False).missing_keys
+        except (RuntimeError, TypeError, AttributeError) as error:  # of other shapes, or no tensors
+            said = str(error).splitlines()[-1].strip()
+            raise InputError(f'{name}: holds other weights than those of its model ({said}); take another') from error
         if missing:
             raise InputError(f'{name}: lacks {len(missing)} weights of its model, {missing[0]} for one; take another')
         settings = [weights_digest(self.model.state_dict()), self.classes, cfg.model, loader.dataset.pipeline]
@@ -79,11 +84,18 @@ class Predictor:
 
         Yields:
             A prediction for each path, in order, or what is wrong with the file.
+
+        Raises:
+            InputError: The model or the pipeline, as configured, cannot compute, or what comes out is no score.
         """
-        for photos, batch in self.batches(paths, batch_size, workers):
-            scored = iter(self.score(batch) if batch else [])
-            for photo in photos:
-                yield photo if isinstance(photo, Unreadable) else Prediction(photo, next(scored))
+        with as_configured(f'{self._name}: model, test_dataloader'):  # what has been built may still not compute
+            for photos, batch in self.batches(paths, batch_size, workers):
+                scored = iter(self.score(batch) if batch else [])
+                found = [
+                    photo if isinstance(photo, Unreadable) else Prediction(photo, next(scored)) for photo in photos
+                ]
+                check_scores((one for one in found if isinstance(one, Prediction)), self.classes)
+                yield from found
 
     def batches(
         self, paths: Sequence[str], batch_size: int = 32, workers: int | None = None
@@ -127,9 +139,12 @@ class _Photos(Dataset):
             return Unreadable(path, problem)
         try:
             return path, self.pipeline({'img_path': path})
-        except Exception:
+        except Exception as error:
             if is_readable(path):
-                raise
+                raise PhotoError(
+                    f'{path}: can be read, but the test pipeline fails on it: {said_by(error)}; correct '
+                    'test_dataloader in the config, or take the photo away'
+                ) from error
             return Unreadable(path, BROKEN)
 
 

@@ -30,8 +30,8 @@ def read_saved_config(checkpoint: dict, name: str) -> Config:
         InputError: There is none, or it is more than settings.
     """
     meta = checkpoint.get('meta') or {}
-    text = meta.get('config') or meta.get('cfg')
-    if not isinstance(text, str):
+    text = next((meta[key] for key in ('config', 'cfg') if isinstance(meta.get(key), str)), None)
+    if not text:
         raise InputError(f'{name}: carries no config; {ADVICE}')
     try:
         settings = parse_settings(text)

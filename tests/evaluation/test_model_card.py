@@ -9,7 +9,8 @@ import pytest
 
 from custom_modules.engine.weights_catalogue import LICENCES
 from custom_modules.evaluation.model_card import ModelFile, card_path, find_manifest, library_licences, model_card
-from custom_modules.evaluation.predictions import Prediction, count
+from custom_modules.evaluation.out_of_distribution import outcome
+from custom_modules.evaluation.predictions import MIN_SCORE, Prediction, count
 from custom_modules.evaluation.results import figures
 from custom_modules.evaluation.robustness import PLAIN, collapses, outcomes
 
@@ -166,18 +167,15 @@ def test_what_the_figures_suffer_from_is_told(results):
 
 
 def test_photos_of_something_else(results):
-    ood = {
-        'folder': '/somewhere/furniture',
-        'photos': 40,
-        'auroc': 0.951,
-        'threshold': {'min_score': 0.8, 'kept': {'k': 11, 'n': 12}, 'called': {'k': 4, 'n': 40}},
-        'called_at_0.9': {'k': 3, 'n': 40},
-    }
+    tested = [Prediction(str(i), [score, 1 - score], 0) for i, score in enumerate([0.6, 0.95, 0.97, 0.99])]
+    others = [Prediction(str(i), [score, 1 - score]) for i, score in enumerate([0.5, 0.65, 0.75, 0.98])]
+    ood = outcome(tested, others, None).as_dict('/somewhere/furniture', 0)
     found = sections(model_card('a', META, 'e', 5, {**results, 'ood': ood}))['Out of distribution']
-    assert '40 photos of `furniture`' in found
-    assert '0.951' in found
-    assert '| 0.800 | 91.67 % (11/12, ' in found
-    assert '| 7.50 % (3/40, ' in found
+    assert '4 photos of `furniture`' in found
+    assert f'| {MIN_SCORE} | 75.00 % (3/4, ' in found
+    assert '| 50.00 % (2/4, ' in found
+    assert '| 0.6000 | at least 95 % | 75.00 % (3/4, ' in found
+    assert '| 0.9 | – | 25.00 % (1/4, ' in found
 
 
 def test_names_survive_as_they_are(results):

@@ -119,3 +119,16 @@ def test_the_temperature_is_that_of_the_test_or_else_the_one_carried(tmp_path):
 def test_what_is_no_temperature_is_refused(value):
     with pytest.raises(InputError, match=r'best\.pth: its temperature is .*, no positive number'):
         read_temperature({'temperature': value}, 'best.pth')
+
+
+def test_other_photos_of_none_of_the_classes_are_another_test(tmp_path):
+    file = tmp_path / 'metrics.json'
+    file.write_text(json.dumps(BEST))
+    assert set_aside(file, {**BEST, 'ood': {'folder': 'a'}}) is None
+    file.write_text(json.dumps({**BEST, 'ood': {'folder': 'a'}}))
+    both = {**BEST, 'ood': {'folder': 'a'}, 'robustness': {'conditions': [1]}}
+    assert set_aside(file, both) is None
+    file.write_text(json.dumps(both))
+    assert set_aside(file, {**BEST, 'ood': {'folder': 'a'}}) == tmp_path / 'metrics_best_robustness_ood.json'
+    file.write_text(json.dumps({**BEST, 'ood': {'folder': 'a'}}))
+    assert set_aside(file, {**BEST, 'ood': {'folder': 'b'}}) == tmp_path / 'metrics_best_ood.json'

@@ -198,6 +198,44 @@ def test_robustness_is_that_of_pipelines_with_the_change(best, tiny_config, call
         assert all(line[1:] in section for line in told)
 
 
+def test_photos_of_none_of_the_classes_are_scored_as_photos_of_a_test_are(best, tiny_config, data, call, tmp_path):
+    """The folder holds test photos under other names, so what the model says of them is known."""
+    others = tmp_path / 'others' / 'deep'
+    others.mkdir(parents=True)
+    for number, photo in enumerate(sorted((data / 'val').glob('rose/*'))):
+        shutil.copy(photo, others / f'{number}.png')
+    (tmp_path / 'others' / 'text.jpg').write_text('no picture')
+    result = call('test', tiny_config, best, '--ood', 'others', '--tta', '--out', 'rows.json', *REPORT)
+    assert result.code == 1
+    assert result.err.splitlines()[-1] == 'error: others/text.jpg: broken picture, or none that can be read'
+    metrics = json.loads((tmp_path / 'tested' / 'metrics.json').read_text())
+    table = json.loads((tmp_path / 'rows.json').read_text())
+    assert len(table) == 15
+    scores = [row['score'] for row in table]
+    known = [row['score'] for row in table if row['truth'] == 'rose']
+    found = metrics['ood']
+    assert (found['folder'], found['photos'], found['unreadable']) == ('others', 3, 1)
+    higher = [(one > other) + (one == other) / 2 for one in scores for other in known]
+    assert found['auroc'] == pytest.approx(sum(higher) / 45)
+    assert found['called_at_0.9']['k'] == sum(score >= 0.9 for score in known)
+    assert '3 photos of none of the classes in others\n  AUROC of the highest score' in result.out
+    if REPORT:
+        page = (tmp_path / 'tested' / 'report' / 'index.html').read_text()
+        section = page[page.index('<section id="ood">') : page.index('<section id="training">')]
+        shown = re.findall(r'deep/(\d)\.png', section)
+        rows = [row for row in table if row['truth'] == 'rose']
+        assert shown == sorted('012', key=lambda number: -rows[int(number)]['score'])
+        assert section.count('<img src="data:image/jpeg;base64,') == 3
+    # Its results are not replaced by those of a test without.
+    assert 'metrics_best_tta_ood.json, the results of another test' in call('test', tiny_config, best).out
+
+
+def test_a_folder_of_the_dataset_holds_no_other_photos(best, tiny_config, data, call, tmp_path):
+    assert 'whose photos are of the classes' in call('test', tiny_config, best, '--ood', data / 'train').error
+    assert 'gone: no such folder' in call('test', tiny_config, best, '--ood', 'gone').error
+    assert os.listdir(tmp_path / 'tested') == ['best.pth']
+
+
 def test_pixels_that_cannot_be_changed_are_told_before_the_test(best, tiny_config, call, tmp_path):
     config = tmp_path / 'normalised.py'
     pipeline = [

@@ -1,0 +1,25 @@
+"""Photos by path, of which no class is known, through a test pipeline. Whether they can be read is asked before."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmpretrain.datasets import BaseDataset
+
+
+class UnlabelledPhotos(BaseDataset):
+    """Photos without labels.
+
+    Not registered: it takes paths, which no config lists.
+
+    Args:
+        paths: The photos' files.
+        pipeline: Transforms, as configs or callables.
+    """
+
+    def __init__(self, paths: Sequence[str], pipeline: Any) -> None:
+        self.paths = paths
+        super().__init__(ann_file='', pipeline=pipeline, test_mode=True)
+
+    def load_data_list(self) -> list[dict]:
+        """A dict with ``img_path`` for each photo."""
+        return [{'img_path': path} for path in self.paths]

@@ -1,0 +1,103 @@
+"""Photos of none of the classes: the figures against counts of another kind, and which folders are taken."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from custom_modules.errors import InputError
+from custom_modules.evaluation.calibration import tempered
+from custom_modules.evaluation.out_of_distribution import (
+    auroc,
+    format_outcome,
+    list_others,
+    outcome,
+    threshold_at,
+)
+from custom_modules.evaluation.predictions import Prediction
+
+FEW = st.lists(st.integers(0, 9).map(lambda tenths: tenths / 10), min_size=1, max_size=30)  # equals are likely
+
+
+@given(FEW, FEW)
+def test_auroc_and_fpr_are_scikit_learns(inside, outside):
+    truths, scores = [1] * len(inside) + [0] * len(outside), [*inside, *outside]
+    assert auroc(inside, outside) == pytest.approx(roc_auc_score(truths, scores))
+    fpr, tpr, thresholds = roc_curve(truths, scores, drop_intermediate=False)
+    first = int(np.argmax(tpr >= 0.95 - 1e-12))
+    assert threshold_at(inside, 0.95) == thresholds[first]
+    assert np.mean(np.array(outside) >= threshold_at(inside, 0.95)) == pytest.approx(fpr[first])
+
+
+def scored(highest, truth=None, label=0):
+    """A prediction of three classes with this highest score."""
+    scores = [(1 - highest) / 2] * 3
+    scores[label] = highest
+    return Prediction('a.jpg', scores, truth)
+
+
+def scaling(temperature, before, after):
+    return {'temperature': temperature, 'before': {'nll': before}, 'after': {'nll': after}}
+
+
+TESTED = [scored(0.99, 0)] * 12 + [scored(0.8, 1)] * 4 + [scored(0.65, 0)] * 3 + [scored(0.4, 0)]
+OTHERS = [scored(0.95), scored(0.9), scored(0.72, label=2), scored(0.6), scored(0.4)]
+
+
+def test_what_is_counted():
+    found = outcome(TESTED, OTHERS, None)
+    assert found.passing_score == 0.65  # what 19 of 20 reach
+    assert (found.passing.k, found.sure.k, found.called.k) == (3, 2, 3)
+    assert (found.kept.k, found.kept.n, found.right.k, found.right.n) == (16, 20, 12, 16)
+    assert found.calibrated is False
+    told = json.loads(json.dumps(found.as_dict('others', 2), allow_nan=False))
+    assert (told['folder'], told['photos'], told['unreadable']) == ('others', 5, 2)
+    assert told['called_at_0.9']['k'] == 2
+    assert told['threshold']['min_score'] == 0.7
+    lines = format_outcome(told).splitlines()
+    assert lines[0] == '5 photos of none of the classes in others'
+    assert '40.00 % (2/5, ' in lines[2]
+    assert len(lines) == 7
+
+
+def test_scores_are_scaled_where_that_lowers_the_nll():
+    plain = outcome(TESTED, OTHERS, None)
+    assert outcome(TESTED, OTHERS, scaling(0.5, before=0.3, after=0.3)) == plain
+    found = outcome(TESTED, OTHERS, scaling(0.5, before=0.3, after=0.2))
+    assert found.calibrated is True
+    expected = sum(tempered([other.scores], 0.5).max() >= 0.7 for other in OTHERS)
+    assert found.called.k == expected == 4
+    assert found.kept.k == 19
+    assert (found.auroc, found.passing, found.sure) == (plain.auroc, plain.passing, plain.sure)
+
+
+def test_folders_that_cannot_be_meant(data, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'broken').mkdir()
+    (tmp_path / 'broken' / 'a.jpg').write_text('no picture')
+    for folder, said in {
+        tmp_path / 'gone': 'gone: no such folder',
+        tmp_path / 'empty': 'empty: no photos',
+        tmp_path / 'broken': 'broken: none of its 1 photos can be read',
+        data / 'val': 'whose photos are of the classes',
+        data.parent: 'whose photos are of the classes',
+    }.items():
+        with pytest.raises(InputError, match=said) as caught:
+            list_others(str(folder), data)
+        assert len(caught.value.problems) == 1
+
+
+def test_photos_at_any_depth_are_taken_and_the_unreadable_listed(data, tmp_path):
+    (tmp_path / 'others' / 'deep').mkdir(parents=True)
+    photo = next((data / 'val' / 'rose').iterdir())
+    shutil.copy(photo, tmp_path / 'others' / 'b.png')
+    shutil.copy(photo, tmp_path / 'others' / 'deep' / 'a.png')
+    (tmp_path / 'others' / 'a.jpg').write_bytes(b'\xff\xd8 no picture')
+    (tmp_path / 'others' / 'empty.jpg').touch()
+    readable, unreadable = list_others(str(tmp_path / 'others'), data)
+    assert [path.removeprefix(f'{tmp_path}/others/') for path in readable] == ['b.png', 'deep/a.png']
+    assert [problem for _, problem in unreadable] == ['broken picture, or none that can be read', 'empty file']
