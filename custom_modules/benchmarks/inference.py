@@ -1,12 +1,19 @@
-"""Inference photos/s: the model as upstream builds it beside the one this project predicts with, in turns."""
+"""Inference photos/s: the model as upstream builds it, as this project predicts with it, and exported, in turns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from custom_modules.benchmarks.sides import Side, environment_of, open_sides
 from custom_modules.benchmarks.summaries import SIDES
 from custom_modules.benchmarks.training import Tell
+
+EXPORTED = 'onnx', 'int8'  # measured where the packages of an export are installed
+CALIBRATION = 8  # photos that the 8 bits are calibrated on; how many does not change their speed
 
 
 def measure_inference(
@@ -17,7 +24,7 @@ def measure_inference(
     seconds: float,
     tell: Tell,
 ) -> dict[str, Any]:
-    """Has both sides predict in turns: the model alone, and through ``Predictor`` with reading the photos.
+    """Has all sides predict in turns: the model alone, and through ``Predictor`` with reading the photos.
 
     Args:
         task: ``config``, ``options``, ``data_root``, ``size``, ``photos`` (how many the predictor gets), ``device``,
@@ -29,27 +36,29 @@ def measure_inference(
         tell: Shows progress.
 
     Returns:
-        ``rows``: for each batch size and ``what`` the photos/s of both sides, a sample a round; ``peak_bytes`` of
-        each side; and, on a CPU with several threads, ``split``: photos/s of one process with all threads and of as
+        ``rows``: for each batch size and ``what`` the photos/s of each side, a sample a round: ``stock``, ``ours``,
+        and on a CPU with the packages of an export ``onnx`` and ``int8``; ``peak_bytes`` of each side; and, on a CPU with several threads, ``split``: photos/s of one process with all threads and of as
         many processes with one thread each, in all.
     """
-    tasks = [('inference', {**task, 'side': side}) for side in SIDES]
+    exports = task['device'] == 'cpu' and all(map(find_spec, ('onnx', 'onnxscript', 'onnxruntime')))
+    names = (*SIDES, *EXPORTED) if exports else SIDES
+    tasks = [('inference', {**task, 'side': side}) for side in names]
     environment = environment_of(task['device'], task['threads'])
     rows = []
     with open_sides(*((*each, folder / each[1]['side'], environment) for each in tasks)) as sides:
-        both = dict(zip(SIDES, sides, strict=True))
-        about = {name: side.receive() for name, side in both.items()}
+        named = dict(zip(names, sides, strict=True))
+        about = {name: side.receive() for name, side in named.items()}
         for batch in batches:
             for what in ('model', 'predictor'):
-                found: dict[str, list[float]] = {name: [] for name in both}
+                found: dict[str, list[float]] = {name: [] for name in named}
                 for turn in range(rounds + 1):  # the first warms up
-                    for name, side in both.items():
+                    for name, side in named.items():
                         rate = side.ask(what=what, batch=batch, seconds=seconds if turn else 0.0)['photos_per_s']
                         found[name] += [rate] if turn else []
                 shown = ', '.join(f'{name} {rates[-1]:.1f}' for name, rates in found.items())
                 tell(f'{what}, batch {batch}: {shown} photos/s')
                 rows.append({'what': what, 'batch': batch, 'photos_per_s': found})
-        peaks = {name: side.peak_bytes for name, side in both.items()}
+        peaks = {name: side.peak_bytes for name, side in named.items()}
     result = {'rows': rows, 'peak_bytes': peaks, 'sides': about}
     if task['device'] == 'cpu' and task['threads'] > 1:
         result['split'] = measure_split(task, folder, max(batches), rounds, seconds, tell)
@@ -106,25 +115,54 @@ def infer_in_turns(channel: Any, task: dict[str, Any]) -> None:
     settings.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     model = MODELS.build(settings).eval()  # the speed of weights does not depend on what they were trained for
     checkpoint = {'state_dict': model.state_dict(), 'meta': {'classes': list(dataset.metainfo['classes'])}}
-    predictor = Predictor(cfg, checkpoint, task['config'], task['device'])
-    if task['side'] == 'stock':
-        predictor.model = model.to(task['device'])  # contiguous
-    model = predictor.model
+    predictor: Any = Predictor(cfg, checkpoint, task['config'], task['device'])
     size = image_size(cfg.test_dataloader.dataset.pipeline)
-    channel.send(memory_format=memory_format(model), threads=torch.get_num_threads())
-    with torch.inference_mode():
-        while True:
-            request = channel.receive()
-            batch = request['batch']
-            photos, began = 0, now()
-            if request['what'] == 'predictor':
-                asked = paths if request['seconds'] else paths[:batch]
-                photos = sum(1 for _ in predictor.predict(asked, batch_size=batch))
-            else:
-                pixels = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
-                inputs = model.data_preprocessor({'inputs': pixels}, False)['inputs']
-                began = now()
-                while not photos or now() - began < request['seconds']:
-                    model(inputs, mode='tensor')
-                    photos += batch
-            channel.send(photos_per_s=photos / (now() - began))
+    if task['side'] in EXPORTED:
+        predictor = exported(predictor, cfg, paths[:CALIBRATION], task)
+        compute, layout = predictor.score, 'ONNX'
+    else:
+        if task['side'] == 'stock':
+            predictor.model = model.to(task['device'])  # contiguous
+        compute, layout = in_torch(predictor.model), memory_format(predictor.model)
+    channel.send(memory_format=layout, threads=task['threads'])
+    while True:
+        request = channel.receive()
+        batch = request['batch']
+        photos, began = 0, now()
+        if request['what'] == 'predictor':
+            asked = paths if request['seconds'] else paths[:batch]
+            photos = sum(1 for _ in predictor.predict(asked, batch_size=batch))
+        else:
+            pixels = np.random.default_rng(0).integers(0, 256, (batch, 3, size, size), np.uint8)
+            began = now()
+            while not photos or now() - began < request['seconds']:
+                compute(pixels)
+                photos += batch
+        channel.send(photos_per_s=photos / (now() - began))
+
+
+def in_torch(model: Any) -> Callable[[NDArray], Any]:
+    """What an exported model computes, by the model itself: softmax scores of (N, 3, H, W) uint8 pixels."""
+    import torch
+
+    @torch.inference_mode()
+    def scores(pixels: NDArray) -> torch.Tensor:
+        inputs = model.data_preprocessor({'inputs': torch.from_numpy(pixels)}, False)['inputs']
+        return model(inputs, mode='tensor').softmax(1).cpu()
+
+    return scores
+
+
+def exported(predictor: Any, cfg: Any, photos: list[str], task: Mapping[str, Any]) -> Any:
+    """The same as ONNX Runtime computes it, in 8 bits on the side ``'int8'``."""
+    from custom_modules.inference.onnx_export import export, make_metadata
+    from custom_modules.inference.onnx_predictor import OnnxPredictor
+    from custom_modules.inference.onnx_quantization import quantize
+
+    metadata = make_metadata(predictor, cfg, {}, None, task['config'])
+    content = export(predictor, metadata, task['config'])
+    if task['side'] == 'int8':
+        content = quantize(content, [metadata.preprocessing.load(path) for path in photos], metadata)
+    file = Path(task['folder']) / 'model.onnx'
+    file.write_bytes(content)
+    return OnnxPredictor(file)

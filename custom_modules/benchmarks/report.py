@@ -11,6 +11,7 @@ from custom_modules.benchmarks.summaries import Costs, at_scale, figure, ratio, 
 from custom_modules.files import write_atomically
 
 Rows = list[dict[str, str]]
+WHAT = {'model': 'model alone', 'predictor': 'Predictor, photos read'}
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         training_table(results),
         losses_table(results),
         inference_table(results),
+        exported_table(results),
         split_table(results),
         loader_table(results),
         time_to_table(results),
@@ -138,7 +140,7 @@ def inference_table(results: Mapping[str, Any]) -> Table:
             rows.append(
                 {
                     'inference': f'{title}, batch {row["batch"]}',
-                    'what': 'model alone' if row['what'] == 'model' else 'Predictor, photos read',
+                    'what': WHAT[row['what']],
                     'stock photos/s': str(spread(stock)),
                     'ours photos/s': str(spread(ours)),
                     'ratio': str(ratio(ours, stock)),
@@ -146,6 +148,27 @@ def inference_table(results: Mapping[str, Any]) -> Table:
                 }
             )
     return Table('Inference', rows, ['Stock is the model as MMPretrain builds it, ours the one that Predictor uses.'])
+
+
+def exported_table(results: Mapping[str, Any]) -> Table:
+    """Photos/s of the exported models, and how many times those of stock they are."""
+    rows: Rows = []
+    for title, found in results.get('inference', {}).items():
+        for row in found['rows']:
+            rates = row['photos_per_s']
+            if 'onnx' not in rates:
+                continue
+            rows.append(
+                {
+                    'inference': f'{title}, batch {row["batch"]}',
+                    'what': WHAT[row['what']],
+                    **{
+                        f'{name}, photos/s': f'{spread(rates[side])}, ratio {ratio(rates[side], rates["stock"])}'
+                        for name, side in {'ONNX Runtime': 'onnx', 'in 8 bits': 'int8'}.items()
+                    },
+                }
+            )
+    return Table('Inference of the exported model', rows, ['Ratios are to stock, measured in turns with these.'])
 
 
 def split_table(results: Mapping[str, Any]) -> Table:

@@ -60,7 +60,14 @@ def results():
         },
         'inference': {
             'a': {
-                'rows': [{'what': 'model', 'batch': 1, 'photos_per_s': {'stock': [50.0], 'ours': [75.0]}}],
+                'rows': [
+                    {
+                        'what': 'model',
+                        'batch': 1,
+                        'photos_per_s': {'stock': [50.0], 'ours': [75.0], 'onnx': [200.0], 'int8': [400.0]},
+                    },
+                    {'what': 'predictor', 'batch': 1, 'photos_per_s': {'stock': [50.0], 'ours': [75.0]}},
+                ],
                 'split': {'threads': 2, 'batch': 32, 'one_process': [60.0], 'many_processes': [90.0]},
             }
         },
@@ -90,6 +97,8 @@ def test_rates_come_with_ratio_and_share_of_the_machine(results):
     assert '| a, batch 8 | step | 15.0 (10.0–20.0) | 30.0 (20.0–40.0) | 2.00 (2.00–2.00) | 27 % → 54 % |' in text
     assert '| 61.0 s, 1 of 1 seeds | not reached, 0 of 1 seeds | 91.00 % |' in text
     assert '| 60.0 | 90.0 | 1.50 |' in text
+    assert '| a, batch 1 | model alone | 200, ratio 4.00 | 400, ratio 8.00 |' in text
+    assert text.count('ratio 4.00') == 1  # what was not measured has no row
     assert 'stock: contiguous; ours: channels last' in text
     assert '| train.py a, to the first iteration | 9.00 (8.00–10.0) |' in text
 

@@ -63,8 +63,13 @@ def test_loading(carry_out, side):
     assert all(rate['photos_per_s'] > 0 for rate in rates)
 
 
-@pytest.mark.parametrize(('side', 'layout'), [('stock', 'contiguous'), ('ours', 'channels last')])
+@pytest.mark.parametrize(
+    ('side', 'layout'), [('stock', 'contiguous'), ('ours', 'channels last'), ('onnx', 'ONNX'), ('int8', 'ONNX')]
+)
 def test_predicting(carry_out, side, layout):
+    if layout == 'ONNX':
+        pytest.importorskip('onnxscript')
+        pytest.importorskip('onnxruntime')
     requests = [{'what': what, 'batch': 2, 'seconds': 0.01} for what in ('model', 'predictor')]
     about, *rates = carry_out(infer_in_turns, side, *requests)
     assert about['memory_format'] == layout
