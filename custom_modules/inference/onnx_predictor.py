@@ -25,6 +25,7 @@ class OnnxPredictor:
         classes: Class names in label order.
         digest: Of the file, which decides the scores.
         metadata: All that the model says of itself.
+        temperature: What calibrates its scores, or None where that is not known.
 
     Raises:
         InputError: The file is no such model, or ONNX Runtime is not installed.
@@ -33,6 +34,7 @@ class OnnxPredictor:
     def __init__(self, path: str | Path) -> None:
         self._session, self.metadata, self.digest = open_model(path)
         self.classes = self.metadata.classes
+        self.temperature: float | None = self.metadata.about.get('temperature')
         self._input = self._session.get_inputs()[0].name
 
     def predict(

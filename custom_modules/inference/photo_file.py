@@ -8,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 from custom_modules.datasets.duplicates import MAX_PIXELS
 
 BROKEN = 'broken picture, or none that can be read'  # what decoding alone finds
+TOO_LARGE = f'too large, more than {MAX_PIXELS // 10**6} million pixels'
 
 
 def file_problem(path: str) -> str | None:
@@ -22,11 +23,11 @@ def file_problem(path: str) -> str | None:
     except UnidentifiedImageError:
         return None  # the decoder may know it
     except Image.DecompressionBombError:
-        return f'too large, more than {MAX_PIXELS // 10**6} million pixels'
+        return TOO_LARGE
     except OSError as error:
         return f'cannot be read: {error.strerror}' if error.strerror else 'broken picture'
     except Exception:  # fed with garbage, decoders raise almost anything; decoding says whether it can be read
         return None
     if width * height > MAX_PIXELS:
-        return f'too large, more than {MAX_PIXELS // 10**6} million pixels'
+        return TOO_LARGE
     return None

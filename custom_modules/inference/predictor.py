@@ -36,6 +36,7 @@ class Predictor:
     Attributes:
         classes: Class names in label order, from the checkpoint.
         digest: Of all that decides the scores: weights, classes, model and test pipeline.
+        temperature: What calibrates its scores, or None where that is not known.
         model: With its weights, on the device, in evaluation mode.
 
     Raises:
@@ -45,6 +46,7 @@ class Predictor:
     def __init__(self, cfg: Config, checkpoint: dict, name: str, device: str | None = None) -> None:
         init_default_scope('mmpretrain')
         self.classes = checkpoint_classes(checkpoint, name)
+        self.temperature: float | None = (checkpoint.get('meta') or {}).get('temperature')
         loader = cfg.test_dataloader
         with as_configured(f'{name}: model, test_dataloader'):
             model = {k: v for k, v in cfg.model.items() if k != 'init_cfg'}
