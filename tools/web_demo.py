@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         listener = socket.create_server((args.host, args.port))
     except OSError as error:
         raise InputError(f'{args.host}:{args.port}: {error.strerror}; name another --host or --port') from None
-    predictor = open_predictor(args.model, args.config)
+    predictor: Any = open_predictor(args.model, args.config)
     heat, no_heat = None, 'An exported model shows no heat map; its checkpoint does.'
     if not is_exported(args.model):
         try:

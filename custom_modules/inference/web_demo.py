@@ -152,7 +152,7 @@ async def result(photos: Sequence[Path], classifier: Classifier, heat: Heat | No
         classes=classifier.predictor.classes,
         min_score=classifier.min_score,
         calibrated=classifier.predictor.temperature is not None,
-        no_heat=no_heat if heat is None else '',
+        no_heat='No heat map of this photo: no place stands out.' if heat else no_heat,
         csv=csv_address([item['answer'] for item in read], classifier.predictor.classes),
     )
 
