@@ -14,6 +14,7 @@ from custom_modules.inference.outcomes import Unreadable
 from custom_modules.inference.photo_file import BROKEN, file_problem
 
 MAX_MEGABYTES = 20  # of one photo
+MAX_BYTES = MAX_MEGABYTES << 20  # a megabyte as Gradio counts it
 THREADS = 2  # one decodes while the other computes; all other photos wait, so that memory is bounded
 KINDS = 'JPEG, PNG, WebP, TIFF, BMP or GIF'
 NO_IMAGE = f'no image that can be read: {KINDS}'
@@ -81,7 +82,7 @@ class Classifier:
 
 def upload_problem(photo: Path) -> str | None:
     """What is wrong with a stranger's file before it is decoded: as for any photo, its bytes, and what kind it is."""
-    if photo.stat().st_size > MAX_MEGABYTES * 10**6:
+    if photo.stat().st_size > MAX_BYTES:
         return TOO_BIG
     if problem := file_problem(str(photo)):
         return problem

@@ -19,7 +19,15 @@ from starlette.datastructures import UploadFile
 from custom_modules.datasets.duplicates import MAX_PIXELS, open_photo, orientation, upright
 from custom_modules.datasets.pages import render
 from custom_modules.evaluation.predictions import columns, row, write_rows
-from custom_modules.inference.classify_upload import KINDS, MAX_MEGABYTES, NO_IMAGE, TOO_BIG, Answer, Classifier
+from custom_modules.inference.classify_upload import (
+    KINDS,
+    MAX_BYTES,
+    MAX_MEGABYTES,
+    NO_IMAGE,
+    TOO_BIG,
+    Answer,
+    Classifier,
+)
 from custom_modules.inference.outcomes import Summary, Unreadable
 from custom_modules.inference.photo_file import TOO_LARGE
 
@@ -72,7 +80,7 @@ def build_app(
             primary_hue='blue', font=gr.themes.Font('system-ui'), font_mono=gr.themes.Font('monospace')
         ),
         css=STYLE.read_text(encoding='utf-8'),
-        max_file_size=MAX_MEGABYTES * 10**6,
+        max_file_size=MAX_BYTES,
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
@@ -191,7 +199,7 @@ async def answer(request: Request, classifier: Classifier) -> Any:
     length = request.headers.get('content-length', '')
     if not length.isdecimal():
         raise HTTPException(411, 'the request has to say its Content-Length')
-    if int(length) > MAX_REQUEST_MEGABYTES * 10**6:
+    if int(length) > MAX_REQUEST_MEGABYTES << 20:
         raise HTTPException(413, f'too large, more than {MAX_REQUEST_MEGABYTES} MB at once')
 
     def look(photo: Path, upload: UploadFile) -> Answer | Unreadable:

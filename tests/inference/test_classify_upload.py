@@ -8,7 +8,7 @@ from PIL import Image
 
 from custom_modules.evaluation.calibration import tempered
 from custom_modules.evaluation.predictions import Prediction
-from custom_modules.inference.classify_upload import MAX_MEGABYTES, NO_IMAGE, THREADS, TOO_BIG, Classifier
+from custom_modules.inference.classify_upload import MAX_BYTES, NO_IMAGE, THREADS, TOO_BIG, Classifier
 from custom_modules.inference.outcomes import Unreadable
 from custom_modules.inference.photo_file import TOO_LARGE
 
@@ -56,7 +56,7 @@ def test_what_is_no_photo_or_too_large_is_refused_before_it_is_decoded(tmp_path)
     (tmp_path / 'text.jpg').write_text('a note')
     (tmp_path / 'empty.jpg').touch()
     with (tmp_path / 'bytes.jpg').open('wb') as file:
-        file.truncate(MAX_MEGABYTES * 10**6 + 1)
+        file.truncate(MAX_BYTES + 1)
     problems = {'pixels.png': TOO_LARGE, 'text.jpg': NO_IMAGE, 'empty.jpg': 'empty file', 'bytes.jpg': TOO_BIG}
     problems['other.ppm'] = NO_IMAGE
     engine = Engine()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from test_classify_upload import SCORES, Engine
 
-from custom_modules.inference.classify_upload import KINDS, MAX_MEGABYTES, Classifier
+from custom_modules.inference.classify_upload import KINDS, MAX_BYTES, MAX_MEGABYTES, Classifier
 
 pytest.importorskip('gradio')
 
@@ -60,7 +60,7 @@ def test_several_photos_get_what_each_alone_would_and_no_file_stays(client, tmp_
         (b'a note', 415, f'no image that can be read: {KINDS}'),
         (b'', 400, 'empty file'),
         (jpeg((20_000, 20_000), 'PNG'), 413, 'too large, more than 89 million pixels'),
-        (bytes(MAX_MEGABYTES * 10**6 + 1), 413, f'too large, more than {MAX_MEGABYTES} MB'),
+        (bytes(MAX_BYTES + 1), 413, f'too large, more than {MAX_MEGABYTES} MB'),
     ],
     ids=['text', 'empty', 'pixels', 'bytes'],
 )
