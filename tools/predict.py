@@ -16,7 +16,7 @@ from custom_modules.evaluation.predictions import SUFFIXES
 from custom_modules.inference.sorting import MODES, UNSURE
 
 if TYPE_CHECKING:
-    from custom_modules.inference.journal import Engine, Process
+    from custom_modules.inference.journal import Process
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -79,12 +79,14 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.datasets.raw_folders import printable
     from custom_modules.evaluation.predictions import columns, row, write_rows
     from custom_modules.files import write_atomically
-    from custom_modules.inference.journal import predict_resumably
+    from custom_modules.inference.journal import ALONE, predict_resumably
+    from custom_modules.inference.open_predictor import is_exported, open_predictor
     from custom_modules.inference.outcomes import Summary, format_line
     from custom_modules.inference.sorting import sort_into
     from custom_modules.progress import progress_bar
 
-    predictor, process = open_exported(args) if args.checkpoint.endswith('.onnx') else open_checkpoint(args)
+    process = ALONE if is_exported(args.checkpoint) else join(args.launcher)
+    predictor = open_predictor(args.checkpoint, args.config)
     if args.min_score and UNSURE in predictor.classes:
         raise InputError(f'--min-score: a class is called {UNSURE!r} itself, so it cannot be used')
 
@@ -118,38 +120,18 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if summary.unreadable else 0
 
 
-def open_checkpoint(args: argparse.Namespace) -> 'tuple[Engine, Process]':
-    """Torch's predictor, and which of the launcher's processes this is."""
+def join(launcher: str) -> 'Process':
+    """Which of the launcher's processes this is; it computes where they do from now on."""
+    from mmengine.config import Config
     from mmengine.dist import barrier, get_dist_info
 
-    from custom_modules.engine.checkpoints import load_checkpoint
     from custom_modules.engine.launch import place
-    from custom_modules.engine.run_config import read_config
     from custom_modules.inference.journal import Process
-    from custom_modules.inference.predictor import Predictor
-    from custom_modules.inference.saved_config import read_saved_config
 
-    checkpoint = load_checkpoint(args.checkpoint)
-    cfg = read_config(args.config, {}, None, None) if args.config else read_saved_config(checkpoint, args.checkpoint)
-    cfg.env_cfg = {
-        'mp_cfg': {},
-        'dist_cfg': {'backend': 'nccl', 'timeout': 86400},
-    }  # waits for the slowest process
-    place(cfg, args.launcher)
+    patience = {'backend': 'nccl', 'timeout': 86400}  # waits for the slowest process
+    place(Config({'env_cfg': {'mp_cfg': {}, 'dist_cfg': patience}}), launcher)
     rank, processes = get_dist_info()
-    return Predictor(cfg, checkpoint, args.checkpoint), Process(rank, processes, barrier)
-
-
-def open_exported(args: argparse.Namespace) -> 'tuple[Engine, Process]':
-    """ONNX Runtime's predictor, alone."""
-    try:
-        from custom_modules.inference.onnx_predictor import OnnxPredictor
-    except ModuleNotFoundError as error:
-        raise InputError(f'{args.checkpoint}: {error}: pip install onnxruntime Pillow numpy') from None
-
-    from custom_modules.inference.journal import ALONE
-
-    return OnnxPredictor(args.checkpoint), ALONE
+    return Process(rank, processes, barrier)
 
 
 if __name__ == '__main__':

@@ -37,8 +37,9 @@ def measure_inference(
 
     Returns:
         ``rows``: for each batch size and ``what`` the photos/s of each side, a sample a round: ``stock``, ``ours``,
-        and on a CPU with the packages of an export ``onnx`` and ``int8``; ``peak_bytes`` of each side; and, on a CPU with several threads, ``split``: photos/s of one process with all threads and of as
-        many processes with one thread each, in all.
+        and on a CPU with the packages of an export ``onnx`` and ``int8``; ``peak_bytes`` of each side; and, on a CPU
+        with several threads, ``split``: photos/s of one process with all threads and of as many processes with one
+        thread each, in all.
     """
     exports = task['device'] == 'cpu' and all(map(find_spec, ('onnx', 'onnxscript', 'onnxruntime')))
     names = (*SIDES, *EXPORTED) if exports else SIDES

@@ -20,6 +20,7 @@ class Engine(Protocol):
 
     digest: str
     classes: list[str]
+    temperature: float | None
 
     def predict(
         self, paths: Sequence[str], batch_size: int = 32, workers: int | None = None

@@ -17,6 +17,9 @@ from custom_modules.datasets.parallel import cores
 from custom_modules.errors import InputError
 from custom_modules.inference.preprocessing import Preprocessing
 
+# Before ONNX Runtime is imported, wherever that is: its official builds report to Microsoft else.
+os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
+
 UNSEALED = f'sha256:{"0" * 64}'
 _SEAL = re.compile(rb'sha256:[0-9a-f]{64}')
 INSTALL = 'pip install onnxruntime Pillow numpy'

@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from custom_modules.datasets.duplicates import MAX_PIXELS
 
 BROKEN = 'broken picture, or none that can be read'  # what decoding alone finds
+TOO_LARGE = f'too large, more than {MAX_PIXELS // 10**6} million pixels'
 # Its short edge made 256 pixels long, as pipelines do, a picture of 1 x 60000 would fill 12 GB.
 MAX_RATIO = 1000  # long edge / short edge
 
@@ -30,13 +31,13 @@ def file_problem(path: str) -> str | None:
     except UnidentifiedImageError:
         return None  # the decoder may know it
     except Image.DecompressionBombError:
-        return f'too large, more than {MAX_PIXELS // 10**6} million pixels'
+        return TOO_LARGE
     except OSError as error:
         return f'cannot be read: {error.strerror}' if error.strerror else 'broken picture'
     except Exception:  # fed with garbage, decoders raise almost anything; decoding says whether it can be read
         return None
     if width * height > MAX_PIXELS:
-        return f'too large, more than {MAX_PIXELS // 10**6} million pixels'
+        return TOO_LARGE
     if max(width, height) > MAX_RATIO * min(width, height):
         return f'too narrow, {width} x {height} pixels'
     return None

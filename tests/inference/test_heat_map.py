@@ -1,0 +1,40 @@
+"""The heat map of an uploaded photo: a picture of the right size, and the same from several threads at once."""
+
+import base64
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
+
+from custom_modules.engine.checkpoints import load_checkpoint
+from custom_modules.inference.heat_map import SIZE, HeatMaps
+from custom_modules.inference.predictor import Predictor
+from custom_modules.inference.saved_config import read_saved_config
+
+
+def predictor(trained, pixels):
+    name = str(trained.work_dir / 'best.pth')
+    checkpoint = load_checkpoint(name)
+    cfg = read_saved_config(checkpoint, name)
+    cfg.test_dataloader.dataset.pipeline[1].scale = (pixels, pixels)
+    return Predictor(cfg, checkpoint, name, 'cpu')
+
+
+def test_heat_maps_are_pictures_and_threads_do_not_disturb_each_other(trained, data):
+    draw = HeatMaps(predictor(trained, 128))
+    asked = [(photo, label) for photo in sorted(data.glob('val/*/*.jpg'))[::5] for label in range(5)]
+    alone = [draw(*one) for one in asked]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda one: draw(*one), asked)) == alone
+    found = [address for address in alone if address]
+    assert len(set(found)) > 1
+    for address in found:
+        content = base64.b64decode(address.removeprefix('data:image/jpeg;base64,'))
+        assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape == (SIZE, SIZE, 3)
+
+
+def test_a_model_that_leaves_one_place_shows_none(trained, data):
+    assert HeatMaps(predictor(trained, 32))(next(data.glob('val/*/*.jpg')), 0) is None
