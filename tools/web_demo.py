@@ -15,6 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
+from custom_modules.evaluation.predictions import SURE
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -29,7 +30,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument('--port', type=int, default=7860, help='0 for any free one; default: 7860')
     parser.add_argument(
-        '--min-score', type=float, default=0.7, metavar='S', help='what scores lower is unsure: 0 to 1; default: 0.7'
+        '--min-score',
+        type=float,
+        default=SURE,
+        metavar='S',
+        help='what scores lower is unsure: 0 to 1; default: %(default)s',
     )
     args = parser.parse_args(argv)
     if not 0 <= args.min_score <= 1:

@@ -337,8 +337,9 @@ def _ood(results: Mapping[str, Any] | None) -> str:
     rows = [
         (f'{threshold["min_score"]}{scaled}', _share(threshold['kept']), _share(threshold['called'])),
         (f'{found["score_at_95_tpr"]:.4f}', 'at least 95 %', _share(found['fpr_at_95_tpr'])),
-        (f'{SURE}', '–', _share(found[f'called_at_{SURE}'])),
     ]
+    if scaled:
+        rows.append((f'{SURE}', '–', _share(found[f'called_at_{SURE}'])))
     return '\n\n'.join(
         (
             f'{found["photos"]} photos of {_code(Path(found["folder"]).name)}, which show something else. AUROC of '

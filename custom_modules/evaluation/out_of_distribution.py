@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation.calibration import tempered
-from custom_modules.evaluation.predictions import MIN_SCORE, SURE, Prediction, Proportion
+from custom_modules.evaluation.predictions import SURE, Prediction, Proportion
 
 if TYPE_CHECKING:
     from custom_modules.engine.launch import TerseRunner
@@ -35,9 +35,9 @@ class Outcome:
         passing: Of these, those that reach it too (FPR at 95 % TPR).
         sure: Of these, those that are called one of the classes with a score of 0.9 or more.
         calibrated: Whether the next three are of scores after temperature scaling.
-        kept: Of the test photos, those that score ``MIN_SCORE`` or more.
+        kept: Of the test photos, those that score ``SURE`` or more.
         right: Of those kept, the right ones.
-        called: Of these, those that score ``MIN_SCORE`` or more.
+        called: Of these, those that score ``SURE`` or more.
     """
 
     auroc: float
@@ -60,7 +60,7 @@ class Outcome:
             'fpr_at_95_tpr': self.passing.as_dict(),
             f'called_at_{SURE}': self.sure.as_dict(),
             'threshold': {
-                'min_score': MIN_SCORE,
+                'min_score': SURE,
                 'calibrated': self.calibrated,
                 'kept': self.kept.as_dict(),
                 'right': self.right.as_dict(),
@@ -105,7 +105,7 @@ def outcome(tested: Sequence[Prediction], others: Sequence[Prediction], scaling:
     if temperature is not None:
         kept, called = _highest(tempered(scores, temperature)), _highest(tempered(outer_scores, temperature))
     right = np.array([p.label == p.truth for p in tested])
-    keep, passing_score = kept >= MIN_SCORE, threshold_at(inside, TPR)
+    keep, passing_score = kept >= SURE, threshold_at(inside, TPR)
     return Outcome(
         auroc=auroc(inside, outside),
         passing_score=passing_score,
@@ -114,7 +114,7 @@ def outcome(tested: Sequence[Prediction], others: Sequence[Prediction], scaling:
         calibrated=temperature is not None,
         kept=_share(keep),
         right=_share(right[keep]),
-        called=_share(called >= MIN_SCORE),
+        called=_share(called >= SURE),
     )
 
 

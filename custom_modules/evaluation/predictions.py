@@ -13,7 +13,6 @@ from custom_modules.evaluation.intervals import wilson_interval
 
 SUFFIXES = ('.csv', '.json', '.jsonl')  # of prediction tables
 SURE = 0.9  # the least score of an answer that one would rely on
-MIN_SCORE = 0.7  # what scores less is better called unsure, where nobody has chosen another score
 
 
 class Prediction(NamedTuple):

@@ -51,17 +51,17 @@ OTHERS = [scored(0.95), scored(0.9), scored(0.72, label=2), scored(0.6), scored(
 def test_what_is_counted():
     found = outcome(TESTED, OTHERS, None)
     assert found.passing_score == 0.65  # what 19 of 20 reach
-    assert (found.passing.k, found.sure.k, found.called.k) == (3, 2, 3)
-    assert (found.kept.k, found.kept.n, found.right.k, found.right.n) == (16, 20, 12, 16)
+    assert (found.passing.k, found.sure.k, found.called.k) == (3, 2, 2)
+    assert (found.kept.k, found.kept.n, found.right.k, found.right.n) == (12, 20, 12, 12)
     assert found.calibrated is False
     told = json.loads(json.dumps(found.as_dict('others', 2), allow_nan=False))
     assert (told['folder'], told['photos'], told['unreadable']) == ('others', 5, 2)
     assert told['called_at_0.9']['k'] == 2
-    assert told['threshold']['min_score'] == 0.7
+    assert told['threshold']['min_score'] == 0.9
     lines = format_outcome(told).splitlines()
     assert lines[0] == '5 photos of none of the classes in others'
     assert '40.00 % (2/5, ' in lines[2]
-    assert len(lines) == 7
+    assert len(lines) == 6  # without a temperature, the scores that count are those above
 
 
 def test_scores_are_scaled_where_that_lowers_the_nll():
@@ -69,9 +69,9 @@ def test_scores_are_scaled_where_that_lowers_the_nll():
     assert outcome(TESTED, OTHERS, scaling(0.5, before=0.3, after=0.3)) == plain
     found = outcome(TESTED, OTHERS, scaling(0.5, before=0.3, after=0.2))
     assert found.calibrated is True
-    expected = sum(tempered([other.scores], 0.5).max() >= 0.7 for other in OTHERS)
-    assert found.called.k == expected == 4
-    assert found.kept.k == 19
+    expected = sum(tempered([other.scores], 0.5).max() >= 0.9 for other in OTHERS)
+    assert found.called.k == expected == 3
+    assert (found.kept.k, found.right.k) == (16, 12)
     assert (found.auroc, found.passing, found.sure) == (plain.auroc, plain.passing, plain.sure)
 
 
