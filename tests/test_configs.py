@@ -43,6 +43,7 @@ def test_the_configs_are_those_of_the_design():
         'flower_mobilenetv3_small',
         'flower_resnet18',
         'flower_resnet18_adam',
+        'flower_resnet18_best',
         'flower_resnet50',
     }
 

@@ -1,0 +1,18 @@
+"""ResNet18 for accuracy: the recipe of flower_mobilenetv2_best.py, with the second half of the network trained.
+
+python tools/fetch_weights.py resnet18
+python tools/train.py configs/flower_resnet18_best.py --seeds 0 1 2
+"""
+
+_base_ = 'flower_mobilenetv2_best.py'
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='ResNet',
+        depth=18,
+        frozen_stages=2,
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/resnet18.pth', prefix='backbone'),
+    ),
+    head=dict(in_channels=512),
+)
