@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
 from custom_modules.evaluation.predictions import SUFFIXES
+from custom_modules.inference.open_predictor import is_exported
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -37,7 +38,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.out and Path(args.out).suffix not in SUFFIXES:
         parser.error(f'--out {args.out}: the name must end in {", ".join(SUFFIXES)}')
-    if args.checkpoint.endswith('.onnx') and (args.amp or args.launcher != 'none'):
+    if is_exported(args.checkpoint) and (args.amp or args.launcher != 'none'):
         parser.error(
             '--amp, --launcher: mean nothing to an .onnx model, which one process computes as it was exported'
         )
@@ -75,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         check_folder(Path(args.out).parent)
         if Path(args.out).is_dir():
             raise InputError(f'--out {args.out}: is a folder; name a file')
-    if exported := args.checkpoint.endswith('.onnx'):
+    if exported := is_exported(args.checkpoint):
         from custom_modules.inference.onnx_classifier import read_exported, use_exported
 
         checkpoint = read_exported(args.checkpoint, cfg)
