@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.datasets.manifest import read_manifest_digest
     from custom_modules.engine.checkpoints import weights_digest
     from custom_modules.evaluation.predictions import Proportion
-    from custom_modules.evaluation.results import find_results, know_temperature
+    from custom_modules.evaluation.results import find_results, know_temperature, split_warning
     from custom_modules.files import write_atomically
     from custom_modules.inference.onnx_export import (
         TOLERANCE,
@@ -123,8 +123,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f'written     {card}')
     trained_on = metadata.about.get('dataset_digest')
     tested_on = read_manifest_digest(Path(args.data_root)) if args.int8 else None
-    if trained_on and tested_on and trained_on != tested_on:
-        print('warning: trained on another split: the accuracies mean nothing if it saw these val photos')
+    if warning := split_warning(trained_on, tested_on):
+        print(f'warning: {warning}')
         return 1
     return 0
 
