@@ -2,6 +2,7 @@
 
 import base64
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,9 @@ def render(template: str | Path, **values: Any) -> str:
     Raises:
         InputError: Jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise InputError(f'{Path(template).name} needs Jinja2 ({error}): pip install Jinja2') from None
+    check_jinja()
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
     def markdown(value: Any) -> Markup:
         return value if isinstance(value, Markup) else Markup(escape_markdown(value))
@@ -42,6 +41,16 @@ def render(template: str | Path, **values: Any) -> str:
     )
     environment.filters['code'] = lambda value: Markup(markdown_code(value))
     return environment.get_template(file.name).render(**values)
+
+
+def check_jinja() -> None:
+    """Makes sure that pages can be filled.
+
+    Raises:
+        InputError: Jinja2 is not installed.
+    """
+    if find_spec('jinja2') is None:
+        raise InputError('pages and model cards need Jinja2: pip install Jinja2')
 
 
 def escape_markdown(value: Any) -> str:
