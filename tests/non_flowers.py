@@ -9,7 +9,6 @@ The README's figures of ``tools/test.py --ood`` are of these; they do not stand 
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +53,12 @@ def colour(random: Random) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def canvas(fill: str | tuple[int, int, int]) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """A picture of one colour, and what draws on it."""
+    picture = Image.new('RGB', (EDGE, EDGE), fill)
+    return picture, ImageDraw.Draw(picture)
+
+
 def box(random: Random) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of a part of a drawing."""
     left, top = random.integers(-20, EDGE - 40, 2).tolist()
@@ -69,9 +74,7 @@ def noise(random: Random) -> Image.Image:
 def clouds(random: Random) -> Image.Image:
     """Noise of low frequencies in two colours."""
     coarse = Image.fromarray(random.integers(0, 256, (8, 8), np.uint8)).resize((EDGE, EDGE), Image.Resampling.BICUBIC)
-    return Image.composite(
-        Image.new('RGB', (EDGE, EDGE), colour(random)), Image.new('RGB', (EDGE, EDGE), colour(random)), coarse
-    )
+    return Image.composite(canvas(colour(random))[0], canvas(colour(random))[0], coarse)
 
 
 def gradient(random: Random) -> Image.Image:
@@ -91,8 +94,7 @@ def stripes(random: Random) -> Image.Image:
 
 def rectangles(random: Random) -> Image.Image:
     """Many rectangles over each other."""
-    picture = Image.new('RGB', (EDGE, EDGE), colour(random))
-    draw = ImageDraw.Draw(picture)
+    picture, draw = canvas(colour(random))
     for _ in range(25):
         draw.rectangle(box(random), fill=colour(random), outline=colour(random))
     return picture
@@ -100,8 +102,7 @@ def rectangles(random: Random) -> Image.Image:
 
 def circles(random: Random) -> Image.Image:
     """A few discs, apart from each other, for those that overlap look like petals."""
-    picture = Image.new('RGB', (EDGE, EDGE), colour(random))
-    draw = ImageDraw.Draw(picture)
+    picture, draw = canvas(colour(random))
     for place in random.permutation(16)[:7].tolist():
         x, y = EDGE // 4 * (place % 4) + 32, EDGE // 4 * (place // 4) + 32
         radius = int(random.integers(8, 30))
@@ -111,8 +112,7 @@ def circles(random: Random) -> Image.Image:
 
 def text(random: Random) -> Image.Image:
     """A page of letters."""
-    picture = Image.new('RGB', (EDGE, EDGE), 'white')
-    draw = ImageDraw.Draw(picture)
+    picture, draw = canvas('white')
     font = ImageFont.load_default(int(random.integers(10, 24)))
     for line in range(0, EDGE, int(font.size * 1.4)):
         letters = ''.join(map(chr, random.choice([*range(97, 123), 32, 32, 32, 32], 40)))
@@ -122,8 +122,7 @@ def text(random: Random) -> Image.Image:
 
 def landscape(random: Random) -> Image.Image:
     """Hills one behind the other, under a sky with a sun."""
-    picture = Image.new('RGB', (EDGE, EDGE), (120 + int(random.integers(80)), 180, 235))
-    draw = ImageDraw.Draw(picture)
+    picture, draw = canvas((120 + int(random.integers(80)), 180, 235))
     x, y = random.integers(20, 200), random.integers(15, 60)
     draw.ellipse((x, y, x + 34, y + 34), fill=(255, 235, 120))
     for depth in range(4):
@@ -136,8 +135,7 @@ def landscape(random: Random) -> Image.Image:
 
 def face(random: Random) -> Image.Image:
     """A head with eyes, nose and mouth."""
-    picture = Image.new('RGB', (EDGE, EDGE), colour(random))
-    draw = ImageDraw.Draw(picture)
+    picture, draw = canvas(colour(random))
     tone = int(random.integers(80, 220))
     draw.ellipse((58, 30, 198, 226), fill=(tone + 30, tone, tone - 30))
     for x in (96, 160):
@@ -150,8 +148,7 @@ def face(random: Random) -> Image.Image:
 
 def house(random: Random) -> Image.Image:
     """Walls, a roof, windows and a door."""
-    picture = Image.new('RGB', (EDGE, EDGE), (170, 205, 240))
-    draw = ImageDraw.Draw(picture)
+    picture, draw = canvas((170, 205, 240))
     draw.rectangle((0, 200, EDGE, EDGE), fill=(90, 140, 70))
     left, top = int(random.integers(30, 80)), int(random.integers(90, 130))
     draw.rectangle((left, top, left + 140, 210), fill=colour(random))
@@ -164,8 +161,7 @@ def house(random: Random) -> Image.Image:
 
 def chart(random: Random) -> Image.Image:
     """Bars over an axis."""
-    picture = Image.new('RGB', (EDGE, EDGE), 'white')
-    draw = ImageDraw.Draw(picture)
+    picture, draw = canvas('white')
     fill = colour(random)
     for column in range(8):
         draw.rectangle((30 + 26 * column, int(random.integers(30, 210)), 48 + 26 * column, 225), fill=fill)
@@ -178,20 +174,7 @@ def blurred_shapes(random: Random) -> Image.Image:
     return rectangles(random).filter(ImageFilter.GaussianBlur(random.uniform(3, 10)))
 
 
-DRAWINGS: list[Callable[[Random], Image.Image]] = [
-    noise,
-    clouds,
-    gradient,
-    stripes,
-    rectangles,
-    circles,
-    text,
-    landscape,
-    face,
-    house,
-    chart,
-    blurred_shapes,
-]
+DRAWINGS = noise, clouds, gradient, stripes, rectangles, circles, text, landscape, face, house, chart, blurred_shapes
 
 
 def photographs() -> dict[str, Path]:

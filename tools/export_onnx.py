@@ -53,10 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     training_photos = read_photos(Path(args.data_root), 'train') if args.int8 else []
 
     from custom_modules.datasets.manifest import read_manifest_digest
-    from custom_modules.engine.checkpoints import load_checkpoint, weights_digest
-    from custom_modules.engine.run_config import read_config
+    from custom_modules.engine.checkpoints import weights_digest
     from custom_modules.evaluation.predictions import Proportion
-    from custom_modules.evaluation.results import find_results, know_temperature
+    from custom_modules.evaluation.results import find_results, know_temperature, split_warning
     from custom_modules.files import write_atomically
     from custom_modules.inference.onnx_export import (
         TOLERANCE,
@@ -66,13 +65,12 @@ def main(argv: list[str] | None = None) -> int:
         require_packages,
         scorer,
     )
+    from custom_modules.inference.open_predictor import open_checkpoint
     from custom_modules.inference.predictor import Predictor
-    from custom_modules.inference.saved_config import read_saved_config
     from custom_modules.progress import progress_bar
 
     require_packages()
-    checkpoint = load_checkpoint(args.checkpoint)
-    cfg = read_config(args.config, {}, None, None) if args.config else read_saved_config(checkpoint, args.checkpoint)
+    cfg, checkpoint = open_checkpoint(args.checkpoint, args.config)
     predictor = Predictor(cfg, checkpoint, args.checkpoint, device='cpu')
     meta = checkpoint.get('meta') or {}
     results = find_results(checkpoint_path, weights_digest(checkpoint['state_dict']))
@@ -125,8 +123,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f'written     {card}')
     trained_on = metadata.about.get('dataset_digest')
     tested_on = read_manifest_digest(Path(args.data_root)) if args.int8 else None
-    if trained_on and tested_on and trained_on != tested_on:
-        print('warning: trained on another split: the accuracies mean nothing if it saw these val photos')
+    if warning := split_warning(trained_on, tested_on):
+        print(f'warning: {warning}')
         return 1
     return 0
 

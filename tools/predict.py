@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
 from custom_modules.evaluation.predictions import SUFFIXES
+from custom_modules.inference.open_predictor import is_exported, open_predictor
 from custom_modules.inference.sorting import MODES, UNSURE
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f'--out {args.out}: the name must end in {", ".join(SUFFIXES)}')
     if not args.out and args.launcher != 'none':
         parser.error('--launcher: several processes need --out to gather their results')
-    if args.checkpoint.endswith('.onnx'):
+    if is_exported(args.checkpoint):
         for flag in ('config', 'launcher'):
             if getattr(args, flag) not in (None, 'none'):
                 parser.error(f'--{flag}: means nothing to an .onnx model, which one process computes by itself')
@@ -80,7 +81,6 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.evaluation.predictions import columns, row, write_rows
     from custom_modules.files import write_atomically
     from custom_modules.inference.journal import ALONE, predict_resumably
-    from custom_modules.inference.open_predictor import is_exported, open_predictor
     from custom_modules.inference.outcomes import Summary, format_line
     from custom_modules.inference.sorting import sort_into
     from custom_modules.progress import progress_bar

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
 from custom_modules.evaluation.predictions import SUFFIXES
+from custom_modules.inference.open_predictor import is_exported
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -21,7 +22,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='its weights, e.g. work_dirs/flower_mobilenetv2/best.pth, or an .onnx')
     parser.add_argument('--data-root', metavar='DIR', help='the prepared dataset; its val.txt is tested')
     parser.add_argument('--work-dir', metavar='DIR', help="where metrics.json goes; default: the checkpoint's folder")
-    parser.add_argument('--out', metavar='FILE', help='write one row a photo, as .csv, .json or .jsonl')
+    parser.add_argument('--out', type=Path, metavar='FILE', help='write one row a photo, as .csv, .json or .jsonl')
     parser.add_argument(
         '--report',
         action='store_true',
@@ -35,9 +36,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.out and Path(args.out).suffix not in SUFFIXES:
+    if args.out and args.out.suffix not in SUFFIXES:
         parser.error(f'--out {args.out}: the name must end in {", ".join(SUFFIXES)}')
-    if args.checkpoint.endswith('.onnx') and (args.amp or args.launcher != 'none'):
+    if is_exported(args.checkpoint) and (args.amp or args.launcher != 'none'):
         parser.error(
             '--amp, --launcher: mean nothing to an .onnx model, which one process computes as it was exported'
         )
@@ -63,19 +64,19 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.evaluation.predictions import columns, count, format_counts, row, write_rows
     from custom_modules.evaluation.predictions_metric import PredictionsMetric
     from custom_modules.evaluation.report import Evaluation, check_extras, write_report
-    from custom_modules.evaluation.results import ECE, figures, format_scaling, set_aside
+    from custom_modules.evaluation.results import ECE, figures, format_scaling, set_aside, split_warning
     from custom_modules.files import check_folder, write_atomically
 
-    work_dir = args.work_dir or str(Path(args.checkpoint).parent)
+    work_dir = Path(args.work_dir or Path(args.checkpoint).parent)
     if args.report:
         check_extras()
-        check_folder(Path(work_dir) / 'report')
-    cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root, work_dir)
+        check_folder(work_dir / 'report')
+    cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root, str(work_dir))
     if args.out:
-        check_folder(Path(args.out).parent)
-        if Path(args.out).is_dir():
+        check_folder(args.out.parent)
+        if args.out.is_dir():
             raise InputError(f'--out {args.out}: is a folder; name a file')
-    if exported := args.checkpoint.endswith('.onnx'):
+    if exported := is_exported(args.checkpoint):
         from custom_modules.inference.onnx_classifier import read_exported, use_exported
 
         checkpoint = read_exported(args.checkpoint, cfg)
@@ -87,12 +88,11 @@ def main(argv: list[str] | None = None) -> int:
     data_root = cfg.test_dataloader.dataset.data_root
     check_classes(checkpoint, args.checkpoint, found, data_root)
     others, unreadable = out_of_distribution.list_others(args.ood, Path(data_root)) if args.ood else ([], [])
-    if not exported:
-        check_weights(cfg.model, checkpoint, args.checkpoint)
-
     keep_test_only(cfg, args.checkpoint)
     if exported:
         use_exported(cfg, args.checkpoint)
+    else:
+        check_weights(cfg.model, checkpoint, args.checkpoint)
     plain_dataset = deepcopy(cfg.test_dataloader.dataset)
     if args.robustness:
         robustness.pictures(plain_dataset, 0)  # what cannot be changed is told before the test
@@ -114,7 +114,6 @@ def main(argv: list[str] | None = None) -> int:
 
     counts = count(collector.predictions, classes)
     meta = checkpoint.get('meta') or {}
-    trained_on, tested_on = meta.get('dataset_digest'), read_manifest_digest(Path(data_root))
     result = {
         **figures(collector.predictions, counts),
         **{key: value for key, value in metrics.items() if not key.startswith('accuracy/')},
@@ -123,8 +122,8 @@ def main(argv: list[str] | None = None) -> int:
         'run': meta.get('run'),
         'epoch': meta.get('epoch'),
         'pretrained': meta.get('pretrained'),
-        'dataset': tested_on,
-        'trained_on': trained_on,
+        'dataset': read_manifest_digest(Path(data_root)),
+        'trained_on': meta.get('dataset_digest'),
         'tested': cfg.test_dataloader.dataset.ann_file,
         'tta': args.tta,
     }
@@ -135,12 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     if other_answers:
         told_apart = out_of_distribution.outcome(collector.predictions, other_answers, result['temperature_scaling'])
         result['ood'] = told_apart.as_dict(args.ood, len(unreadable))
-    warning = ''
-    if trained_on and tested_on and trained_on != tested_on:
-        warning = (
-            f'trained on another split ({trained_on[:12]}) than this one ({tested_on[:12]}): '
-            'some of these photos may have been trained on, and the figures mean nothing if so'
-        )
+    warning = split_warning(result['trained_on'], result['dataset'])
     print()
     print(format_counts(counts, metrics.get('nll/mean'), result[ECE]))
     if result['temperature_scaling']:
@@ -148,23 +142,23 @@ def main(argv: list[str] | None = None) -> int:
     if outcomes:
         print(f'\n{robustness.format_outcomes(outcomes)}')
     if other_answers:
-        print(f'\n{out_of_distribution.format_outcome(result["ood"])}')
+        print(f'\n{out_of_distribution.format_outcome(told_apart, args.ood)}')
     if meta.get('pretrained'):
         print(f'pretrained  {meta["pretrained"]}')
     print()
-    file = Path(work_dir) / 'metrics.json'
+    file = work_dir / 'metrics.json'
     if kept := set_aside(file, result):
         print(f'kept        {kept}, the results of another test')
     write_atomically(file, lambda out: out.write(json.dumps(result, indent=1).encode()))
     print(f'written     {file}')
     if args.out:
         table = [row(prediction, classes) for prediction in collector.predictions]
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(Path(args.out), lambda file: write_rows(file, table, columns(classes), Path(args.out).suffix))
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(args.out, lambda file: write_rows(file, table, columns(classes), args.out.suffix))
         print(f'written     {args.out}')
     if args.report:
         began = time.monotonic()
-        folder = Path(work_dir) / 'report'
+        folder = work_dir / 'report'
         tested = Evaluation(
             predictions=collector.predictions,
             classes=classes,

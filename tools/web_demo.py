@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
 from custom_modules.evaluation.predictions import SURE
+from custom_modules.inference.open_predictor import is_exported, open_predictor
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -41,7 +42,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f'--min-score {args.min_score}: must lie in 0 to 1')
     if not 0 <= args.port < 1 << 16:
         parser.error(f'--port {args.port}: must lie in 0 to 65535')
-    if args.config and args.model.endswith('.onnx'):
+    if args.config and is_exported(args.model):
         parser.error('--config: means nothing to an .onnx model')
     return args
 
@@ -69,7 +70,6 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         raise InputError(f'the page needs Gradio ({error}): pip install gradio') from None
 
     from custom_modules.inference.classify_upload import Classifier
-    from custom_modules.inference.open_predictor import is_exported, open_predictor
 
     try:
         listener = socket.create_server((args.host, args.port))

@@ -1,26 +1,67 @@
 """Pages that stand for themselves: templates are filled, photos made small and put inside. Nothing is judged."""
 
 import base64
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from custom_modules.datasets.raw_folders import printable
+from custom_modules.errors import InputError
 
 THUMBNAIL = 320  # pixels, the longer side
 
 
 def render(template: str | Path, **values: Any) -> str:
-    """Returns a page; names that hold HTML are shown as they are.
+    """Returns a page; names that hold HTML, or Markdown in a page of that, are shown as they are.
 
     Args:
-        template: A file in this folder, or the whole path of one elsewhere.
+        template: A file in this folder, or the whole path of one elsewhere; ``.html``, or ``.md``, which can show a
+            value as code by the filter ``code``.
         values: What it shows; one that is missing is an error.
+
+    Raises:
+        InputError: Jinja2 is not installed.
     """
+    check_jinja()
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def markdown(value: Any) -> Markup:
+        return value if isinstance(value, Markup) else Markup(escape_markdown(value))
 
     file = Path(__file__).parent / template
     environment = Environment(
-        loader=FileSystemLoader(file.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(file.parent),
+        autoescape=True,
+        finalize=markdown if file.suffix == '.md' else None,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=file.suffix == '.md',
     )
+    environment.filters['code'] = lambda value: Markup(markdown_code(value))
     return environment.get_template(file.name).render(**values)
+
+
+def check_jinja() -> None:
+    """Makes sure that pages can be filled.
+
+    Raises:
+        InputError: Jinja2 is not installed.
+    """
+    if find_spec('jinja2') is None:
+        raise InputError('pages and model cards need Jinja2: pip install Jinja2')
+
+
+def escape_markdown(value: Any) -> str:
+    """Shown as it is: what means something to Markdown or HTML becomes a character reference."""
+    return re.sub(r'[\\`*\[\]<>&|~]|(?<!\w)_|_(?!\w)', lambda found: f'&#{ord(found[0])};', printable(str(value)))
+
+
+def markdown_code(value: Any) -> str:
+    """As code, where the characters in it allow that."""
+    text = printable(str(value))
+    return escape_markdown(text) if not text or set('`|') & set(text) else f'`{text}`'
 
 
 def thumbnail(photo: Path, size: int = THUMBNAIL) -> str | None:

@@ -176,24 +176,17 @@ def answer(runner: 'TerseRunner', loader: Mapping[str, Any], paths: Sequence[str
     return metric.predictions
 
 
-def format_outcome(found: Mapping[str, Any]) -> str:
-    """What :meth:`Outcome.as_dict` gives, as lines for a terminal."""
-    threshold = found['threshold']
-    scaled = 'after temperature scaling, score' if threshold['calibrated'] else 'score'
+def format_outcome(found: Outcome, folder: str) -> str:
+    """The outcome of the photos in ``folder``, as lines for a terminal."""
+    scaled = 'after temperature scaling, score' if found.calibrated else 'score'
     rows = {
-        'AUROC of the highest score': f'{found["auroc"]:.4f}',
-        f'called a class, score >= {SURE}': _proportion(found[f'called_at_{SURE}']),
-        f'called a class, score >= {found["score_at_95_tpr"]:.4f} (95 % of the test photos)': _proportion(
-            found['fpr_at_95_tpr']
-        ),
-        f'called a class, {scaled} >= {threshold["min_score"]}': _proportion(threshold['called']),
-        '  of the test photos so many are kept': _proportion(threshold['kept']),
-        '  and of those so many right': _proportion(threshold['right']),
+        'AUROC of the highest score': f'{found.auroc:.4f}',
+        f'called a class, score >= {SURE}': found.sure,
+        f'called a class, score >= {found.passing_score:.4f} (95 % of the test photos)': found.passing,
+        f'called a class, {scaled} >= {SURE}': found.called,
+        '  of the test photos so many are kept': found.kept,
+        '  and of those so many right': found.right,
     }
     width = max(map(len, rows))
-    lines = [f'{found["photos"]} photos of none of the classes in {found["folder"]}']
+    lines = [f'{found.sure.n} photos of none of the classes in {folder}']
     return '\n'.join([*lines, *(f'  {name:{width}}  {value}' for name, value in rows.items())])
-
-
-def _proportion(told: Mapping[str, Any]) -> Proportion:
-    return Proportion(told['k'], told['n'])

@@ -60,6 +60,16 @@ def format_scaling(scaling: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
+def split_warning(trained_on: str | None, tested_on: str | None) -> str:
+    """What figures suffer from if the digests are of different datasets; '' if they are not, or one is unknown."""
+    if not trained_on or not tested_on or trained_on == tested_on:
+        return ''
+    return (
+        f'trained on another split ({trained_on[:12]}) than this one ({tested_on[:12]}): some of these photos may '
+        'have been trained on, and the figures mean nothing if so'
+    )
+
+
 def find_results(checkpoint: Path, weights: str) -> dict[str, Any] | None:
     """The results of a checkpoint's test: ``metrics.json`` in its folder, if it is of these weights and without tta.
 

@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from custom_modules.datasets.pages import render
-from custom_modules.errors import InputError
+from custom_modules.datasets.pages import check_jinja, render
 from custom_modules.evaluation import cross_validation
 from custom_modules.evaluation.cross_validation import Difference, Recipe
 from custom_modules.evaluation.figures import as_inline_svg, as_png, shorten
@@ -55,7 +53,6 @@ def write_cross_validation(out: Path, recipes: Sequence[Recipe], differences: Se
         case '.json':
             content = _json(cross_validation.as_dict(recipes, differences))
         case '.html':
-            check_jinja()
             rows = cross_validation.summary(recipes, differences)
             remarks = cross_validation.remarks(recipes, differences)
             content = render(TEMPLATE, rows=rows, notes=remarks, pairs=[], curves=None).encode()
@@ -126,13 +123,3 @@ def page(runs: Sequence[Run], pairs: Sequence[Pair]) -> str:
         for name in ('wide', 'narrow')
     }
     return render(TEMPLATE, rows=table(runs), notes=notes(runs), pairs=pairs, curves=shown)
-
-
-def check_jinja() -> None:
-    """Makes sure that pages can be filled.
-
-    Raises:
-        InputError: Jinja2 is not installed.
-    """
-    if find_spec('jinja2') is None:
-        raise InputError('the page needs Jinja2: pip install Jinja2')

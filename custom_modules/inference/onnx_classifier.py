@@ -46,13 +46,10 @@ def read_exported(path: str, cfg: Config) -> dict[str, Any]:
         InputError: It is no such file, or the config's test pipeline does not give the pixels that it takes.
     """
     _, metadata, _ = open_model(path)
-    wanted, found = (
-        metadata.preprocessing,
-        Preprocessing.of_pipeline(cfg.test_dataloader.dataset.pipeline, cfg.filename),
-    )
-    if found != wanted:
+    found = Preprocessing.of_pipeline(cfg.test_dataloader.dataset.pipeline, cfg.filename)
+    if found != metadata.preprocessing:
         raise InputError(
-            f'{cfg.filename}: its test pipeline gives {found}, but {path} takes {wanted}; '
+            f'{cfg.filename}: its test pipeline gives {found}, but {path} takes {metadata.preprocessing}; '
             'use the config that it was trained with'
         )
     return {'meta': {**metadata.about, 'classes': metadata.classes}}

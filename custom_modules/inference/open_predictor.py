@@ -1,8 +1,13 @@
 """A trained classifier opened from its file: a checkpoint by torch, an exported model by ONNX Runtime."""
 
+from typing import TYPE_CHECKING, Any
+
 from custom_modules.errors import InputError
-from custom_modules.inference.journal import Engine
-from custom_modules.inference.onnx_file import INSTALL
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from custom_modules.inference.journal import Engine
 
 
 def is_exported(path: str) -> bool:
@@ -10,7 +15,7 @@ def is_exported(path: str) -> bool:
     return path.endswith('.onnx')
 
 
-def open_predictor(path: str, config: str | None = None) -> Engine:
+def open_predictor(path: str, config: str | None = None) -> 'Engine':
     """What classifies photos with the model in ``path``.
 
     Args:
@@ -21,6 +26,8 @@ def open_predictor(path: str, config: str | None = None) -> Engine:
         InputError: The file cannot be used.
     """
     if is_exported(path):
+        from custom_modules.inference.onnx_file import INSTALL
+
         try:
             from custom_modules.inference.onnx_predictor import OnnxPredictor
         except ModuleNotFoundError as error:
@@ -28,11 +35,21 @@ def open_predictor(path: str, config: str | None = None) -> Engine:
 
         return OnnxPredictor(path)
 
+    from custom_modules.inference.predictor import Predictor
+
+    cfg, checkpoint = open_checkpoint(path, config)
+    return Predictor(cfg, checkpoint, path)
+
+
+def open_checkpoint(path: str, config: str | None = None) -> 'tuple[Config, dict[str, Any]]':
+    """A checkpoint, after the config of its model: that in the file ``config``, or None for the one that it carries.
+
+    Raises:
+        InputError: One of the two cannot be used.
+    """
     from custom_modules.engine.checkpoints import load_checkpoint
     from custom_modules.engine.run_config import read_config
-    from custom_modules.inference.predictor import Predictor
     from custom_modules.inference.saved_config import read_saved_config
 
     checkpoint = load_checkpoint(path)
-    cfg = read_config(config, {}, None, None) if config else read_saved_config(checkpoint, path)
-    return Predictor(cfg, checkpoint, path)
+    return read_config(config, {}, None, None) if config else read_saved_config(checkpoint, path), checkpoint

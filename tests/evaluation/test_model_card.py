@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -210,4 +211,4 @@ def test_the_card_lies_beside_the_model_and_the_licences_are_those_of_the_readme
     pretrained = {'classes': ['a'], 'pretrained': 'checkpoints/resnet18.pth, 120/120 of the backbone'}
     assert LICENCES in model_card('a', pretrained, 'e', 5)
     assert LICENCES not in model_card('a', {**pretrained, 'pretrained': 'mine.pth'}, 'e', 5)
-    assert library_licences()['torch ' + __import__('importlib.metadata').metadata.version('torch')]
+    assert library_licences()[f'torch {version("torch")}']

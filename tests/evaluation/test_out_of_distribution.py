@@ -58,7 +58,7 @@ def test_what_is_counted():
     assert (told['folder'], told['photos'], told['unreadable']) == ('others', 5, 2)
     assert told['called_at_0.9']['k'] == 2
     assert told['threshold']['min_score'] == 0.9
-    lines = format_outcome(told).splitlines()
+    lines = format_outcome(found, 'others').splitlines()
     assert lines[0] == '5 photos of none of the classes in others'
     assert '40.00 % (2/5, ' in lines[2]
     assert len(lines) == 6  # without a temperature, the scores that count are those above

@@ -44,22 +44,20 @@ def test_an_export_scores_as_torch_does_and_says_what_it_is(best, data, call, tm
     assert [(o.type, o.shape) for o in session.get_outputs()] == [('tensor(float)', ['N', 5])]
 
 
-def test_the_temperature_of_a_test_travels_with_the_model(best, tiny_config, data, call, tmp_path):
+def test_the_temperature_of_a_test_travels_with_the_model(best, exported, tiny_config, data, call, tmp_path):
     from custom_modules.inference.onnx_predictor import OnnxPredictor
 
     best = shutil.copy(best, tmp_path / 'best.pth')
-    said = call('export_onnx', best, '--out', 'untested.onnx').out
-    assert f'temperature none: {tmp_path}/metrics.json has none of these weights; get it by: python tools' in said
-    assert OnnxPredictor('untested.onnx').temperature is None
+    assert OnnxPredictor(exported).temperature is None
     assert call('test', tiny_config, best).code == 0
     fitted = json.loads((tmp_path / 'metrics.json').read_text())['temperature_scaling']['temperature']
     said = call('export_onnx', best, '--out', 'tested.onnx').out
     assert f'temperature {fitted:.3f}, of {tmp_path}/metrics.json\n' in said
     assert OnnxPredictor('tested.onnx').temperature == fitted
     assert 'fitted on all of these photos' in (tmp_path / 'tested.onnx.MODEL_CARD.md').read_text()
-    assert 'Not tested' in (tmp_path / 'untested.onnx.MODEL_CARD.md').read_text()
+    assert 'Not tested' in exported.with_name(f'{exported.name}.MODEL_CARD.md').read_text()
     photos = sorted((data / 'val').glob('*/*'))
-    rows = [call('predict', *photos, '--checkpoint', model).out for model in ('untested.onnx', 'tested.onnx')]
+    rows = [call('predict', *photos, '--checkpoint', model).out for model in (exported, 'tested.onnx')]
     assert rows[0] == rows[1]  # it changes no score by itself
 
 
