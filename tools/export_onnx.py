@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     training_photos = read_photos(Path(args.data_root), 'train') if args.int8 else []
 
     from custom_modules.datasets.manifest import read_manifest_digest
+    from custom_modules.datasets.pages import check_jinja
     from custom_modules.engine.checkpoints import weights_digest
     from custom_modules.evaluation.predictions import Proportion
     from custom_modules.evaluation.results import find_results, know_temperature, split_warning
@@ -70,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.progress import progress_bar
 
     require_packages()
+    check_jinja()
     cfg, checkpoint = open_checkpoint(args.checkpoint, args.config)
     predictor = Predictor(cfg, checkpoint, args.checkpoint, device='cpu')
     meta = checkpoint.get('meta') or {}
@@ -122,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     write_atomically(card, lambda file: file.write(text.encode(errors='backslashreplace')))
     print(f'written     {card}')
     trained_on = metadata.about.get('dataset_digest')
-    tested_on = read_manifest_digest(Path(args.data_root)) if args.int8 else None
+    tested_on = read_manifest_digest(Path(args.data_root)) if args.data_root else None
     if warning := split_warning(trained_on, tested_on):
         print(f'warning: {warning}')
         return 1
