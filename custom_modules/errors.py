@@ -19,6 +19,7 @@ UNUSABLE = {
     errno.EISDIR,
     errno.ENOTDIR,
     errno.EEXIST,
+    errno.ENAMETOOLONG,
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.errors import InputError, run_tool
+from custom_modules.errors import run_tool
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -57,14 +57,13 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.engine.fold_runs import FoldRun, parallel_runs, plan_runs, run_all
     from custom_modules.engine.stop_signals import Stopped
     from custom_modules.evaluation.calibration import mean_nll
-    from custom_modules.evaluation.cross_validation import write_table
+    from custom_modules.evaluation.cross_validation import check_table, write_table
     from custom_modules.evaluation.predictions import Proportion
     from custom_modules.files import check_folder, lock_folder
 
     check_folder(args.work_dir)
     check_folder(args.out.parent)
-    if args.out.is_dir():
-        raise InputError(f'--out {args.out}: is a folder; name a file')
+    check_table(args.out)
     runs = plan_runs(args.configs, args.folds, args.seeds, args.work_dir, args.data_root, args.cfg_options)
     lock = lock_folder(args.work_dir)  # noqa: F841  held until it is closed by going out of scope
     answers = {run.work_dir: rows for run in runs if (rows := run.answers()) is not None}

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.datasets.pages import check_jinja
     from custom_modules.engine.checkpoints import weights_digest
     from custom_modules.evaluation.predictions import Proportion
-    from custom_modules.evaluation.results import find_results, know_temperature, split_warning
+    from custom_modules.evaluation.results import find_results, found_beside, know_temperature, split_warning
     from custom_modules.files import write_atomically
     from custom_modules.inference.onnx_export import (
         TOLERANCE,
@@ -76,7 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     predictor = Predictor(cfg, checkpoint, args.checkpoint, device='cpu')
     meta = checkpoint.get('meta') or {}
     results = find_results(checkpoint_path, weights_digest(checkpoint['state_dict']))
-    temperature, temperature_source = know_temperature(checkpoint_path, meta, results)
+    with found_beside(checkpoint_path):
+        temperature, temperature_source = know_temperature(checkpoint_path, meta, results)
     metadata = make_metadata(predictor, cfg, meta, temperature, args.checkpoint)
     if args.data_root:
         check_classes(Path(args.data_root), predictor.classes, args.checkpoint)
@@ -116,7 +117,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.data_root:
             remark += f'; top-1 {Proportion(comparison.right[1], comparison.photos)}'
         files.append(ModelFile(path.name, len(model), sha256(model).hexdigest(), remark))
-    text = card_of(out.name, checkpoint, results, args.data_root and Path(args.data_root), files)
+    with found_beside(checkpoint_path):
+        text = card_of(out.name, checkpoint, results, args.data_root and Path(args.data_root), files)
     print(f'temperature {temperature_source}')
     for path, model in models.items():
         write_atomically(path, lambda file, model=model: file.write(model))  # type: ignore[misc]

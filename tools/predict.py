@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from custom_modules.files import check_folder
     from custom_modules.inference.photo_list import list_photos
-    from custom_modules.inference.sorting import check_target
+    from custom_modules.inference.sorting import check_names, check_target
 
     out = Path(args.out) if args.out else None
     if out:
@@ -81,14 +81,15 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.evaluation.predictions import columns, row, write_rows
     from custom_modules.files import write_atomically
     from custom_modules.inference.journal import ALONE, predict_resumably
-    from custom_modules.inference.outcomes import Summary, format_line
+    from custom_modules.inference.outcomes import Summary, check_unsure, format_line
     from custom_modules.inference.sorting import sort_into
     from custom_modules.progress import progress_bar
 
     process = ALONE if is_exported(args.checkpoint) else join(args.launcher)
     predictor = open_predictor(args.checkpoint, args.config)
-    if args.min_score and UNSURE in predictor.classes:
-        raise InputError(f'--min-score: a class is called {UNSURE!r} itself, so it cannot be used')
+    check_unsure(predictor.classes, args.min_score)
+    if args.sort_into:
+        check_names(predictor.classes)
 
     summary = Summary(predictor.classes, args.min_score)
     named = []

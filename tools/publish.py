@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.engine.checkpoints import load_checkpoint, weights_digest
     from custom_modules.engine.publishing import describe, plain_weights, publish
     from custom_modules.evaluation.model_card import ModelFile, card_of, card_path
-    from custom_modules.evaluation.results import find_results, know_temperature
+    from custom_modules.evaluation.results import find_results, found_beside, know_temperature
     from custom_modules.files import check_folder, write_atomically
 
     folder = args.out or args.checkpoint.parent
@@ -37,15 +37,17 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = load_checkpoint(args.checkpoint)
     meta, state = describe(checkpoint, str(args.checkpoint)), plain_weights(checkpoint, str(args.checkpoint))
     results = find_results(args.checkpoint, weights_digest(state))
-    meta['temperature'], temperature_source = know_temperature(args.checkpoint, meta, results)
+    with found_beside(args.checkpoint):
+        meta['temperature'], temperature_source = know_temperature(args.checkpoint, meta, results)
     content, name = publish(state, meta, args.checkpoint.name)
     out = folder / name
-    card = card_of(
-        name,
-        {'state_dict': state, 'meta': meta},
-        results,
-        files=[ModelFile(name, len(content), sha256(content).hexdigest(), 'weights and what describes them')],
-    )
+    with found_beside(args.checkpoint):
+        card = card_of(
+            name,
+            {'state_dict': state, 'meta': meta},
+            results,
+            files=[ModelFile(name, len(content), sha256(content).hexdigest(), 'weights and what describes them')],
+        )
     for path in (out, card_path(out)):
         if path.exists():
             raise InputError(f'{path}: exists already; name another --out, or delete it')

@@ -14,7 +14,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Average the weights of trainings that differ in their seed alone.')
     parser.add_argument('runs', nargs='+', type=Path, metavar='RUN', help='work dirs of finished trainings')
     parser.add_argument('--out', type=Path, metavar='FILE', help="default: soup.pth beside the first run's work dir")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.out and args.out.suffix != '.pth':
+        parser.error(f'--out {args.out}: the name must end in .pth')
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:

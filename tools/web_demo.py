@@ -70,19 +70,22 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         raise InputError(f'the page needs Gradio ({error}): pip install gradio') from None
 
     from custom_modules.inference.classify_upload import Classifier
+    from custom_modules.inference.outcomes import check_unsure
 
     try:
         listener = socket.create_server((args.host, args.port))
     except OSError as error:
         raise InputError(f'{args.host}:{args.port}: {error.strerror}; name another --host or --port') from None
     predictor: Any = open_predictor(args.model, args.config)
+    check_unsure(predictor.classes, args.min_score)
     if not is_exported(args.model):  # whose temperature, if its checkpoint was tested, is in it
         from custom_modules.engine.checkpoints import weights_digest
-        from custom_modules.evaluation.results import find_results, know_temperature
+        from custom_modules.evaluation.results import find_results, found_beside, know_temperature
 
         model = Path(args.model)
         results = find_results(model, weights_digest(predictor.model.state_dict()))
-        predictor.temperature, source = know_temperature(model, {'temperature': predictor.temperature}, results)
+        with found_beside(model):
+            predictor.temperature, source = know_temperature(model, {'temperature': predictor.temperature}, results)
         print(f'temperature {source}')
     heat, no_heat = None, 'An exported model shows no heat map; its checkpoint does.'
     if not is_exported(args.model):

@@ -196,6 +196,11 @@ def orientation(image: 'Image') -> int:
     return value if value in range(2, 9) else 1
 
 
+def eight_bits(image: 'Image') -> 'Image':
+    """Returns a picture of 16 bits in its upper 8, which Pillow's own conversion would make white; others as is."""
+    return image.point(lambda value: value / 256) if image.mode.startswith('I;16') else image
+
+
 def upright(image: 'Image', turn: int) -> 'Image':
     """Returns a picture turned as an EXIF orientation says."""
     from PIL.Image import Transpose

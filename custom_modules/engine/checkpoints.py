@@ -115,6 +115,8 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
             raise InputError(
                 f'{path}: its {key} is a {type(checkpoint[key]).__name__}: no checkpoint; take another one'
             )
+    if not all(isinstance(key, str) for key in checkpoint.get('state_dict') or ()):
+        raise InputError(f'{path}: its state_dict has keys that are no names: no checkpoint; take another one')
     return checkpoint
 
 
@@ -230,7 +232,8 @@ def checkpoint_classes(checkpoint: dict, name: str) -> list[str]:
     """The class names that a checkpoint was trained for, in label order.
 
     Raises:
-        InputError: It holds none; ImageNet's or guessed names would be worse than none (mmpretrain #1091).
+        InputError: It holds none, for ImageNet's or guessed names would be worse than none (mmpretrain #1091); or one
+            stands there twice, and their scores could not be told apart.
     """
     meta = checkpoint.get('meta') or {}
     theirs = meta.get('dataset_meta')
@@ -240,4 +243,6 @@ def checkpoint_classes(checkpoint: dict, name: str) -> list[str]:
         raise InputError(
             f'{name}: holds no class names, so its scores cannot be named; give a best.pth or epoch_N.pth'
         )
+    if twice := sorted({item for item in classes if classes.count(item) > 1}):
+        raise InputError(f'{name}: has more than one class called {", ".join(twice)}; give a best.pth or epoch_N.pth')
     return list(classes)

@@ -12,24 +12,24 @@ from custom_modules.engine.checkpoints import checkpoint_classes
 from custom_modules.errors import InputError
 from custom_modules.evaluation.training_log import config_text, parse_config
 
-# What best.pth says of itself, and what is known since.
-META = (
-    'classes',
-    'config',
-    'metric',
-    'value',
-    'photos',
-    'epoch',
-    'iter',
-    'seed',
-    'seeds',
-    'processes',
-    'dataset_digest',
-    'versions',
-    'run',
-    'pretrained',
-    'temperature',
-)
+# What best.pth says of itself, and what is known since: each of what type.
+META: dict[str, Any] = {
+    'classes': list,
+    'config': str,
+    'metric': str,
+    'value': int | float,
+    'photos': int,
+    'epoch': int,
+    'iter': int,
+    'seed': int,
+    'seeds': list,
+    'processes': int,
+    'dataset_digest': str,
+    'versions': dict,
+    'run': str,
+    'pretrained': str,
+    'temperature': int | float,
+}
 
 
 def describe(checkpoint: dict, name: str) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def describe(checkpoint: dict, name: str) -> dict[str, Any]:
         name: The file, for messages.
 
     Raises:
-        InputError: It names no classes, or holds what is no plain value.
+        InputError: It names no classes, or holds what is no plain value or not of the type that it should be.
     """
     meta, hook = checkpoint.get('meta') or {}, checkpoint.get('BestCheckpointHook') or {}
     text = config_text(meta)
@@ -55,9 +55,18 @@ def describe(checkpoint: dict, name: str) -> dict[str, Any]:
         'pretrained': meta.get('pretrained') or parse_config(text or '').get('pretrained'),
     }
     try:
-        return json.loads(json.dumps({key: found[key] for key in META if found.get(key) is not None}))
+        plain = json.loads(
+            json.dumps({key: found[key] for key in META if found.get(key) is not None}, allow_nan=False)
+        )
     except (TypeError, ValueError) as error:
-        raise InputError(f'{name}: its meta holds more than plain values ({error}); publish another') from error
+        raise InputError(f'{name}: its meta holds more than plain values ({error}); take another one') from error
+    wrong = [key for key, value in plain.items() if not isinstance(value, META[key])]
+    if plain.get('metric') == 'accuracy/top1' and 'value' not in wrong and not 0 <= plain.get('value', 0) <= 100:
+        wrong.append('value')
+    if wrong:
+        told = ', '.join(f'{key} is {plain[key]!r:.60}' for key in wrong)
+        raise InputError(f'{name}: its meta is not that of a training ({told}); take another one')
+    return plain
 
 
 def plain_weights(checkpoint: dict, name: str) -> dict[str, torch.Tensor]:
@@ -77,9 +86,16 @@ def plain_weights(checkpoint: dict, name: str) -> dict[str, torch.Tensor]:
     if not state:
         raise InputError(f'{name}: holds no state_dict; give a best.pth or epoch_N.pth')
     for key, value in state.items():
-        if not isinstance(value, torch.Tensor) or not value.isfinite().all():
+        if not _is_finite(value):
             raise InputError(f'{name}: {key} is no tensor of finite numbers: the weights are broken; give others')
     return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether it is a tensor of numbers that are all there, none of them NaN or infinite."""
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
+        return False
+    return bool((value.float() if value.itemsize == 1 else value).isfinite().all())  # float8 has no isfinite
 
 
 def count_parameters(state: dict[str, torch.Tensor]) -> int:

@@ -6,9 +6,11 @@ from pathlib import Path
 import torch
 
 from custom_modules.engine.checkpoints import load_checkpoint, newest_checkpoint
+from custom_modules.engine.publishing import plain_weights
 from custom_modules.errors import InputError
 from custom_modules.evaluation.run_comparison import group_seeds
 from custom_modules.evaluation.runs import read_run
+from custom_modules.evaluation.training_log import config_text, parse_config, section
 
 # What best.pth says of one epoch of one seed.
 NOT_OF_A_SOUP = ('metric', 'value', 'photos', 'epoch', 'iter', 'seed')
@@ -30,7 +32,7 @@ def average_runs(folders: Sequence[Path]) -> dict:
         epoch there, with ``seeds``, one a run.
 
     Raises:
-        InputError: They are fewer than two, not finished, or not trainings of one recipe with different seeds.
+        InputError: They are fewer than two, not finished, broken, or not trainings of one recipe with different seeds.
     """
     if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
         raise InputError('a soup is made of two work dirs or more, each named once')
@@ -43,6 +45,9 @@ def average_runs(folders: Sequence[Path]) -> dict:
     if len(set(seeds)) < len(seeds):
         raise InputError(f'{", ".join(map(str, folders))}: seeds {seeds}; the same training twice adds nothing')
     states = [_last_weights(folder) for folder in folders]
+    shapes = [{key: value.shape for key, value in state.items()} for state in states]
+    if strange := [str(folder) for folder, other in zip(folders, shapes, strict=True) if other != shapes[0]]:
+        raise InputError(f'{", ".join(strange)}: other weights than in {folders[0]}, though the configs say the same')
     state = {
         key: torch.stack([other[key] for other in states]).mean(0) if value.is_floating_point() else value
         for key, value in states[0].items()
@@ -56,7 +61,14 @@ def average_runs(folders: Sequence[Path]) -> dict:
 
 def _last_weights(folder: Path) -> dict[str, torch.Tensor]:
     last = newest_checkpoint(folder)
-    if last is None or '_iter_' in last.name:
-        found = 'no epoch_N.pth' if last is None else f'{last.name} is newest'
+    checkpoint = load_checkpoint(last) if last else {}
+    meta = checkpoint.get('meta') or {}
+    config = config_text(meta) or ''
+    most = section(parse_config(config), 'train_cfg').get('max_epochs')
+    unfinished = isinstance(most, int) and meta.get('epoch', most) < most and 'EarlyStopping' not in config
+    if last is None or '_iter_' in last.name or unfinished:
+        found = (
+            'no epoch_N.pth' if last is None else f'{last.name} is newest{f" of {most} epochs" if unfinished else ""}'
+        )
         raise InputError(f'{folder}: the training has not ended ({found}); go on with it by tools/train.py --resume')
-    return load_checkpoint(last)['state_dict']
+    return plain_weights(checkpoint, str(last))

@@ -72,6 +72,21 @@ def write_table(path: Path, rows: Iterable[Mapping[str, str]], classes: Sequence
     write_atomically(path, lambda file: write_rows(file, map(dict, rows), [*KEYS, *columns(classes)], '.csv'))
 
 
+def check_table(path: Path) -> None:
+    """Makes sure that a table can be written at ``path`` without the loss of anything but an older one.
+
+    Raises:
+        InputError: Something else is there.
+    """
+    if path.is_dir():
+        raise InputError(f'--out {path}: is a folder; name a file')
+    start = ','.join([*KEYS, *columns([])]).encode()
+    if path.exists():
+        with path.open('rb') as file:
+            if file.read(len(start)) != start:
+                raise InputError(f'--out {path}: exists already, and is no table of this tool; name another file')
+
+
 def read_table(path: Path) -> list[Recipe]:
     """Reads the table of all answers; the recipes in its order.
 

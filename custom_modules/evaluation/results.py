@@ -4,13 +4,14 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count as count_from
 from math import inf
 from pathlib import Path
 from typing import Any
 
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, said_by
 from custom_modules.evaluation.calibration import BINS, at_coverage, coverage_curve, expected_calibration_error, scale
 from custom_modules.evaluation.predictions import Counts, Prediction, check_scores
 
@@ -87,9 +88,23 @@ def find_results(checkpoint: Path, weights: str) -> dict[str, Any] | None:
         results = json.loads(file.read_bytes())
         if not isinstance(results, dict):
             raise ValueError('no object')
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f'{file}: cannot be read as results ({error}); delete it and test again') from error
     return results if results.get('weights') == weights and not results.get('tta') else None
+
+
+@contextmanager
+def found_beside(checkpoint: Path) -> Iterator[None]:
+    """Makes an :class:`InputError` of what using :func:`find_results` raises, for anyone may have edited them."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        file = checkpoint.with_name('metrics.json')
+        raise InputError(
+            f'{file}: not as a test has written it ({said_by(error)}); delete it and test again'
+        ) from error
 
 
 def read_temperature(about: Mapping[str, Any], name: str) -> float | None:

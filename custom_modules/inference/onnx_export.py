@@ -88,11 +88,15 @@ def export(predictor: Predictor, metadata: Metadata, name: str) -> bytes:
     """The model as ONNX, through torch's own exporter, in the opset that this takes for the current one.
 
     Raises:
-        InputError: The exporter cannot do it.
+        InputError: The exporter cannot do it, or the model has not one score for each class.
     """
     model = Classifier(predictor.model).eval()
     example = torch.zeros(2, 3, *metadata.preprocessing.crop, dtype=torch.uint8)
     try:
+        with quiet(), torch.no_grad():
+            shape = tuple(model(example).shape)
+        if shape != (2, len(metadata.classes)):
+            raise InputError(f'{name}: gives {shape[-1]} scores for {len(metadata.classes)} classes; take another one')
         with quiet():
             program = torch.onnx.export(
                 model,
@@ -103,6 +107,8 @@ def export(predictor: Predictor, metadata: Metadata, name: str) -> bytes:
                 output_names=['scores'],
                 dynamic_shapes={'photos': {0: torch.export.Dim('N')}},
             )
+    except InputError:
+        raise
     except Exception as error:  # the exporter's own kinds, and whatever the model's code raises while it is traced
         raise InputError(f'{name}: its model cannot be exported ({said_by(error)})') from error
     if program is None:

@@ -65,6 +65,8 @@ class Metadata:
             classes = json.loads(props['classes'])
             if not (isinstance(classes, list) and classes and all(isinstance(item, str) for item in classes)):
                 raise ValueError('classes is no list of names')
+            if len(set(classes)) < len(classes):
+                raise ValueError('a class stands there twice')
             preprocessing = Preprocessing.from_dict(json.loads(props['preprocessing']))
             about = json.loads(props.get('about', '{}'))
             if not isinstance(about, dict):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from custom_modules.datasets.raw_folders import printable
+from custom_modules.errors import InputError
 from custom_modules.evaluation.predictions import Prediction
 from custom_modules.inference.sorting import UNSURE
 
@@ -14,6 +15,16 @@ class Unreadable(NamedTuple):
 
     path: str
     problem: str
+
+
+def check_unsure(classes: Sequence[str], min_score: float) -> None:
+    """Makes sure that no class has the name of what scores less than ``min_score``, which 0 switches off.
+
+    Raises:
+        InputError: One has.
+    """
+    if min_score and UNSURE in classes:
+        raise InputError(f'--min-score {min_score:g}: a class is called {UNSURE!r} itself; give --min-score 0')
 
 
 class Summary:

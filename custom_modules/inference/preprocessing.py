@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.datasets.duplicates import open_photo, orientation, upright
+from custom_modules.datasets.duplicates import eight_bits, open_photo, orientation, upright
 from custom_modules.errors import InputError
 
 Pixels = NDArray[np.uint8]
@@ -127,8 +127,7 @@ class Preprocessing:
                 image.draft('RGB', (image.width // divisor, image.height // divisor))
             image.load()
             turn = orientation(image)  # not before, for Pillow turns a TIFF itself when it loads it
-            eight_bits = image.point(lambda value: value / 256) if image.mode.startswith('I;16') else image
-            return np.asarray(upright(eight_bits.convert('RGB'), turn))
+            return np.asarray(upright(eight_bits(image).convert('RGB'), turn))
 
     def apply(self, picture: Pixels) -> Pixels:
         """(3, H, W) of an upright (h, w, 3) picture: resized, and its centre."""

@@ -1,6 +1,7 @@
 """Predicted photos put into a folder per class; the originals stay where they are."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,8 @@ from custom_modules.errors import InputError
 
 UNSURE = 'unsure'
 MODES = ('copy', 'hardlink', 'symlink')
+FOLDER_NAME = re.compile(r'(?!\.{1,2}$)[^/\\\0]+')
+LONGEST = 255  # bytes, of a name in any usual file system
 
 
 def check_target(folder: Path) -> None:
@@ -19,6 +22,18 @@ def check_target(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f'--sort-into {folder}: exists and is not empty; name a new folder')
+
+
+def check_names(classes: Iterable[str]) -> None:
+    """Makes sure that classes can name folders; those of a stranger's model might lead out of the one to sort into.
+
+    Raises:
+        InputError: Some cannot.
+    """
+    if unfit := [name for name in classes if not FOLDER_NAME.fullmatch(name) or len(os.fsencode(name)) > LONGEST]:
+        raise InputError(
+            f'--sort-into: no folder can be called {", ".join(map(repr, unfit))}, as classes of the model are'
+        )
 
 
 def sort_into(folder: Path, named: Iterable[tuple[str, str]], mode: str = 'copy') -> None:

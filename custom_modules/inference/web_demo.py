@@ -15,8 +15,9 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
 
-from custom_modules.datasets.duplicates import MAX_PIXELS, open_photo, orientation, upright
+from custom_modules.datasets.duplicates import MAX_PIXELS, eight_bits, open_photo, orientation, upright
 from custom_modules.datasets.pages import render
 from custom_modules.evaluation.predictions import columns, row, write_rows
 from custom_modules.inference.classify_upload import (
@@ -172,6 +173,7 @@ def thumbnail(photo: Path, size: int) -> str:
         image.draft('RGB', (2 * size, 2 * size))
         image.load()
         turn = orientation(image)
+        image = eight_bits(image)
         image.thumbnail((size, size))
         small = io.BytesIO()
         upright(image.convert('RGB'), turn).save(small, 'JPEG')
@@ -179,9 +181,15 @@ def thumbnail(photo: Path, size: int) -> str:
 
 
 def csv_address(answers: Sequence[Answer], classes: Sequence[str]) -> str:
-    """The table of tools/predict.py, and whether each is sure, as a ``data:`` address."""
+    """The table of tools/predict.py, and whether each is sure, as a ``data:`` address.
+
+    A path in it that a spreadsheet would take for a formula begins with ``./``.
+    """
     table = io.BytesIO()
-    rows = ({**row(one.prediction, classes), 'sure': one.sure} for one in answers)
+    rows = [{**row(one.prediction, classes), 'sure': one.sure} for one in answers]
+    for values in rows:
+        if values['path'].startswith(('=', '+', '-', '@')):
+            values['path'] = f'./{values["path"]}'
     write_rows(table, rows, [*columns(classes, with_truth=False), 'sure'], '.csv')
     return _data_address('text/csv', table.getvalue())
 
@@ -210,6 +218,10 @@ async def answer(request: Request, classifier: Classifier) -> Any:
         finally:
             photo.unlink()
 
+    try:
+        await request.form()
+    except ClientDisconnect:  # whom nobody can answer any more; left alone, it is a traceback in the terminal
+        raise HTTPException(400, 'the connection ended before the request') from None
     async with request.form() as form:
         uploads = [part for part in form.getlist('photo') if isinstance(part, UploadFile)]
         if not uploads:

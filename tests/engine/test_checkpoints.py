@@ -222,3 +222,5 @@ def test_class_names():
     for nameless in ({}, {'meta': None}, {'meta': {}}, {'meta': {'dataset_meta': None}}, {'meta': {'classes': []}}):
         with pytest.raises(InputError, match='x: holds no class names'):
             checkpoint_classes(nameless, 'x')
+    with pytest.raises(InputError, match='x: has more than one class called b'):
+        checkpoint_classes({'meta': {'classes': ['a', 'b', 'b']}}, 'x')

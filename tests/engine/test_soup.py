@@ -82,6 +82,21 @@ def not_ended(runs):
     return runs
 
 
+def an_epoch_short(runs):
+    newest_checkpoint(runs[1]).unlink()
+    return runs
+
+
+def not_finite(runs):
+    change(newest_checkpoint(runs[1]), lambda checkpoint: checkpoint['state_dict']['head.fc.bias'].fill_(torch.nan))
+    return runs
+
+
+def other_shapes(runs):
+    change(newest_checkpoint(runs[1]), lambda checkpoint: checkpoint['state_dict'].pop('head.fc.bias'))
+    return runs
+
+
 @pytest.mark.parametrize(
     ('spoilt', 'said'),
     [
@@ -91,6 +106,9 @@ def not_ended(runs):
         (one_seed, r'seeds \[0, 0\]'),
         (another_recipe, 'not one recipe'),
         (not_ended, 'has not ended'),
+        (an_epoch_short, 'has not ended .epoch_1.pth is newest of 2 epochs'),
+        (not_finite, 'head.fc.bias is no tensor of finite numbers'),
+        (other_shapes, 'other weights than in'),
     ],
 )
 def test_what_is_no_soup_is_refused(spoilt, said, runs):

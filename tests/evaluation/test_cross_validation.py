@@ -14,6 +14,7 @@ from custom_modules.evaluation.cross_validation import (
     as_dict,
     as_markdown,
     bootstrap_interval,
+    check_table,
     difference,
     differences,
     read_table,
@@ -139,3 +140,13 @@ def test_what_is_no_table_is_one_line(tmp_path, text, said):
     assert said in problem
     with pytest.raises(InputError, match=r'gone\.csv: cannot be read \(No such file'):
         read_table(tmp_path / 'gone.csv')
+
+
+def test_only_an_older_table_is_written_over(tmp_path):
+    file = tmp_path / 'answers.csv'
+    check_table(file)
+    write_table(file, [], ['a', 'b'])
+    check_table(file)
+    file.write_text('name,price\n')
+    with pytest.raises(InputError, match='no table of this tool; name another'):
+        check_table(file)

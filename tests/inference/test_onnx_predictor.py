@@ -68,6 +68,7 @@ def test_bad_files_are_one_line(exported, data, call, tmp_path, monkeypatch):
     foreign(
         tmp_path / 'garbled.onnx', ['N', 3, 32, 32], {**props, 'checksum': UNSEALED, 'preprocessing': '{"crop": 1}'}
     )
+    foreign(tmp_path / 'twice.onnx', ['N', 3, 32, 32], {**props, 'checksum': UNSEALED, 'classes': '["a", "a"]'})
     heated = {**props, 'checksum': UNSEALED, 'about': '{"temperature": 0}'}
     changed = onnx.load(exported)
     helper.set_model_props(changed, heated)
@@ -81,6 +82,7 @@ def test_bad_files_are_one_line(exported, data, call, tmp_path, monkeypatch):
         'foreign': 'its metadata lacks classes, preprocessing, checksum',
         'shapes': 'computes float (N, 3, 32, 32) to float (), but its metadata is of uint8 (N, 3, 32, 32)',
         'garbled': 'its metadata cannot be read',
+        'twice': 'a class stands there twice',
     }.items():
         error = call('predict', data / 'val', '--checkpoint', f'{name}.onnx').error
         assert f'error: {name}.onnx: ' in error

@@ -3,7 +3,7 @@
 import pytest
 
 from custom_modules.errors import InputError
-from custom_modules.inference.sorting import check_target, sort_into
+from custom_modules.inference.sorting import check_names, check_target, sort_into
 
 
 @pytest.fixture
@@ -41,3 +41,10 @@ def test_a_folder_in_use_is_refused(tmp_path):
     for name in ('used', 'used/x'):
         with pytest.raises(InputError, match='exists and is not empty'):
             check_target(tmp_path / name)
+
+
+@pytest.mark.parametrize('name', ['', '.', '..', '../rose', '/rose', '..\\rose', 'ro\0se', 'x' * 256])
+def test_a_class_cannot_lead_out_of_the_folder(name):
+    with pytest.raises(InputError, match='no folder can be called'):
+        check_names(['rose', name])
+    check_names(['rose', '..rose', 'a b', 'é'])

@@ -1,5 +1,7 @@
 """``POST /classify`` without a server, a browser or a model: what it answers, and that it keeps nothing."""
 
+import asyncio
+import base64
 import io
 import tempfile
 
@@ -7,13 +9,16 @@ import pytest
 from PIL import Image
 from test_classify_upload import SCORES, Engine
 
-from custom_modules.inference.classify_upload import KINDS, MAX_BYTES, MAX_MEGABYTES, Classifier
+from custom_modules.evaluation.predictions import Prediction
+from custom_modules.inference.classify_upload import KINDS, MAX_BYTES, MAX_MEGABYTES, Answer, Classifier
 
 pytest.importorskip('gradio')
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
-from custom_modules.inference.web_demo import build_app
+from custom_modules.inference.web_demo import answer, build_app, csv_address, thumbnail
 
 
 @pytest.fixture
@@ -83,3 +88,26 @@ def test_a_request_without_photos_or_of_unknown_or_great_length_is_told_in_a_lin
     assert [answered.status_code for answered in answers] == [400, 400, 411, 413]
     for answered in answers:
         assert len(answered.json()['detail'].splitlines()) == 1
+
+
+def test_an_upload_that_breaks_off_is_no_traceback():
+    async def gone():
+        return {'type': 'http.disconnect'}
+
+    headers = [(b'content-length', b'9'), (b'content-type', b'multipart/form-data; boundary=x')]
+    request = Request({'type': 'http', 'method': 'POST', 'headers': headers}, gone)
+    with pytest.raises(HTTPException, match='the connection ended'):
+        asyncio.run(answer(request, None))
+
+
+def test_no_file_name_is_a_formula_in_the_table():
+    names = ['=1+1.jpg', '@x.jpg', 'a=b.jpg']
+    answers = [Answer(Prediction(name, SCORES), 'daisy', True) for name in names]
+    table = base64.b64decode(csv_address(answers, Engine.classes).partition(',')[2]).decode()
+    assert [line.partition(',')[0] for line in table.splitlines()[1:]] == ['./=1+1.jpg', './@x.jpg', 'a=b.jpg']
+
+
+def test_16_bits_are_shown_as_they_are_classified(tmp_path):
+    Image.new('I;16', (8, 8), 0x8000).save(tmp_path / 'grey.png')
+    shown = Image.open(io.BytesIO(base64.b64decode(thumbnail(tmp_path / 'grey.png', 8).partition(',')[2])))
+    assert abs(shown.getpixel((0, 0))[0] - 0x80) <= 2

@@ -6,6 +6,7 @@ import shutil
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 from custom_modules.inference.onnx_file import is_intact
 
@@ -102,3 +103,11 @@ def call_refused(call, best):
     with contextlib.redirect_stderr(io.StringIO()) as said, pytest.raises(SystemExit):
         call('export_onnx', best, '--int8')
     return said.getvalue()
+
+
+def test_a_model_with_other_classes_than_scores_is_not_written(best, call, tmp_path):
+    checkpoint = torch.load(best, weights_only=True)
+    checkpoint['meta']['classes'].pop()
+    torch.save(checkpoint, tmp_path / 'four.pth')
+    assert 'gives 5 scores for 4 classes' in call('export_onnx', 'four.pth').error
+    assert [path.name for path in tmp_path.iterdir()] == ['four.pth']

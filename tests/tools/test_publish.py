@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from custom_modules.engine.checkpoints import load_checkpoint
+from custom_modules.engine.checkpoints import load_checkpoint, weights_digest
 
 LOADS = """
 import sys, torch
@@ -112,6 +112,18 @@ def test_without_a_run_the_file_lends_its_name(run, call, tmp_path):
         (lambda checkpoint: checkpoint['state_dict']['head.fc.bias'].fill_(torch.nan), 'head.fc.bias is no tensor of'),
         (lambda checkpoint: checkpoint['meta'].pop('classes'), 'holds no class names'),
         (lambda checkpoint: checkpoint['meta'].update(seed={1}), 'its meta holds more than plain values'),
+        (lambda checkpoint: checkpoint['meta'].update(seed=float('nan')), 'its meta holds more than plain values'),
+        (
+            lambda checkpoint: checkpoint['meta'].update(versions='1.0', photos=1.5),
+            "(photos is 1.5, versions is '1.0')",
+        ),
+        (lambda checkpoint: checkpoint['meta'].update(value=300.0), '(value is 300.0)'),
+        (lambda checkpoint: checkpoint['state_dict'].update({5: torch.ones(1)}), 'keys that are no names'),
+        (
+            lambda checkpoint: checkpoint['state_dict'].update(w=torch.tensor([torch.inf]).to(torch.float8_e5m2)),
+            'w is no tensor',
+        ),
+        (lambda checkpoint: checkpoint['state_dict'].update(w=torch.ones(1, device='meta')), 'w is no tensor'),
         (lambda checkpoint: checkpoint['meta'].update(temperature=-1), 'its temperature is -1, no positive number'),
     ],
 )
@@ -121,3 +133,15 @@ def test_what_is_not_fit_is_refused(run, call, tmp_path, spoil, said):
     assert not (tmp_path / 'out').exists()
     (tmp_path / 'file').touch()
     assert 'is a file, not a folder' in call('publish', run / 'best.pth', '--out', 'file').error
+
+
+@pytest.mark.parametrize(
+    'spoil', [lambda found: found['accuracy/top1'].pop('k'), lambda found: found.update(classes=3)]
+)
+def test_edited_results_are_told_of_in_a_line(run, tiny_config, call, tmp_path, spoil):
+    state = load_checkpoint(run / 'best.pth')['state_dict']
+    found = {'weights': weights_digest(state), 'accuracy/top1': {'k': 1, 'n': 2}, 'classes': {}}
+    spoil(found)
+    (run / 'metrics.json').write_text(json.dumps(found))
+    assert 'metrics.json: not as a test has written it' in call('publish', run / 'best.pth', '--out', 'out').error
+    assert not (tmp_path / 'out').exists()
