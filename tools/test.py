@@ -21,7 +21,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('config', help='the config it was trained with')
     parser.add_argument('checkpoint', help='its weights, e.g. work_dirs/flower_mobilenetv2/best.pth, or an .onnx')
     parser.add_argument('--data-root', metavar='DIR', help='the prepared dataset; its val.txt is tested')
-    parser.add_argument('--work-dir', metavar='DIR', help="where metrics.json goes; default: the checkpoint's folder")
+    parser.add_argument(
+        '--work-dir',
+        metavar='DIR',
+        help='where metrics.json goes; default: beside the checkpoint',
+    )
     parser.add_argument('--out', type=Path, metavar='FILE', help='write one row a photo, as .csv, .json or .jsonl')
     parser.add_argument(
         '--report',
@@ -67,7 +71,9 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.evaluation.results import ECE, figures, format_scaling, set_aside, split_warning
     from custom_modules.files import check_folder, write_atomically
 
-    work_dir = Path(args.work_dir or Path(args.checkpoint).parent)
+    model, exported = Path(args.checkpoint), is_exported(args.checkpoint)
+    # What is found of an exported model does not take the place of what was found of its checkpoint.
+    work_dir = Path(args.work_dir or (model.with_name(f'{model.stem}_onnx') if exported else model.parent))
     if args.report:
         check_extras()
         check_folder(work_dir / 'report')
@@ -76,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         check_folder(args.out.parent)
         if args.out.is_dir():
             raise InputError(f'--out {args.out}: is a folder; name a file')
-    if exported := is_exported(args.checkpoint):
+    if exported:
         from custom_modules.inference.onnx_classifier import read_exported, use_exported
 
         checkpoint = read_exported(args.checkpoint, cfg)

@@ -288,13 +288,14 @@ def parallel_runs(jobs: int | None = None) -> tuple[int, int]:
     """How many runs at a time, and the threads for each.
 
     Two runs of one thread get more done than one of two, which wait for each other; so the default is a run a core, as
-    far as the memory reaches. An accelerator gets one run.
+    far as the memory reaches. An accelerator gets one run. ``OMP_NUM_THREADS`` is left as it is.
     """
     if jobs is None:
         jobs = 1 if has_accelerator() else cores()
         with suppress(AttributeError, ValueError, OSError):  # not on Windows
             jobs = max(1, min(jobs, int(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / MEMORY)))
-    return jobs, max(1, cores() // jobs)
+    given = os.environ.get('OMP_NUM_THREADS', '')
+    return jobs, int(given) if given.isdecimal() else max(1, cores() // jobs)
 
 
 @dataclass
@@ -353,6 +354,7 @@ def run_all(
             while running or (waiting and not stop_signal()):
                 if not stop_signal() and len(running) < jobs and (run := _first_free(waiting)):
                     waiting.remove(run)
+                    print(f'started: {run}; its output: {run.log}', flush=True)
                     go_on(run, run.commands(), time.monotonic())
                     continue
                 if waiting and not running and not waited:

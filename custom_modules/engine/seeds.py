@@ -33,7 +33,8 @@ def train_seeds(command: Sequence[str], work_dir: Path, seeds: Sequence[int]) ->
         if stop_signal():
             raise Stopped(stop_signal(), f'in the run of seed {seed}')
         if code:
-            raise InputError(f'seed {seed} ended with exit code {code}; go on with the same command and --resume')
+            again = 'correct that' if code == 2 else 'go on with the same command and --resume'
+            raise InputError(f'seed {seed} ended with exit code {code}; {again}')
     return folders
 
 

@@ -100,7 +100,8 @@ def curves(runs: Sequence[Run], wide: bool = True) -> Figure:
             best = [point for point in points if point[0] == run.best_epoch and field == 'val_accuracy']
             axes.plot(*zip(*best, strict=True), 'o', color=colour) if best else None
     panels[1].set_yscale('log')
-    panels[1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = panels[1].get_ylim()
+    panels[1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.2, 1.5, 2, 3, 5, 7)))
     panels[1].yaxis.set_major_formatter('{x:g}')
     panels[1].yaxis.set_minor_formatter(NullFormatter())
     handles, labels = figure.axes[0].get_legend_handles_labels()

@@ -69,7 +69,7 @@ def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
     head = section(model, 'head')
     hooks = settings.get('custom_hooks')
     hooks = [*section(settings, 'default_hooks').values(), *(hooks if isinstance(hooks, list | tuple) else ())]
-    averaging = [hook for hook in hooks if isinstance(hook, dict) and hook.get('type') == 'EMAHook']
+    kinds = {hook.get('type'): hook for hook in hooks if isinstance(hook, dict)}
     found = {
         'Backbone': _call(model.get('backbone'), leave_out=('init_cfg',)),
         'Neck, head': ', '.join(filter(None, (_call(model.get('neck')), _call(head, only=('num_classes',))))),
@@ -79,7 +79,8 @@ def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
         'Optimizer': _call(wrapper.get('optimizer')),
         'Mixed precision': 'yes' if wrapper.get('type') == 'AmpOptimWrapper' else None,
         'Schedule': _call(settings.get('param_scheduler')),
-        'Averaged weights': _call(averaging[0]) if averaging else None,
+        'Head to start with': _call(kinds.get('LinearProbeHook')),
+        'Averaged weights': _call(kinds.get('EMAHook')),
         'Epochs, at most': section(settings, 'train_cfg').get('max_epochs'),
         'Batch size': train.get('batch_size'),
         'Seed': section(settings, 'randomness').get('seed'),

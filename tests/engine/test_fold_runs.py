@@ -118,7 +118,10 @@ def test_folds_are_found_in_their_order(tmp_path):
         read_lists(Path(tmp_path), 9)
 
 
-def test_cores_are_shared_out():
+def test_cores_are_shared_out(monkeypatch):
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
     assert parallel_runs(1000) == (1000, 1)
     jobs, threads = parallel_runs()
     assert parallel_runs(jobs) == (jobs, threads)
+    monkeypatch.setenv('OMP_NUM_THREADS', '3')
+    assert parallel_runs(1000) == (1000, 3)
