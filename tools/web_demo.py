@@ -106,7 +106,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         print(f'no drawn examples on the page ({error}): pip install opencv-python-headless')
     classifier = Classifier(predictor, args.min_score)
     try:
-        app = build_app(classifier, Path(args.model).name, examples, heat, no_heat)
+        app = build_app(classifier, '/'.join(Path(args.model).parts[-2:]), examples, heat, no_heat)
         print(f'http://{args.host}:{listener.getsockname()[1]} (Ctrl-C ends it)', flush=True)
         serve(listener, app)
     finally:
