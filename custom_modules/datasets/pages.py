@@ -22,9 +22,10 @@ def render(template: str | Path, **values: Any) -> str:
 
     Raises:
         InputError: Jinja2 is not installed.
+        LookupError: A value is missing.
     """
     check_jinja()
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
     from markupsafe import Markup
 
     def markdown(value: Any) -> Markup:
@@ -40,7 +41,10 @@ def render(template: str | Path, **values: Any) -> str:
         keep_trailing_newline=file.suffix == '.md',
     )
     environment.filters['code'] = lambda value: Markup(markdown_code(value))
-    return environment.get_template(file.name).render(**values)
+    try:
+        return environment.get_template(file.name).render(**values)
+    except UndefinedError as error:
+        raise LookupError(str(error)) from error
 
 
 def check_jinja() -> None:

@@ -170,7 +170,7 @@ def test_tampered_checkpoints(best, ask):
     assert 'its scores are not finite: the weights are broken' in said(weight(torch.full((5,), float('nan'))))
     for value in (3, 'daisy', torch.zeros(5), [1, 2], [], None, {'daisy': 0}):
         assert 'holds no class names' in said(meta(classes=value)), value
-    for value in (['daisy', 'rose'], ['daisy'] * 6):
+    for value in (['daisy', 'rose'], list('abcdef')):
         assert f'has 5 scores, but the model names {len(value)} classes' in said(meta(classes=value))
     for value in (torch.zeros(3), 3, None, '', 'x = 1', 'x = (', '\0', '[' * 5000):
         said(meta(config=value))
