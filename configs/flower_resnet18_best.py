@@ -2,6 +2,9 @@
 
 python tools/fetch_weights.py resnet18
 python tools/train.py configs/flower_resnet18_best.py --seeds 0 1 2
+
+Measured once, seed 0, from PARTLY pretrained weights, so no measure of the model: top-1 96.94 % (443/457 validation
+photos) at its last epoch.
 """
 
 _base_ = 'flower_mobilenetv2_best.py'
