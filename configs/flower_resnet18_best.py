@@ -3,8 +3,8 @@
 python tools/fetch_weights.py resnet18
 python tools/train.py configs/flower_resnet18_best.py --seeds 0 1 2
 
-Measured on 457 validation photos from PARTLY pretrained weights, so no measure of the model: top-1 96.94 % (443/457) and
-96.50 % (441/457), last epochs of seeds 0, 1.
+Measured on 457 validation photos from PARTLY pretrained weights, so no measure of the model: top-1 96.94 % (443/457)
+and 96.50 % (441/457), last epochs of seeds 0, 1.
 """
 
 _base_ = 'flower_mobilenetv2_best.py'
