@@ -1,6 +1,7 @@
 """Averages the weights of several seeds: ``python tools/soup.py work_dirs/flower_mobilenetv2_best/seed_*``."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     save_atomically(soup, out)
     print(f'averaged    the last weights of seeds {", ".join(map(str, soup["meta"]["seeds"]))}')
     print(f'written     {out}')
-    print(f'next        python tools/test.py CONFIG {out}')
+    print(f'next        {shlex.join(["python", "tools/test.py", "CONFIG", str(out)])}')
     return 0
 
 
