@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.datasets.pages import check_jinja
     from custom_modules.engine.checkpoints import weights_digest
     from custom_modules.evaluation.predictions import Proportion
-    from custom_modules.evaluation.results import find_results, found_beside, know_temperature, split_warning
+    from custom_modules.evaluation.results import found_beside, know_temperature, split_warning
     from custom_modules.files import write_atomically
     from custom_modules.inference.onnx_export import (
         TOLERANCE,
@@ -75,9 +75,8 @@ def main(argv: list[str] | None = None) -> int:
     cfg, checkpoint = open_checkpoint(args.checkpoint, args.config)
     predictor = Predictor(cfg, checkpoint, args.checkpoint, device='cpu')
     meta = checkpoint.get('meta') or {}
-    results = find_results(checkpoint_path, weights_digest(checkpoint['state_dict']))
-    with found_beside(checkpoint_path):
-        temperature, temperature_source = know_temperature(checkpoint_path, meta, results)
+    weights = weights_digest(checkpoint['state_dict'])
+    results, temperature, temperature_source = know_temperature(checkpoint_path, weights, meta)
     metadata = make_metadata(predictor, cfg, meta, temperature, args.checkpoint)
     if args.data_root:
         check_classes(Path(args.data_root), predictor.classes, args.checkpoint)

@@ -29,16 +29,14 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.engine.checkpoints import load_checkpoint, weights_digest
     from custom_modules.engine.publishing import describe, plain_weights, publish
     from custom_modules.evaluation.model_card import ModelFile, card_of, card_path
-    from custom_modules.evaluation.results import find_results, found_beside, know_temperature
+    from custom_modules.evaluation.results import found_beside, know_temperature
     from custom_modules.files import check_folder, write_atomically
 
     folder = args.out or args.checkpoint.parent
     check_folder(folder)
     checkpoint = load_checkpoint(args.checkpoint)
     meta, state = describe(checkpoint, str(args.checkpoint)), plain_weights(checkpoint, str(args.checkpoint))
-    results = find_results(args.checkpoint, weights_digest(state))
-    with found_beside(args.checkpoint):
-        meta['temperature'], temperature_source = know_temperature(args.checkpoint, meta, results)
+    results, meta['temperature'], temperature_source = know_temperature(args.checkpoint, weights_digest(state), meta)
     content, name = publish(state, meta, args.checkpoint.name)
     out = folder / name
     with found_beside(args.checkpoint):

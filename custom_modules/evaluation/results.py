@@ -122,22 +122,30 @@ def read_temperature(about: Mapping[str, Any], name: str) -> float | None:
 
 
 def know_temperature(
-    checkpoint: Path, meta: Mapping[str, Any], results: Mapping[str, Any] | None
-) -> tuple[float | None, str]:
+    checkpoint: Path, weights: str, meta: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, float | None, str]:
     """The temperature fitted to a checkpoint's weights: of its test, or else the one that it carries.
 
+    Args:
+        checkpoint: Its file.
+        weights: Its :func:`custom_modules.engine.checkpoints.weights_digest`.
+        meta: What it carries.
+
     Returns:
-        The temperature, and in words where it is from or how to get one.
+        The test's results as :func:`find_results` finds them, the temperature, and in words where that is from or how
+        to get one.
 
     Raises:
-        InputError: It is no positive finite number.
+        InputError: It is no positive finite number, or what lies beside the checkpoint is no test's results.
     """
+    results = find_results(checkpoint, weights)
     file = checkpoint.with_name('metrics.json')
-    for about, source in (((results or {}).get('temperature_scaling') or {}, file), (meta, checkpoint)):
-        if (temperature := read_temperature(about, str(source))) is not None:
-            return temperature, f'{temperature:.3f}, of {source}'
+    with found_beside(checkpoint):
+        for about, source in (((results or {}).get('temperature_scaling') or {}, file), (meta, checkpoint)):
+            if (temperature := read_temperature(about, str(source))) is not None:
+                return results, temperature, f'{temperature:.3f}, of {source}'
     command = shlex.join(['python', 'tools/test.py', 'CONFIG', str(checkpoint)])
-    return None, f'none: {file} has none of these weights; get it by: {command}'
+    return results, None, f'none: {file} has none of these weights; get it by: {command}'
 
 
 def set_aside(path: Path, results: dict[str, Any]) -> Path | None:

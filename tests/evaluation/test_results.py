@@ -105,14 +105,21 @@ def test_results_are_found_by_the_weights_they_are_of(tmp_path):
 
 
 def test_the_temperature_is_that_of_the_test_or_else_the_one_carried(tmp_path):
-    checkpoint = tmp_path / 'best.pth'
-    tested = {'temperature_scaling': {'temperature': 1.25}}
-    assert know_temperature(checkpoint, {'temperature': 2}, tested) == (1.25, f'1.250, of {tmp_path}/metrics.json')
-    for nothing in (None, {'temperature_scaling': None}):
-        assert know_temperature(checkpoint, {'temperature': 2}, nothing) == (2.0, f'2.000, of {checkpoint}')
-    temperature, said = know_temperature(checkpoint, {}, None)
-    assert temperature is None
+    checkpoint, file = tmp_path / 'best.pth', tmp_path / 'metrics.json'
+    assert know_temperature(checkpoint, 'w', {'temperature': 2}) == (None, 2.0, f'2.000, of {checkpoint}')
+    for scaling, known in (
+        ({'temperature': 1.25}, (1.25, f'1.250, of {file}')),
+        (None, (2.0, f'2.000, of {checkpoint}')),
+    ):
+        tested = {'weights': 'w', 'temperature_scaling': scaling}
+        file.write_text(json.dumps(tested))
+        assert know_temperature(checkpoint, 'w', {'temperature': 2}) == (tested, *known)
+    results, temperature, said = know_temperature(checkpoint, 'v', {})
+    assert (results, temperature) == (None, None)
     assert said.endswith(f'python tools/test.py CONFIG {checkpoint}')
+    file.write_text(json.dumps({'weights': 'w', 'temperature_scaling': [1.25]}))
+    with pytest.raises(InputError, match=r'metrics\.json: not as a test has written it'):
+        know_temperature(checkpoint, 'w', {})
 
 
 @pytest.mark.parametrize('value', ['1.2', 0, -1.0, float('nan'), float('inf'), True, [1.0]])
