@@ -104,11 +104,25 @@ def test_a_swapped_backbone_is_the_one_of_mmpretrains_base(name, base):
 @pytest.mark.parametrize('path', ABLATIONS, ids=lambda path: path.stem)
 def test_an_ablation_changes_one_part_of_the_recipe(path):
     recipe, changed = read('flower_mobilenetv2_best'), read(path.stem)
-    differing = {key for key in {*recipe, *changed} - {'work_dir'} if recipe.get(key) != changed.get(key)}
-    assert differing in ({'model'}, {'default_hooks'}, {'train_pipeline', 'train_dataloader'})
+    training, testing = {'train_pipeline', 'train_dataloader'}, {'test_pipeline', 'val_dataloader', 'test_dataloader'}
+    parts = [{'model'}, {'default_hooks'}, training, training | testing]
+    if path.stem == 'small_and_frozen':  # what the recipe was before, beside what it is
+        parts = [{'model'} | training | testing]
+    assert differing(recipe, changed) in parts
     init = changed.model.backbone.pop('init_cfg')
     assert init == recipe.model.backbone.init_cfg
     MODELS.build(changed.model)
+
+
+def test_the_recipe_before_was_the_fast_one_for_longer():
+    before, fast = read('small_and_frozen'), read('flower_mobilenetv2_fast')
+    assert before.train_dataloader.pop('drop_last') is False
+    assert differing(before, fast) == {'default_hooks', 'param_scheduler', 'train_cfg'}
+
+
+def differing(one, other):
+    """The settings that differ between two configs."""
+    return {key for key in {*one, *other} - {'work_dir'} if one.get(key) != other.get(key)}
 
 
 def test_report_1_experiment_1():

@@ -1,5 +1,5 @@
-"""flower_mobilenetv2_best.py with all stages trained, batch norm in training mode."""
+"""flower_mobilenetv2_best.py with all stages trained."""
 
 _base_ = '../flower_mobilenetv2_best.py'
 
-model = dict(backbone=dict(frozen_stages=-1, norm_eval=False))
+model = dict(backbone=dict(frozen_stages=-1))

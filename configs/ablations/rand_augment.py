@@ -3,7 +3,7 @@
 _base_ = '../flower_mobilenetv2_best.py'
 
 train_pipeline = [
-    dict(type='LoadRandomResizedCrop', scale=160, flip_prob=0.5, crop_ratio_range=(0.35, 1.0)),
+    dict(type='LoadRandomResizedCrop', scale=224, flip_prob=0.5, crop_ratio_range=(0.35, 1.0)),
     dict(
         type='RandAugment',
         policies='timm_increasing',
