@@ -1,4 +1,4 @@
-"""Averages the weights of several seeds: ``python tools/soup.py work_dirs/flower_mobilenetv2_best/seed_*``."""
+"""Averages the weights of several seeds: ``python tools/soup.py work_dirs/flower_mobilenetv2_fast/seed_*``."""
 
 import argparse
 import shlex
