@@ -1,8 +1,10 @@
 """MobileNetV2 for accuracy: most of the network trained, batch norm adapting, at 224 px for ten epochs; tested at 256.
 
 python tools/fetch_weights.py mobilenet_v2
-python tools/train.py configs/flower_mobilenetv2_best.py --seeds 0 1 2
-python tools/soup.py work_dirs/flower_mobilenetv2_best/seed_*
+python tools/train.py configs/flower_mobilenetv2_best.py
+
+Measured on 457 validation photos, last epochs of seeds 0 to 4: top-1 97.02 % (2217/2285; 440 to 447 of 457 each), in
+12 minutes on one core each.
 """
 
 _base_ = 'flower_mobilenetv2_fast.py'
