@@ -23,7 +23,7 @@ def average_runs(folders: Sequence[Path]) -> dict:
     about as good as the mean of their answers, for the price of one (Wortsman et al. 2022, *Model soups*). The last
     epoch's weights are taken, the averaged ones where a run keeps any, and not ``best.pth``: no epoch is chosen.
     Where batch norm adapts, each seed has statistics of its own, and their mean is not that of the averaged model: it
-    had 17 % of calibration error. So only recipes that keep batch norm's statistics (``norm_eval``) are averaged.
+    had a calibration error of 17.6 %. So only recipes that keep batch norm's statistics (``norm_eval``) are averaged.
 
     Args:
         folders: Work dirs of finished trainings, two or more.
