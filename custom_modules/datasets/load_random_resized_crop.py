@@ -64,7 +64,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
             results['flip'] = np.random.rand() < self.flip_prob
             results['flip_direction'] = 'horizontal' if results['flip'] else None
             if results['flip']:
-                img = cv2.flip(img, 1)
+                cv2.flip(img, 1, img)  # in place: no new memory to fill
         results['img'] = img
         results['img_shape'] = img.shape
         results['ori_shape'] = size
