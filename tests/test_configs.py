@@ -139,8 +139,6 @@ def test_report_1_as_its_log_shows_it():
     as_written = values(read('flower_mobilenetv2'))
     optimizer = {**as_written['optimizer'], 'lr': 0.045}
     assert values(read('flower_mobilenetv2_as_logged')) == {**as_written, 'optimizer': optimizer, 'batch': 32}
-    # 0.045, 0.0441, 0.04322, ...: what the log reads
-    assert [round(0.045 * 0.98**epoch, 5) for epoch in range(3)] == [0.045, 0.0441, 0.04322]
 
 
 def augmentations(cfg: Config) -> dict:

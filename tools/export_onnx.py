@@ -83,10 +83,16 @@ def main(argv: list[str] | None = None) -> int:
     content = export(predictor, metadata, args.checkpoint)
     models = {out: content}
     if args.int8:
+        from custom_modules.inference.onnx_predictor import load_photo
         from custom_modules.inference.onnx_quantization import calibration_photos, quantize
+        from custom_modules.inference.outcomes import Unreadable
 
-        chosen = calibration_photos(training_photos)
-        models[int8_out] = quantize(content, [metadata.preprocessing.load(path) for path, _ in chosen], metadata)
+        pixels = []
+        for path, _ in calibration_photos(training_photos):
+            if isinstance(photo := load_photo(metadata.preprocessing, path), Unreadable):
+                raise InputError(f'{path}: {photo.problem}; mend the dataset first')
+            pixels.append(photo)
+        models[int8_out] = quantize(content, pixels, metadata)
 
     with tempfile.TemporaryDirectory() as drawn, progress_bar() as bar:
         if photos is None:
@@ -107,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     out.parent.mkdir(parents=True, exist_ok=True)
     for int8 in others:
-        print(f'int8        calibrated on {len(chosen)} training photos: {int8}')
+        print(f'int8        calibrated on {len(pixels)} training photos: {int8}')
         for name, right in zip(('torch', 'float32', 'int8'), (*compared.right, int8.right[1]), strict=True):
             print(f'{name:<11} top-1 {Proportion(right, int8.photos)}')
     files = []

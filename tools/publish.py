@@ -36,7 +36,10 @@ def main(argv: list[str] | None = None) -> int:
     check_folder(folder)
     checkpoint = load_checkpoint(args.checkpoint)
     meta, state = describe(checkpoint, str(args.checkpoint)), plain_weights(checkpoint, str(args.checkpoint))
-    results, meta['temperature'], temperature_source = know_temperature(args.checkpoint, weights_digest(state), meta)
+    results, temperature, temperature_source = know_temperature(args.checkpoint, weights_digest(state), meta)
+    meta.pop('temperature', None)
+    if temperature is not None:
+        meta['temperature'] = temperature
     content, name = publish(state, meta, args.checkpoint.name)
     out = folder / name
     with found_beside(args.checkpoint):

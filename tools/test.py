@@ -94,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
     data_root = cfg.test_dataloader.dataset.data_root
     check_classes(checkpoint, args.checkpoint, found, data_root)
     others, unreadable = out_of_distribution.list_others(args.ood, Path(data_root)) if args.ood else ([], [])
+    training, testing = ((cfg.get(f'{side}_dataloader') or {}).get('dataset') or {} for side in ('train', 'test'))
+    trained_list = all(training.get(key) == testing.get(key) for key in ('data_root', 'ann_file'))
     keep_test_only(cfg, args.checkpoint)
     if exported:
         use_exported(cfg, args.checkpoint)
@@ -140,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     if other_answers:
         told_apart = out_of_distribution.outcome(collector.predictions, other_answers, result['temperature_scaling'])
         result['ood'] = told_apart.as_dict(args.ood, len(unreadable))
-    warning = split_warning(result['trained_on'], result['dataset'])
+    result['warning'] = warning = split_warning(result['trained_on'], result['dataset'], trained_list)
     print()
     print(format_counts(counts, metrics.get('nll/mean'), result[ECE]))
     if result['temperature_scaling']:

@@ -32,6 +32,8 @@ def average_runs(folders: Sequence[Path]) -> dict:
         A checkpoint: ``state_dict``, and the ``meta`` of the first run's ``best.pth`` without what is said of one
         epoch there, with ``seeds``, one a run.
 
+    A training with early stopping may have ended at any epoch: of such, whatever was saved last is taken.
+
     Raises:
         InputError: They are fewer than two, not finished, broken, not trainings of one recipe with different seeds, or
             their batch norm adapted.

@@ -3,7 +3,9 @@
 ``scores`` are softmax scores, ``(N, K)``, each row a distribution; ``truths`` are labels, ``(N,)`` integers from 0.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -245,6 +247,15 @@ def scale(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> Scaling | None
         before=calibration(scores, truths),
         after=calibration(scaled, truths),
     )
+
+
+def scaling_fault(scaling: Mapping[str, Any]) -> str:
+    """Why the temperature of a :class:`Scaling`, as a dict, is not to be used on other photos; '' if it is."""
+    if scaling['temperature'] in TEMPERATURES:
+        return 'it is an end of the range that is searched, so these photos do not tell it'
+    if scaling['after']['nll'] >= scaling['before']['nll']:
+        return 'it does not lower the NLL'
+    return ''
 
 
 def coverage_curve(scores: ArrayLike, truths: ArrayLike) -> list[CoveragePoint]:

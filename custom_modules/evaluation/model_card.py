@@ -13,6 +13,7 @@ from custom_modules.datasets.manifest import read_manifest
 from custom_modules.datasets.pages import render
 from custom_modules.engine.weights_catalogue import LICENCES, WEIGHTS
 from custom_modules.errors import InputError
+from custom_modules.evaluation.calibration import scaling_fault
 from custom_modules.evaluation.predictions import SURE, Proportion
 from custom_modules.evaluation.results import ECE
 from custom_modules.evaluation.training_log import config_text, parse_config, section, settings_table
@@ -129,11 +130,12 @@ def model_card(
         recipe.pop(key, None)
     run = str(meta.get('run') or '')
     reached = None
-    if meta.get('metric') == 'accuracy/top1' and meta.get('photos'):
+    if meta.get('metric') == 'accuracy/top1' and 'value' in meta and meta.get('photos'):
         reached = Proportion(round(meta['value'] * meta['photos'] / 100), meta['photos'])
     pretrained = Path(str(meta.get('pretrained')).partition(',')[0]).name
     return render(
         TEMPLATE,
+        scaling_fault=scaling_fault,
         title=name if run in name else f'{run}, {name}',
         version=__version__,
         meta=meta,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.calibration import tempered
+from custom_modules.evaluation.calibration import scaling_fault, tempered
 from custom_modules.evaluation.predictions import SURE, Prediction, Proportion
 
 if TYPE_CHECKING:
@@ -93,13 +93,13 @@ def outcome(tested: Sequence[Prediction], others: Sequence[Prediction], scaling:
     Args:
         tested: Predictions of the test photos, whose truth is known.
         others: Predictions of photos of none of the classes.
-        scaling: The results' ``temperature_scaling``; its temperature is used where it lowers the NLL.
+        scaling: The results' ``temperature_scaling``; its temperature is used unless it has a fault.
 
     Raises:
         ValueError: There are no photos of one of the two.
     """
     scores, outer_scores = [p.scores for p in tested], [p.scores for p in others]
-    temperature = scaling['temperature'] if scaling and scaling['after']['nll'] < scaling['before']['nll'] else None
+    temperature = scaling['temperature'] if scaling and not scaling_fault(scaling) else None
     inside, outside = _highest(scores), _highest(outer_scores)
     kept, called = inside, outside
     if temperature is not None:

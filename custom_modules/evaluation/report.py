@@ -21,6 +21,7 @@ from custom_modules.evaluation.calibration import (
     coverage_curve,
     cross_fitted,
     reliability_bins,
+    scaling_fault,
 )
 from custom_modules.evaluation.confusion import confused_pairs, confusion_matrix, row_normalised
 from custom_modules.evaluation.model_card import card_path
@@ -167,6 +168,7 @@ def render(test: Evaluation, drawn: dict[str, 'Figure']) -> str:
     surest = sorted(test.others, key=lambda other: -max(other.scores))[:MISCALLED]
     return render_template(
         TEMPLATE,
+        scaling_fault=scaling_fault,
         test=test,
         name=test.checkpoint.resolve().parent.name,
         results=test.results,

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from custom_modules.errors import InputError, said_by
-from custom_modules.evaluation.calibration import BINS, at_coverage, coverage_curve, expected_calibration_error, scale
+from custom_modules.evaluation.calibration import (
+    BINS,
+    at_coverage,
+    coverage_curve,
+    expected_calibration_error,
+    scale,
+    scaling_fault,
+)
 from custom_modules.evaluation.predictions import Counts, Prediction, check_scores
 
 ECE = f'ece/{BINS}_bins'  # its key in metrics.json
@@ -58,11 +65,21 @@ def format_scaling(scaling: dict[str, Any]) -> str:
             f'  {name:13} ECE {100 * found["ece"]:.2f} % (95 % interval {100 * low:.2f}-{100 * high:.2f}; '
             f'by chance alone {100 * found["ece_by_chance"]:.2f} %), mean NLL {found["nll"]:.4f}'
         )
+    if fault := scaling_fault(scaling):
+        lines.append(f'  not to be used on other photos: {fault}')
     return '\n'.join(lines)
 
 
-def split_warning(trained_on: str | None, tested_on: str | None) -> str:
-    """What figures suffer from if the digests are of different datasets; '' if they are not, or one is unknown."""
+def split_warning(trained_on: str | None, tested_on: str | None, trained_list: bool = False) -> str:
+    """What figures suffer from, if anything.
+
+    Args:
+        trained_on: Digest of the dataset of the training; None if unknown.
+        tested_on: That of the dataset of the test.
+        trained_list: Whether the list of photos tested is the one that was trained on.
+    """
+    if trained_list:
+        return 'tested on the photos that it was trained on: the figures say nothing of others'
     if not trained_on or not tested_on or trained_on == tested_on:
         return ''
     return (
@@ -102,6 +119,8 @@ def found_beside(checkpoint: Path) -> Iterator[None]:
         raise
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         file = checkpoint.with_name('metrics.json')
+        if not file.exists():
+            raise
         raise InputError(
             f'{file}: not as a test has written it ({said_by(error)}); delete it and test again'
         ) from error
@@ -126,6 +145,8 @@ def know_temperature(
 ) -> tuple[dict[str, Any] | None, float | None, str]:
     """The temperature fitted to a checkpoint's weights: of its test, or else the one that it carries.
 
+    None where the test says that its temperature is not to be used, or that its figures mean nothing.
+
     Args:
         checkpoint: Its file.
         weights: Its :func:`custom_modules.engine.checkpoints.weights_digest`.
@@ -141,8 +162,11 @@ def know_temperature(
     results = find_results(checkpoint, weights)
     file = checkpoint.with_name('metrics.json')
     with found_beside(checkpoint):
-        for about, source in (((results or {}).get('temperature_scaling') or {}, file), (meta, checkpoint)):
+        scaling = (results or {}).get('temperature_scaling') or {}
+        for about, source in ((scaling, file), (meta, checkpoint)):
             if (temperature := read_temperature(about, str(source))) is not None:
+                if about is scaling and (fault := (results or {}).get('warning') or scaling_fault(scaling)):
+                    return results, None, f'none: the {temperature:.3f} of {file} is not used: {fault}'
                 return results, temperature, f'{temperature:.3f}, of {source}'
     command = shlex.join(['python', 'tools/test.py', 'CONFIG', str(checkpoint)])
     return results, None, f'none: {file} has none of these weights; get it by: {command}'

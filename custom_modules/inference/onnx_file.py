@@ -32,8 +32,8 @@ class Metadata:
     Args:
         classes: Class names in label order.
         preprocessing: What is done to a photo before the model.
-        about: Where it comes from: ``run``, ``epoch``, ``metric``, ``value``, ``dataset_digest``, ``temperature``
-            where one is known, ``versions``.
+        about: Where it comes from: ``run``, ``epoch``, ``metric``, ``value``, ``dataset_digest``, ``pretrained``,
+            ``quantized``, ``temperature`` where one is known, ``versions``.
     """
 
     classes: list[str]

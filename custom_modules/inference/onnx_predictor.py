@@ -14,7 +14,7 @@ from custom_modules.evaluation.results import read_temperature
 from custom_modules.inference.onnx_file import open_model
 from custom_modules.inference.outcomes import Unreadable
 from custom_modules.inference.photo_file import BROKEN, file_problem
-from custom_modules.inference.preprocessing import Pixels
+from custom_modules.inference.preprocessing import Pixels, Preprocessing
 
 
 class OnnxPredictor:
@@ -75,15 +75,16 @@ class OnnxPredictor:
         self, paths: Sequence[str], batch_size: int, workers: int
     ) -> Iterator[list[tuple[str, Pixels | Unreadable]]]:
         """Batches of paths and what was read; of those to come, one batch is read meanwhile."""
+        preprocessing = self.metadata.preprocessing
         batches = (paths[at : at + batch_size] for at in range(0, len(paths), batch_size))
         if not workers:
-            yield from ([(path, self._load(path)) for path in batch] for batch in batches)
+            yield from ([(path, load_photo(preprocessing, path)) for path in batch] for batch in batches)
             return
         with ThreadPoolExecutor(workers) as pool:
             ahead: deque[list[tuple[str, Future]]] = deque()
             try:
                 for batch in batches:
-                    ahead.append([(path, pool.submit(self._load, path)) for path in batch])
+                    ahead.append([(path, pool.submit(load_photo, preprocessing, path)) for path in batch])
                     if len(ahead) > 1:
                         yield [(path, future.result()) for path, future in ahead.popleft()]
                 while ahead:
@@ -91,10 +92,12 @@ class OnnxPredictor:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _load(self, path: str) -> Pixels | Unreadable:
-        if problem := file_problem(path):
-            return Unreadable(path, problem)
-        try:
-            return self.metadata.preprocessing.load(path)
-        except Exception:  # fed with garbage, decoders raise almost anything
-            return Unreadable(path, BROKEN)
+
+def load_photo(preprocessing: Preprocessing, path: str) -> Pixels | Unreadable:
+    """The pixels of a photo, (3, H, W) RGB, or what is wrong with its file."""
+    if problem := file_problem(path):
+        return Unreadable(path, problem)
+    try:
+        return preprocessing.load(path)
+    except Exception:  # fed with garbage, decoders raise almost anything
+        return Unreadable(path, BROKEN)

@@ -32,7 +32,7 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
     Args:
         content: An exported model.
         photos: What the ranges of the activations are measured on, (3, H, W) each.
-        metadata: Of the model.
+        metadata: Of the model; what it says of its scores is left out.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -61,4 +61,6 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
             op_types_to_quantize=OPERATORS,
         )
         quantized = onnx.load(out)
-    return with_metadata(quantized, replace(metadata, about={**metadata.about, 'quantized': 'int8'}))
+    # Its scores are others than those that the temperature was fitted to, and that the value is of.
+    about = {key: value for key, value in metadata.about.items() if key not in ('metric', 'value', 'temperature')}
+    return with_metadata(quantized, replace(metadata, about={**about, 'quantized': 'int8'}))

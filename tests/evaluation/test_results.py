@@ -10,10 +10,18 @@ from custom_modules.evaluation.results import (
     figures,
     find_results,
     format_scaling,
+    found_beside,
     know_temperature,
     read_temperature,
     set_aside,
+    split_warning,
 )
+
+
+def scaled(temperature, after=0.12):
+    """What a test finds by scaling, as far as it decides whether the temperature is used."""
+    return {'temperature': temperature, 'before': {'nll': 0.14}, 'after': {'nll': after}}
+
 
 BEST = {'checkpoint': 'run/best.pth', 'run': 'a', 'epoch': 3, 'dataset': 'd', 'tested': 'val.txt', 'tta': False}
 
@@ -70,12 +78,16 @@ def test_scores_that_are_not_finite_are_refused():
 def test_temperature_scaling_in_words():
     before = {'n': 9, 'ece': 0.028, 'ece_interval95': (0.0, 0.0353), 'ece_by_chance': 0.0215, 'nll': 0.1374}
     after = {**before, 'ece': 0.0317}
+    fault = '  not to be used on other photos: it does not lower the NLL'
     scaling = {'temperature': 1.075, 'fold_temperatures': (1.018, 1.126), 'seed': 0, 'before': before, 'after': after}
     assert format_scaling(scaling).splitlines() == [
         'temperature     1.075, fitted on all; 2 folds, each scaled by one fitted on the others: 1.018-1.126',
         '  before        ECE 2.80 % (95 % interval 0.00-3.53; by chance alone 2.15 %), mean NLL 0.1374',
         '  after         ECE 3.17 % (95 % interval 0.00-3.53; by chance alone 2.15 %), mean NLL 0.1374',
+        fault,
     ]
+    better = {**scaling, 'after': {**after, 'nll': 0.1373}}
+    assert fault not in format_scaling(better)
 
 
 def test_a_test_without_robustness_does_not_replace_one_with_it(tmp_path):
@@ -108,7 +120,7 @@ def test_the_temperature_is_that_of_the_test_or_else_the_one_carried(tmp_path):
     checkpoint, file = tmp_path / 'best.pth', tmp_path / 'metrics.json'
     assert know_temperature(checkpoint, 'w', {'temperature': 2}) == (None, 2.0, f'2.000, of {checkpoint}')
     for scaling, known in (
-        ({'temperature': 1.25}, (1.25, f'1.250, of {file}')),
+        (scaled(1.25), (1.25, f'1.250, of {file}')),
         (None, (2.0, f'2.000, of {checkpoint}')),
     ):
         tested = {'weights': 'w', 'temperature_scaling': scaling}
@@ -120,6 +132,41 @@ def test_the_temperature_is_that_of_the_test_or_else_the_one_carried(tmp_path):
     file.write_text(json.dumps({'weights': 'w', 'temperature_scaling': [1.25]}))
     with pytest.raises(InputError, match=r'metrics\.json: not as a test has written it'):
         know_temperature(checkpoint, 'w', {})
+
+
+@pytest.mark.parametrize(
+    ('scaling', 'warning', 'fault'),
+    [
+        (scaled(1.075, after=0.15), '', 'it does not lower the NLL'),
+        (scaled(0.05), '', 'an end of the range'),
+        (scaled(1.25), 'trained on another split', 'trained on another split'),
+    ],
+    ids=['no better', 'all right', 'photos trained on'],
+)
+def test_a_temperature_with_a_fault_is_not_used(tmp_path, scaling, warning, fault):
+    tested = {'weights': 'w', 'temperature_scaling': scaling, 'warning': warning}
+    (tmp_path / 'metrics.json').write_text(json.dumps(tested))
+    results, temperature, said = know_temperature(tmp_path / 'best.pth', 'w', {'temperature': 2})
+    assert (results, temperature) == (tested, None)
+    assert said.startswith('none: the ')
+    assert fault in said
+
+
+def test_what_goes_wrong_without_results_is_not_blamed_on_them(tmp_path):
+    with pytest.raises(KeyError), found_beside(tmp_path / 'best.pth'):
+        raise KeyError('value')
+    (tmp_path / 'metrics.json').write_text('{}')
+    with (
+        pytest.raises(InputError, match=r'metrics\.json: not as a test has written it'),
+        found_beside(tmp_path / 'best.pth'),
+    ):
+        raise KeyError('value')
+
+
+def test_figures_of_photos_that_were_trained_on_are_warned_of():
+    assert split_warning('a', 'a') == split_warning(None, 'a') == ''
+    assert split_warning('a', 'b').startswith('trained on another split')
+    assert split_warning('a', 'a', trained_list=True).startswith('tested on the photos that it was trained on')
 
 
 @pytest.mark.parametrize('value', ['1.2', 0, -1.0, float('nan'), float('inf'), True, [1.0]])

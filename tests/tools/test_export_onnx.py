@@ -45,16 +45,19 @@ def test_an_export_scores_as_torch_does_and_says_what_it_is(best, data, call, tm
     assert [(o.type, o.shape) for o in session.get_outputs()] == [('tensor(float)', ['N', 5])]
 
 
-def test_the_temperature_of_a_test_travels_with_the_model(best, exported, tiny_config, data, call, tmp_path):
+def test_the_temperature_of_a_test_travels_with_the_model(
+    best, exported, tiny_config, data, call, tmp_path, give_temperature
+):
     from custom_modules.inference.onnx_predictor import OnnxPredictor
 
     best = shutil.copy(best, tmp_path / 'best.pth')
     assert OnnxPredictor(exported).temperature is None
     assert call('test', tiny_config, best).code == 0
-    fitted = json.loads((tmp_path / 'metrics.json').read_text())['temperature_scaling']['temperature']
-    said = call('export_onnx', best, '--out', 'tested.onnx').out
-    assert f'temperature {fitted:.3f}, of {tmp_path}/metrics.json\n' in said
-    assert OnnxPredictor('tested.onnx').temperature == fitted
+    give_temperature(tmp_path / 'metrics.json', 1.25)
+    said = call('export_onnx', best, '--out', 'tested.onnx', '--data-root', data, '--int8').out
+    assert f'temperature 1.250, of {tmp_path}/metrics.json\n' in said
+    assert OnnxPredictor('tested.onnx').temperature == 1.25
+    assert OnnxPredictor('tested_int8.onnx').temperature is None  # its scores are others
     assert 'fitted on all of these photos' in (tmp_path / 'tested.onnx.MODEL_CARD.md').read_text()
     assert 'Not tested' in exported.with_name(f'{exported.name}.MODEL_CARD.md').read_text()
     photos = sorted((data / 'val').glob('*/*'))
@@ -93,6 +96,15 @@ def test_eight_bits_are_measured_beside_the_original(best, data, call, tmp_path)
     quantized = {node.output[0]: node for node in model.graph.node if node.op_type == 'DequantizeLinear'}
     assert all(weights[quantized[node.input[1]].input[0]] == onnx.TensorProto.INT8 for node in convolutions)
     assert call('predict', data / 'val', '--checkpoint', 'a_int8.onnx').code == 0
+
+
+def test_training_photos_that_cannot_be_read_are_named(best, data, call, tmp_path):
+    spoilt = shutil.copytree(data, tmp_path / 'spoilt')
+    photo = min((spoilt / 'train' / 'tulip').iterdir())
+    photo.write_bytes(b'no photo')
+    said = call('export_onnx', best, '--out', 'a.onnx', '--data-root', spoilt, '--int8').error
+    assert f'{photo}: broken picture, or none that can be read; mend the dataset first' in said
+    assert not list(tmp_path.glob('*.onnx'))
 
 
 def call_refused(call, best):

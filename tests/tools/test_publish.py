@@ -37,8 +37,11 @@ def only(folder, pattern='*.pth'):
 
 
 @pytest.mark.parametrize('name', ['best.pth', 'epoch_2.pth'])
-def test_the_weights_are_the_same_and_every_tool_takes_them(run, tiny_config, data, call, tmp_path, name):
+def test_the_weights_are_the_same_and_every_tool_takes_them(
+    run, tiny_config, data, call, tmp_path, give_temperature, name
+):
     assert call('test', tiny_config, run / name).code == 0
+    give_temperature(run / 'metrics.json', 1.25)
     tested = json.loads((run / 'metrics.json').read_text())
     result = call('publish', run / name, '--out', 'out')
     assert result.code == 0, result
@@ -52,7 +55,7 @@ def test_the_weights_are_the_same_and_every_tool_takes_them(run, tiny_config, da
     for key in ('classes', 'config', 'run', 'dataset_digest'):
         assert meta[key] == best[key]
     assert meta['epoch'] == source['meta']['epoch']
-    assert meta['temperature'] == tested['temperature_scaling']['temperature']
+    assert meta['temperature'] == 1.25
     assert file.name == f'{best["run"]}-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth'
     assert f'written     out/{file.name} (' in result.out
     card = only(tmp_path / 'out', '*.md')
