@@ -31,7 +31,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--sort-into', metavar='DIR', help='put the photos into a folder per predicted class')
     parser.add_argument('--mode', choices=MODES, default='copy', help='how --sort-into puts them; default: copy')
     parser.add_argument(
-        '--min-score', type=float, default=0.0, metavar='S', help=f'what scores lower is {UNSURE}: 0 to 1; default: 0'
+        '--min-score',
+        type=float,
+        default=0.0,
+        metavar='S',
+        help=f'what scores lower, without scaling, is {UNSURE}: 0 to 1; default: 0',
     )
     parser.add_argument('--batch-size', type=int, default=32, metavar='N', help='photos at a time; default: 32')
     parser.add_argument(

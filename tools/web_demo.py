@@ -35,7 +35,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         type=float,
         default=SURE,
         metavar='S',
-        help='what scores lower is unsure: 0 to 1; default: %(default)s',
+        help='what scores lower, after temperature scaling where the model has one, is unsure: 0 to 1; '
+        'default: %(default)s',
     )
     args = parser.parse_args(argv)
     if not 0 <= args.min_score <= 1:

@@ -288,7 +288,8 @@ def parallel_runs(jobs: int | None = None) -> tuple[int, int]:
     """How many runs at a time, and the threads for each.
 
     Two runs of one thread get more done than one of two, which wait for each other; so the default is a run a core, as
-    far as the memory reaches. An accelerator gets one run. ``OMP_NUM_THREADS`` is left as it is.
+    far as the machine's memory reaches (what a container may take of it is not asked). An accelerator gets one run.
+    ``OMP_NUM_THREADS`` is left as it is.
     """
     if jobs is None:
         jobs = 1 if has_accelerator() else cores()

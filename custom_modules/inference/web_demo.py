@@ -181,7 +181,7 @@ def thumbnail(photo: Path, size: int) -> str:
 
 
 def csv_address(answers: Sequence[Answer], classes: Sequence[str]) -> str:
-    """The table of tools/predict.py, and whether each is sure, as a ``data:`` address.
+    """The table of tools/predict.py, with the page's scores and whether each is sure, as a ``data:`` address.
 
     A path in it that a spreadsheet would take for a formula begins with ``./``.
     """

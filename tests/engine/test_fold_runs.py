@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from custom_modules.engine import fold_runs
 from custom_modules.engine.fold_runs import FoldRun, changes, find_folds, parallel_runs, read_lists, run_all
 from custom_modules.errors import InputError
 
@@ -125,3 +126,12 @@ def test_cores_are_shared_out(monkeypatch):
     assert parallel_runs(jobs) == (jobs, threads)
     monkeypatch.setenv('OMP_NUM_THREADS', '3')
     assert parallel_runs(1000) == (1000, 3)
+
+
+def test_no_more_runs_than_the_memory_holds(monkeypatch):
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.setattr(fold_runs, 'cores', lambda: 64)
+    monkeypatch.setattr(fold_runs, 'has_accelerator', lambda: False)
+    pages = {'SC_PHYS_PAGES': 3.5 * fold_runs.MEMORY, 'SC_PAGE_SIZE': 1}
+    monkeypatch.setattr(fold_runs.os, 'sysconf', pages.get, raising=False)
+    assert parallel_runs() == (3, 21)
