@@ -98,8 +98,8 @@ def main(argv: list[str] | None = None) -> int:
     except Stopped as stop:
         print(f'{stop}\ngo on with the same command')
         return stop.exit_code
-    for run, why in failed:
-        print(f'failed: {run}: {why}')
+    if failed:
+        print(f'{len(failed)} of {len(runs)} runs failed, named above')
     if answers:
         print(f'written     {args.out}\nnext: python tools/compare.py {shlex.quote(str(args.out))}')
     return 1 if failed else 0

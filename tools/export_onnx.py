@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.datasets.pages import check_jinja
     from custom_modules.engine.checkpoints import weights_digest
     from custom_modules.evaluation.predictions import Proportion
-    from custom_modules.evaluation.results import found_beside, know_temperature, split_warning
+    from custom_modules.evaluation.results import found_in, know, split_warning
     from custom_modules.files import write_atomically
     from custom_modules.inference.onnx_export import (
         TOLERANCE,
@@ -76,8 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     predictor = Predictor(cfg, checkpoint, args.checkpoint, device='cpu')
     meta = checkpoint.get('meta') or {}
     weights = weights_digest(checkpoint['state_dict'])
-    results, temperature, temperature_source = know_temperature(checkpoint_path, weights, meta)
-    metadata = make_metadata(predictor, cfg, meta, temperature, args.checkpoint)
+    known = know(checkpoint_path, weights, meta)
+    metadata = make_metadata(predictor, cfg, meta, known.temperature, args.checkpoint)
     if args.data_root:
         check_classes(Path(args.data_root), predictor.classes, args.checkpoint)
     content = export(predictor, metadata, args.checkpoint)
@@ -122,9 +122,9 @@ def main(argv: list[str] | None = None) -> int:
         if args.data_root:
             remark += f'; top-1 {Proportion(comparison.right[1], comparison.photos)}'
         files.append(ModelFile(path.name, len(model), sha256(model).hexdigest(), remark))
-    with found_beside(checkpoint_path):
-        text = card_of(out.name, checkpoint, results, args.data_root and Path(args.data_root), files)
-    print(f'temperature {temperature_source}')
+    with found_in(known.file):
+        text = card_of(out.name, checkpoint, known.results, args.data_root and Path(args.data_root), files)
+    print(f'temperature {known.source}')
     for path, model in models.items():
         write_atomically(path, lambda file, model=model: file.write(model))  # type: ignore[misc]
         print(f'written     {path} ({len(model) / 1e6:.1f} MB)')

@@ -29,24 +29,24 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.engine.checkpoints import load_checkpoint, weights_digest
     from custom_modules.engine.publishing import describe, plain_weights, publish
     from custom_modules.evaluation.model_card import ModelFile, card_of, card_path
-    from custom_modules.evaluation.results import found_beside, know_temperature
+    from custom_modules.evaluation.results import found_in, know
     from custom_modules.files import check_folder, write_atomically
 
     folder = args.out or args.checkpoint.parent
     check_folder(folder)
     checkpoint = load_checkpoint(args.checkpoint)
     meta, state = describe(checkpoint, str(args.checkpoint)), plain_weights(checkpoint, str(args.checkpoint))
-    results, temperature, temperature_source = know_temperature(args.checkpoint, weights_digest(state), meta)
+    known = know(args.checkpoint, weights_digest(state), meta)
     meta.pop('temperature', None)
-    if temperature is not None:
-        meta['temperature'] = temperature
+    if known.temperature is not None:
+        meta['temperature'] = known.temperature
     content, name = publish(state, meta, args.checkpoint.name)
     out = folder / name
-    with found_beside(args.checkpoint):
+    with found_in(known.file):
         card = card_of(
             name,
             {'state_dict': state, 'meta': meta},
-            results,
+            known.results,
             files=[ModelFile(name, len(content), sha256(content).hexdigest(), 'weights and what describes them')],
         )
     for path in (out, card_path(out)):
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     write_atomically(card_path(out), lambda file: file.write(card.encode(errors='backslashreplace')))
     dropped = sorted(checkpoint.keys() - {'state_dict', 'meta'})
     print(f'left out    {", ".join(dropped) or "nothing"}')
-    print(f'temperature {temperature_source}')
+    print(f'temperature {known.source}')
     print(f'verified    {len(state)} tensors, read back under weights_only=True, are those of {args.checkpoint}')
     print(f'written     {out} ({len(content) / 1e6:.1f} MB of {args.checkpoint.stat().st_size / 1e6:.1f})')
     print(f'written     {card_path(out)}')

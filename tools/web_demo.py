@@ -81,11 +81,12 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     check_unsure(predictor.classes, args.min_score)
     if not is_exported(args.model):  # whose temperature, if its checkpoint was tested, is in it
         from custom_modules.engine.checkpoints import weights_digest
-        from custom_modules.evaluation.results import know_temperature
+        from custom_modules.evaluation.results import know
 
         weights, carried = weights_digest(predictor.model.state_dict()), {'temperature': predictor.temperature}
-        _, predictor.temperature, source = know_temperature(Path(args.model), weights, carried)
-        print(f'temperature {source}')
+        known = know(Path(args.model), weights, carried)
+        predictor.temperature = known.temperature
+        print(f'temperature {known.source}')
     heat, no_heat = None, 'An exported model shows no heat map; its checkpoint does.'
     if not is_exported(args.model):
         try:

@@ -310,8 +310,8 @@ class _Process:
 
 def run_all(
     runs: Sequence[FoldRun], jobs: int, threads: int, finished: Callable[[FoldRun, list[dict[str, str]], float], None]
-) -> list[tuple[FoldRun, str]]:
-    """Makes the runs, some at a time, each in processes of its own.
+) -> list[FoldRun]:
+    """Makes the runs, some at a time, each in processes of its own; says at once which start and which fail, and why.
 
     Args:
         runs: Those that are not finished, in order.
@@ -320,7 +320,7 @@ def run_all(
         finished: Called after each that is, with its rows and how long it took, in seconds.
 
     Returns:
-        The runs that failed, each with why.
+        The runs that failed.
 
     Raises:
         Stopped: A signal asked for it, and was handed on; the runs have saved what they had.
@@ -329,17 +329,21 @@ def run_all(
     environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
     told = waited = False
 
+    def fail(run: FoldRun, why: str) -> None:
+        failed.append(run)
+        print(f'failed: {run}: {why}', flush=True)
+
     def go_on(run: FoldRun, commands: Iterator[list[str]], began: float) -> None:
         """Starts the next command of a run, or takes its rows after the last."""
         try:
             command = next(commands, None)
         except InputError as error:
-            failed.append((run, str(error)))
+            fail(run, str(error))
             return
         if command is None:
             rows = run.answers()
             if rows is None:
-                failed.append((run, f'answered about other photos than those of fold{run.fold}; see {run.log}'))
+                fail(run, f'answered about other photos than those of fold{run.fold}; see {run.log}')
             else:
                 finished(run, rows, time.monotonic() - began)
             return
@@ -373,7 +377,7 @@ def run_all(
                             finished(process.run, rows, time.monotonic() - process.began)
                         continue
                     if process.popen.returncode:
-                        failed.append((process.run, f'{_last_words(process)}; see {process.run.log}'))
+                        fail(process.run, f'{_last_words(process)}; see {process.run.log}')
                     else:
                         go_on(process.run, process.commands, process.began)
         finally:

@@ -181,8 +181,8 @@ def format_outcome(found: Outcome, folder: str) -> str:
     scaled = 'after temperature scaling, score' if found.calibrated else 'score'
     rows = {
         'AUROC of the highest score': f'{found.auroc:.4f}',
-        f'called a class, score >= {SURE}': found.sure,
         f'called a class, score >= {found.passing_score:.4f} (95 % of the test photos)': found.passing,
+        **({f'called a class, score >= {SURE}': found.sure} if found.calibrated else {}),
         f'called a class, {scaled} >= {SURE}': found.called,
         '  of the test photos so many are kept': found.kept,
         '  and of those so many right': found.right,

@@ -6,6 +6,7 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count as count_from
 from math import inf
 from pathlib import Path
@@ -88,38 +89,45 @@ def split_warning(trained_on: str | None, tested_on: str | None, trained_list: b
     )
 
 
-def find_results(checkpoint: Path, weights: str) -> dict[str, Any] | None:
-    """The results of a checkpoint's test: ``metrics.json`` in its folder, if it is of these weights and without tta.
+def find_results(checkpoint: Path, weights: str) -> tuple[Path, dict[str, Any]] | None:
+    """The results of a checkpoint's test: of a file in its folder that is of these weights and without tta.
+
+    That is ``metrics.json``, or else the newest of those that :func:`set_aside` has renamed for a later test's sake.
 
     Args:
         checkpoint: The file, whatever it was called when it was tested.
         weights: Its :func:`custom_modules.engine.checkpoints.weights_digest`.
 
     Raises:
-        InputError: There is a ``metrics.json`` that holds no results.
+        InputError: There is such a file that holds no results.
     """
-    file = checkpoint.with_name('metrics.json')
-    if not file.exists():
-        return None
-    try:
-        results = json.loads(file.read_bytes())
-        if not isinstance(results, dict):
-            raise ValueError('no object')
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f'{file}: cannot be read as results ({error}); delete it and test again') from error
-    return results if results.get('weights') == weights and not results.get('tta') else None
+    aside = sorted(checkpoint.parent.glob('metrics_*.json'), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in (checkpoint.with_name('metrics.json'), *aside):
+        if not file.exists():
+            continue
+        try:
+            results = json.loads(file.read_bytes())
+            if not isinstance(results, dict):
+                raise ValueError('no object')
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f'{file}: cannot be read as results ({error}); delete it and test again') from error
+        if results.get('weights') == weights and not results.get('tta'):
+            return file, results
+    return None
 
 
 @contextmanager
-def found_beside(checkpoint: Path) -> Iterator[None]:
-    """Makes an :class:`InputError` of what using :func:`find_results` raises, for anyone may have edited them."""
+def found_in(file: Path | None) -> Iterator[None]:
+    """Makes an :class:`InputError` of what using results of a file raises, for anyone may have edited them.
+
+    Without a file, there is nothing to blame.
+    """
     try:
         yield
     except InputError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError) as error:
-        file = checkpoint.with_name('metrics.json')
-        if not file.exists():
+        if file is None:
             raise
         raise InputError(
             f'{file}: not as a test has written it ({said_by(error)}); delete it and test again'
@@ -140,36 +148,49 @@ def read_temperature(about: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def know_temperature(
-    checkpoint: Path, weights: str, meta: Mapping[str, Any]
-) -> tuple[dict[str, Any] | None, float | None, str]:
-    """The temperature fitted to a checkpoint's weights: of its test, or else the one that it carries.
+@dataclass(frozen=True)
+class Known:
+    """What a test says of a checkpoint, as far as it lies beside it.
 
-    None where the test says that its temperature is not to be used, or that its figures mean nothing.
+    Args:
+        file: The test's results; None without any.
+        results: What is in it.
+        temperature: Fitted to the weights by that test, or else the one that the checkpoint carries; None where the
+            test says that its temperature is not to be used, or that its figures mean nothing.
+        source: Where the temperature is from, or why there is none, in words.
+    """
+
+    file: Path | None
+    results: dict[str, Any] | None
+    temperature: float | None
+    source: str
+
+
+def know(checkpoint: Path, weights: str, meta: Mapping[str, Any]) -> Known:
+    """Finds what a test says of a checkpoint.
 
     Args:
         checkpoint: Its file.
         weights: Its :func:`custom_modules.engine.checkpoints.weights_digest`.
         meta: What it carries.
 
-    Returns:
-        The test's results as :func:`find_results` finds them, the temperature, and in words where that is from or how
-        to get one.
-
     Raises:
-        InputError: It is no positive finite number, or what lies beside the checkpoint is no test's results.
+        InputError: The temperature is no positive finite number, or what lies beside the checkpoint is no test's
+            results.
     """
-    results = find_results(checkpoint, weights)
-    file = checkpoint.with_name('metrics.json')
-    with found_beside(checkpoint):
+    file, results = find_results(checkpoint, weights) or (None, None)
+    with found_in(file):
         scaling = (results or {}).get('temperature_scaling') or {}
         for about, source in ((scaling, file), (meta, checkpoint)):
             if (temperature := read_temperature(about, str(source))) is not None:
                 if about is scaling and (fault := (results or {}).get('warning') or scaling_fault(scaling)):
-                    return results, None, f'none: the {temperature:.3f} of {file} is not used: {fault}'
-                return results, temperature, f'{temperature:.3f}, of {source}'
+                    return Known(file, results, None, f'none: the {temperature:.3f} of {file} is not used: {fault}')
+                return Known(file, results, temperature, f'{temperature:.3f}, of {source}')
     command = shlex.join(['python', 'tools/test.py', 'CONFIG', str(checkpoint)])
-    return results, None, f'none: {file} has none of these weights; get it by: {command}'
+    where = checkpoint.with_name('metrics.json')
+    return Known(
+        file, results, None, f'none: {where} is of no test of these weights without --tta; get it by: {command}'
+    )
 
 
 def set_aside(path: Path, results: dict[str, Any]) -> Path | None:

@@ -42,7 +42,7 @@ def fake(tmp_path):
     return make
 
 
-def test_a_run_that_fails_does_not_lose_the_others(fake):
+def test_a_run_that_fails_is_told_at_once_and_does_not_lose_the_others(fake, capsys):
     failing = {
         'told': ('print("error: old\\nerror: no luck\\nx"); exit(2)', 'no luck; see '),
         'killed': ('import os; os.kill(os.getpid(), 9)', 'killed by signal 9 (out of memory?); see '),
@@ -57,9 +57,11 @@ def test_a_run_that_fails_does_not_lose_the_others(fake):
     assert (name, row['config'], row['seed'], row['fold'], row['path']) == ('good', 'good', '5', '1', 'r/1.jpg')
     assert seconds > 0
     assert runs[2].log.read_text() == 'begun\nthreads 3\n'
-    assert {run.name: why.partition('see ')[0] + 'see ' for run, why in failed} == {
-        name: said for name, (_, said) in failing.items()
-    }
+    assert {run.name for run in failed} == failing.keys()
+    told = capsys.readouterr().out
+    for name, (_, said) in failing.items():
+        assert f'failed: {name} fold1 seed5: {said}' in told
+    assert told.index('failed: told') < told.index('started: idle')
 
 
 def test_a_run_that_another_process_is_still_at_waits(fake, tmp_path):
@@ -85,15 +87,15 @@ input()
     assert done == ['free', 'held']
 
 
-def test_a_run_is_not_begun_when_its_config_has_changed_meanwhile(fake):
+def test_a_run_is_not_begun_when_its_config_has_changed_meanwhile(fake, capsys):
     class Changed(Fake):
         def commands(self):
             raise InputError('not begun')
             yield
 
     run = Changed(**{name: getattr(fake('a'), name) for name in Fake.__dataclass_fields__})
-    ((_, why),) = run_all([run], 1, 1, print)
-    assert why == 'not begun'
+    assert run_all([run], 1, 1, print) == [run]
+    assert capsys.readouterr().out.endswith(': not begun\n')
 
 
 def test_what_changed_is_named():

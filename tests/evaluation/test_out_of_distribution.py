@@ -1,6 +1,7 @@
 """Photos of none of the classes: the figures against counts of another kind, and which folders are taken."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -60,8 +61,13 @@ def test_what_is_counted():
     assert told['threshold']['min_score'] == 0.9
     lines = format_outcome(found, 'others').splitlines()
     assert lines[0] == '5 photos of none of the classes in others'
-    assert '40.00 % (2/5, ' in lines[2]
-    assert len(lines) == 6  # without a temperature, the scores that count are those above
+    assert [re.split(r' {2,}| \(', line.strip())[0] for line in lines[2:]] == [
+        'called a class, score >= 0.6500',
+        'called a class, score >= 0.9',
+        'of the test photos so many are kept',
+        'and of those so many right',
+    ]
+    assert '40.00 % (2/5, ' in lines[3]
 
 
 def test_scores_are_scaled_where_that_lowers_the_nll():
@@ -69,6 +75,7 @@ def test_scores_are_scaled_where_that_lowers_the_nll():
     assert outcome(TESTED, OTHERS, scaling(0.5, before=0.3, after=0.3)) == plain
     found = outcome(TESTED, OTHERS, scaling(0.5, before=0.3, after=0.2))
     assert found.calibrated is True
+    assert 'called a class, after temperature scaling, score >= 0.9 ' in format_outcome(found, 'others')
     expected = sum(tempered([other.scores], 0.5).max() >= 0.9 for other in OTHERS)
     assert found.called.k == expected == 3
     assert (found.kept.k, found.right.k) == (16, 12)

@@ -1,17 +1,19 @@
 """Results of different tests do not replace each other."""
 
 import json
+import os
 
 import pytest
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation.predictions import Prediction, count
 from custom_modules.evaluation.results import (
+    Known,
     figures,
     find_results,
     format_scaling,
-    found_beside,
-    know_temperature,
+    found_in,
+    know,
     read_temperature,
     set_aside,
     split_warning,
@@ -101,15 +103,21 @@ def test_a_test_without_robustness_does_not_replace_one_with_it(tmp_path):
 
 
 def test_results_are_found_by_the_weights_they_are_of(tmp_path):
-    checkpoint, file = tmp_path / 'renamed.pth', tmp_path / 'metrics.json'
+    checkpoint, file, aside = (tmp_path / name for name in ('renamed.pth', 'metrics.json', 'metrics_best.json'))
+    of_these = {**BEST, 'weights': 'w'}
     assert find_results(checkpoint, 'w') is None
     file.write_text(json.dumps(BEST))  # of before the weights were named
     assert find_results(checkpoint, 'w') is None
-    file.write_text(json.dumps({**BEST, 'weights': 'w'}))
-    assert find_results(checkpoint, 'w') == {**BEST, 'weights': 'w'}
+    file.write_text(json.dumps(of_these))
+    assert find_results(checkpoint, 'w') == (file, of_these)
     assert find_results(checkpoint, 'v') is None
-    file.write_text(json.dumps({**BEST, 'weights': 'w', 'tta': True}))
-    assert find_results(checkpoint, 'w') is None
+    set_aside(file, {**of_these, 'tta': True})
+    file.write_text(json.dumps({**of_these, 'tta': True}))
+    assert find_results(checkpoint, 'w') == (aside, of_these)
+    newer = tmp_path / 'metrics_best_2.json'
+    newer.write_text(json.dumps({**of_these, 'epoch': 9}))
+    os.utime(aside, (1, 1))
+    assert find_results(checkpoint, 'w') == (newer, {**of_these, 'epoch': 9})
     for broken in ('{', '[]'):
         file.write_text(broken)
         with pytest.raises(InputError, match=r'metrics\.json: cannot be read as results'):
@@ -118,20 +126,20 @@ def test_results_are_found_by_the_weights_they_are_of(tmp_path):
 
 def test_the_temperature_is_that_of_the_test_or_else_the_one_carried(tmp_path):
     checkpoint, file = tmp_path / 'best.pth', tmp_path / 'metrics.json'
-    assert know_temperature(checkpoint, 'w', {'temperature': 2}) == (None, 2.0, f'2.000, of {checkpoint}')
-    for scaling, known in (
-        (scaled(1.25), (1.25, f'1.250, of {file}')),
-        (None, (2.0, f'2.000, of {checkpoint}')),
+    assert know(checkpoint, 'w', {'temperature': 2}) == Known(None, None, 2.0, f'2.000, of {checkpoint}')
+    for scaling, temperature, source in (
+        (scaled(1.25), 1.25, f'1.250, of {file}'),
+        (None, 2.0, f'2.000, of {checkpoint}'),
     ):
         tested = {'weights': 'w', 'temperature_scaling': scaling}
         file.write_text(json.dumps(tested))
-        assert know_temperature(checkpoint, 'w', {'temperature': 2}) == (tested, *known)
-    results, temperature, said = know_temperature(checkpoint, 'v', {})
-    assert (results, temperature) == (None, None)
-    assert said.endswith(f'python tools/test.py CONFIG {checkpoint}')
+        assert know(checkpoint, 'w', {'temperature': 2}) == Known(file, tested, temperature, source)
+    found = know(checkpoint, 'v', {})
+    assert (found.file, found.results, found.temperature) == (None, None, None)
+    assert found.source.endswith(f'python tools/test.py CONFIG {checkpoint}')
     file.write_text(json.dumps({'weights': 'w', 'temperature_scaling': [1.25]}))
     with pytest.raises(InputError, match=r'metrics\.json: not as a test has written it'):
-        know_temperature(checkpoint, 'w', {})
+        know(checkpoint, 'w', {})
 
 
 @pytest.mark.parametrize(
@@ -146,20 +154,17 @@ def test_the_temperature_is_that_of_the_test_or_else_the_one_carried(tmp_path):
 def test_a_temperature_with_a_fault_is_not_used(tmp_path, scaling, warning, fault):
     tested = {'weights': 'w', 'temperature_scaling': scaling, 'warning': warning}
     (tmp_path / 'metrics.json').write_text(json.dumps(tested))
-    results, temperature, said = know_temperature(tmp_path / 'best.pth', 'w', {'temperature': 2})
-    assert (results, temperature) == (tested, None)
-    assert said.startswith('none: the ')
-    assert fault in said
+    found = know(tmp_path / 'best.pth', 'w', {'temperature': 2})
+    assert (found.results, found.temperature) == (tested, None)
+    assert found.source.startswith('none: the ')
+    assert fault in found.source
 
 
 def test_what_goes_wrong_without_results_is_not_blamed_on_them(tmp_path):
-    with pytest.raises(KeyError), found_beside(tmp_path / 'best.pth'):
+    with pytest.raises(KeyError), found_in(None):
         raise KeyError('value')
-    (tmp_path / 'metrics.json').write_text('{}')
-    with (
-        pytest.raises(InputError, match=r'metrics\.json: not as a test has written it'),
-        found_beside(tmp_path / 'best.pth'),
-    ):
+    said = r'metrics\.json: not as a test has written it'
+    with pytest.raises(InputError, match=said), found_in(tmp_path / 'metrics.json'):
         raise KeyError('value')
 
 
