@@ -26,7 +26,7 @@ train_dataloader = dict(drop_last=True, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-# What helps in three epochs and not in ten: README, Choosing the recipe for accuracy.
+# What helps in three epochs and not in ten: README.md here.
 default_hooks = dict(linear_probe=None, ema=None)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, end=1, by_epoch=True, convert_to_iter_based=True),
