@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     report = index_prepared(args.data)
     print(report)
-    print(f'next: python tools/train.py configs/flower_mobilenetv2.py --data-root {shlex.quote(str(args.data))}')
+    print(f'next: python tools/train.py configs/flower_mobilenetv2_fast.py --data-root {shlex.quote(str(args.data))}')
     return int(report.has_problems)
 
 

@@ -83,13 +83,10 @@ def main(argv: list[str] | None = None) -> int:
     print(report)
     print(speed(report.photos, time.monotonic() - start))
     print(f'dataset {report.digest}')
-    train = f'python tools/train.py configs/flower_mobilenetv2.py --data-root {shlex.quote(str(args.out))}'
-    print(f'next: {train}')
+    rest = f'configs/flower_mobilenetv2_fast.py --data-root {shlex.quote(str(args.out))}'
+    print(f'next: python tools/train.py {rest}')
     if args.folds:
-        print(
-            f'on a fold: {train} --cfg-options train_dataloader.dataset.ann_file=fold0/train.txt '
-            'val_dataloader.dataset.ann_file=fold0/val.txt val_dataloader.dataset.data_prefix=train'
-        )
+        print(f'on the folds: python tools/cross_validate.py {rest}')
     return int(report.has_problems)
 
 

@@ -10,10 +10,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
 from custom_modules.engine.launch import has_accelerator, place
-from custom_modules.engine.run_config import keep_train_only, parse_options, read_config
+from custom_modules.engine.run_config import LOADERS, keep_train_only, parse_options, read_config
 from custom_modules.errors import InputError
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # What saves, draws or judges, or happens once before the first iteration: not part of a training step.
 NOT_TIMED = (
     'MidEpochCheckpointHook',

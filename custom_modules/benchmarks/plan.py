@@ -17,10 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from custom_modules.benchmarks.training import Tell
 from custom_modules.errors import InputError
 from custom_modules.files import check_folder
 
-Tell = Callable[[str], None]
 STARTS = 3  # samples of the time to a first iteration
 PARTS = ('limits', 'loader', 'training', 'inference', 'startup', 'time-to')
 

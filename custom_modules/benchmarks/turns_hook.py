@@ -39,7 +39,6 @@ class TurnsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.channel.send(
-            epoch_iterations=len(runner.train_dataloader),
             batch_size=runner.train_dataloader.batch_size,
             parameters=sum(each.numel() for each in runner.model.parameters() if each.requires_grad),
             threads=torch.get_num_threads(),

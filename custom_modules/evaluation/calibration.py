@@ -28,10 +28,6 @@ class Bin:
     confidence: float | None
     right: Proportion
 
-    def as_dict(self) -> dict:
-        """For JSON."""
-        return {**asdict(self), 'right': self.right.as_dict()}
-
 
 @dataclass(frozen=True)
 class Calibration:

@@ -40,7 +40,9 @@ def test_prints_counts_and_the_next_command_without_a_bar(raw, tmp_path):
         ['total', '16', '4'],
     ]
     assert re.fullmatch(r'20 photos in \d+\.\d s: \d+ photos/s', lines[5])
-    assert lines[-1] == (f'next: python tools/train.py configs/flower_mobilenetv2.py --data-root {tmp_path / "out"}')
+    assert lines[-1] == (
+        f'next: python tools/train.py configs/flower_mobilenetv2_fast.py --data-root {tmp_path / "out"}'
+    )
 
 
 def test_exits_1_when_something_else_was_left_out(raw, tmp_path):
