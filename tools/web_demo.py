@@ -80,11 +80,9 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     predictor: Any = open_predictor(args.model, args.config)
     check_unsure(predictor.classes, args.min_score)
     if not is_exported(args.model):  # whose temperature, if its checkpoint was tested, is in it
-        from custom_modules.engine.checkpoints import weights_digest
         from custom_modules.evaluation.results import know
 
-        weights, carried = weights_digest(predictor.model.state_dict()), {'temperature': predictor.temperature}
-        known = know(Path(args.model), weights, carried)
+        known = know(Path(args.model), predictor.weights, {'temperature': predictor.temperature})
         predictor.temperature = known.temperature
         print(f'temperature {known.source}')
     heat, no_heat = None, 'An exported model shows no heat map; its checkpoint does.'

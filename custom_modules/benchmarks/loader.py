@@ -56,7 +56,6 @@ def load_in_turns(channel: Any, task: dict[str, Any]) -> None:
     from torch.utils.data import DataLoader
 
     from custom_modules.benchmarks.measured_config import measured_config, upstream_pipeline
-    from custom_modules.engine.compute import keep_freed_memory
     from custom_modules.engine.seed_hook import SeededPhotos
 
     cv2.setNumThreads(0)  # as MMEngine's Runner sets it
@@ -73,7 +72,6 @@ def load_in_turns(channel: Any, task: dict[str, Any]) -> None:
     crops = [draw_crop(settings.pipeline, path, place) for path, place in zip(paths, places, strict=True)]
     if task['side'] == 'ours':
         dataset.__getitems__ = SeededPhotos(dataset)  # as SeedHook does
-        keep_freed_memory()  # as training on a CPU does
     workers = DataLoader(
         dataset,
         batch_size=built.batch_size,

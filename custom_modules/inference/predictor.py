@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  registers them
 from custom_modules.datasets.flower_dataset import is_readable
 from custom_modules.engine.checkpoints import checkpoint_classes, weights_digest
-from custom_modules.engine.compute import channels_last_pays, to_channels_last
+from custom_modules.engine.compute import channels_last_pays, to_channels_last, without_batch_norm
 from custom_modules.errors import InputError, PhotoError, as_configured, said_by
 from custom_modules.evaluation.predictions import Prediction, check_scores
 from custom_modules.evaluation.results import read_temperature
@@ -39,7 +39,8 @@ class Predictor:
         digest: Of all that decides the scores: weights, classes, model and test pipeline.
         temperature: What divides the logits of calibrated scores, if the checkpoint says so; predictions are as they
             are.
-        model: With its weights, on the device, in evaluation mode.
+        weights: Digest of the weights alone, as the checkpoint has them.
+        model: On the device, in evaluation mode, batch norm a part of the convolutions.
 
     Raises:
         InputError: The checkpoint names no classes, is not of this model, or has a temperature that is none.
@@ -64,11 +65,13 @@ class Predictor:
             raise InputError(f'{name}: holds other weights than those of its model ({said}); take another') from error
         if missing:
             raise InputError(f'{name}: lacks {len(missing)} weights of its model, {missing[0]} for one; take another')
-        settings = [weights_digest(self.model.state_dict()), self.classes, cfg.model, loader.dataset.pipeline]
+        self.weights = weights_digest(self.model.state_dict())
+        settings = [self.weights, self.classes, cfg.model, loader.dataset.pipeline]
         self.digest = hashlib.sha256(repr(settings).encode()).hexdigest()
         self.temperature = read_temperature(checkpoint.get('meta') or {}, name)
         device = device or get_device()
-        self.model.to(device).eval()
+        with as_configured(f'{name}: model'):
+            self.model = without_batch_norm(self.model.to(device).eval())
         if channels_last_pays(device):
             to_channels_last(self.model)
 

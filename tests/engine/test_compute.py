@@ -11,7 +11,13 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
 from custom_modules.engine import compute
-from custom_modules.engine.compute import channels_last_pays, half_precision, keep_freed_memory, to_channels_last
+from custom_modules.engine.compute import (
+    channels_last_pays,
+    half_precision,
+    keep_freed_memory,
+    to_channels_last,
+    without_batch_norm,
+)
 from custom_modules.engine.launch import TerseRunner
 from custom_modules.engine.run_config import read_config
 
@@ -69,6 +75,39 @@ def test_the_layout_changes_rounding_alone(tiny_config):
     assert model.backbone.conv1.conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert list(model.state_dict()) == keys
     torch.testing.assert_close(model(photos), plain)
+
+
+@pytest.mark.parametrize('name', ['flower_mobilenetv2', 'flower_mobilenetv3', 'flower_resnet18', 'flower_resnet50'])
+def test_convolutions_do_what_batch_norm_did(name):
+    model = MODELS.build(read_config(f'configs/{name}.py', {}, None, None).model)
+    random = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # at the start it does nothing
+            for tensor in (module.running_mean, module.running_var, module.weight, module.bias):
+                torch.nn.init.uniform_(tensor, 0.5, 1.5, random)
+    photos = torch.rand(2, 3, 96, 96, generator=random)
+    model.eval()
+    fused = without_batch_norm(model)
+    with torch.inference_mode():
+        torch.testing.assert_close(fused(photos, mode='tensor'), model(photos, mode='tensor'), rtol=1e-3, atol=1e-4)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused.modules())
+    assert without_batch_norm(fused) is fused
+
+
+def test_batch_norm_of_another_convolution_stays():
+    class Other(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 3, 1)
+            self.norm = torch.nn.BatchNorm2d(3)
+            torch.nn.init.uniform_(self.norm.running_mean, 1, 2)
+
+        def forward(self, photos, mode):
+            return self.conv(self.norm(photos)).mean((2, 3))
+
+    model = Other().eval()
+    assert without_batch_norm(model) is model
+    assert isinstance(model.norm, torch.nn.BatchNorm2d)
 
 
 def test_a_seed_gives_upstreams_weights_in_either_layout(tiny_config, tmp_path):
