@@ -43,9 +43,10 @@ def to_channels_last(model: nn.Module) -> nn.Module:
 def without_batch_norm(model: nn.Module) -> nn.Module:
     """A classifier in evaluation mode whose convolutions do what batch norm did; itself if they cannot.
 
-    Batch norm with fixed statistics scales and shifts each channel, as a convolution's weights and bias can. mmcv takes
-    a batch norm for that of the convolution defined before it, which a model of your own may see otherwise: so a random
-    photo is asked before and after, and where the logits differ by more than rounding, the model stays as it is.
+    Batch norm with fixed statistics scales and shifts each channel, as a convolution's weights and bias can. mmcv
+    takes a batch norm for that of the convolution defined before it, which a model of your own may see otherwise: so a
+    random photo is asked before and after, and where the logits differ by more than rounding, the model stays as it
+    is.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return model
