@@ -45,6 +45,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args.out = args.out or args.work_dir / 'answers.csv'
     if args.out.suffix != '.csv':
         parser.error(f'--out {args.out}: the name must end in .csv')
+    if strange := [seed for seed in args.seeds if not 0 <= seed < 1 << 32]:
+        parser.error(f'--seeds {strange[0]}: must lie in 0 to 2**32 - 1')
+    set_here = ('randomness.seed', *(f'{side}_dataloader.dataset.ann_file' for side in ('train', 'val', 'test')))
+    if named := [option for option in args.cfg_options if option.partition('=')[0] in set_here]:
+        parser.error(f'--cfg-options {named[0]}: is set for each run, from --seeds and --folds')
     if args.jobs is not None and args.jobs < 1:
         parser.error(f'--jobs {args.jobs}: one or more')
     return args
@@ -63,8 +68,8 @@ def main(argv: list[str] | None = None) -> int:
 
     check_folder(args.work_dir)
     check_folder(args.out.parent)
-    check_table(args.out)
     runs = plan_runs(args.configs, args.folds, args.seeds, args.work_dir, args.data_root, args.cfg_options)
+    check_table(args.out, {(run.name, run.seed, run.fold): run.photos for run in runs})
     lock = lock_folder(args.work_dir)  # noqa: F841  held until it is closed by going out of scope
     answers = {run.work_dir: rows for run in runs if (rows := run.answers()) is not None}
     order = {run.name: number for number, run in reversed(list(enumerate(runs)))}

@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exports, compares with torch, and writes what agrees."""
     args = parse_args(argv)
 
+    from custom_modules.datasets.manifest import read_manifest_digest
     from custom_modules.evaluation.model_card import ModelFile, card_of, card_path
     from custom_modules.files import check_folder
 
@@ -50,11 +51,12 @@ def main(argv: list[str] | None = None) -> int:
         if path.is_dir() or (path.exists() and not args.overwrite):
             raise InputError(f'{path}: exists already; name another file with --out, or add --overwrite')
     photos = read_photos(Path(args.data_root), 'val') if args.data_root else None
+    tested_on = read_manifest_digest(Path(args.data_root)) if args.data_root else None
     training_photos = read_photos(Path(args.data_root), 'train') if args.int8 else []
 
-    from custom_modules.datasets.manifest import read_manifest_digest
     from custom_modules.datasets.pages import check_jinja
     from custom_modules.engine.checkpoints import weights_digest
+    from custom_modules.engine.publishing import plain_weights
     from custom_modules.evaluation.predictions import Proportion
     from custom_modules.evaluation.results import found_in, know, split_warning
     from custom_modules.files import write_atomically
@@ -75,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     cfg, checkpoint = open_checkpoint(args.checkpoint, args.config)
     predictor = Predictor(cfg, checkpoint, args.checkpoint, device='cpu')
     meta = checkpoint.get('meta') or {}
-    weights = weights_digest(checkpoint['state_dict'])
+    weights = weights_digest(plain_weights(checkpoint, args.checkpoint))
     known = know(checkpoint_path, weights, meta)
     metadata = make_metadata(predictor, cfg, meta, known.temperature, args.checkpoint)
     if args.data_root:
@@ -130,9 +132,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'written     {path} ({len(model) / 1e6:.1f} MB)')
     write_atomically(card, lambda file: file.write(text.encode(errors='backslashreplace')))
     print(f'written     {card}')
-    trained_on = metadata.about.get('dataset_digest')
-    tested_on = read_manifest_digest(Path(args.data_root)) if args.data_root else None
-    if warning := split_warning(trained_on, tested_on):
+    if warning := split_warning(metadata.about.get('dataset_digest'), tested_on):
         print(f'warning: {warning}')
         return 1
     return 0

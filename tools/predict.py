@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     out = Path(args.out) if args.out else None
     if out:
         check_folder(out.parent)
-        if out.exists():
+        if os.path.lexists(out):
             raise InputError(f'--out {out}: exists already; name another file, or delete it')
     if args.sort_into:
         check_target(Path(args.sort_into))

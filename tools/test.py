@@ -80,8 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root, str(work_dir))
     if args.out:
         check_folder(args.out.parent)
-        if args.out.is_dir():
-            raise InputError(f'--out {args.out}: is a folder; name a file')
+        if os.path.lexists(args.out):
+            raise InputError(f'--out {args.out}: exists already; name another file, or delete it')
     if exported:
         from custom_modules.inference.onnx_classifier import read_exported, use_exported
 

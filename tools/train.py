@@ -62,6 +62,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         given = vars(args)[flag[2:].replace('-', '_')]
         if args.probe and given is not None and given is not False:  # 0 minutes are given, too
             parser.error(f'--probe: solves the head in one validated pass over your photos; leave out {flag}')
+    if strange := [seed for seed in args.seeds or () if not 0 <= seed < 1 << 32]:
+        parser.error(f'--seeds {strange[0]}: must lie in 0 to 2**32 - 1')
     if args.seeds and len(args.seeds) > 1 and args.launcher != 'none':
         parser.error('--seeds: under a launcher, start one seed at a time')
     if args.seeds and len(args.seeds) > 1 and (args.dry_run or args.no_validate):

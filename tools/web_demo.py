@@ -41,6 +41,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not 0 <= args.min_score <= 1:
         parser.error(f'--min-score {args.min_score}: must lie in 0 to 1')
+    if not args.host:
+        parser.error('--host: is empty; name 127.0.0.1, or 0.0.0.0 for all who reach this machine')
     if not 0 <= args.port < 1 << 16:
         parser.error(f'--port {args.port}: must lie in 0 to 65535')
     if args.config and is_exported(args.model):

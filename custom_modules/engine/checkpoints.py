@@ -111,7 +111,7 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
     if not isinstance(checkpoint, dict):
         raise InputError(f'{path}: holds a {type(checkpoint).__name__}, not a checkpoint')
     for key in ('state_dict', 'meta'):
-        if not isinstance(checkpoint.get(key), dict | None):
+        if not isinstance(checkpoint.get(key, {}), dict):
             raise InputError(
                 f'{path}: its {key} is a {type(checkpoint[key]).__name__}: no checkpoint; take another one'
             )

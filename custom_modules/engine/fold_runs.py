@@ -120,9 +120,9 @@ class FoldRun:
             return None
         try:
             there = json.loads((self.work_dir / RECIPE).read_bytes())
-        except (OSError, ValueError):
+            changed = changes(there, self.recipe)
+        except (OSError, ValueError, AttributeError, RecursionError):
             return f'holds a run that is not of such a table (no {RECIPE})'
-        changed = changes(there, self.recipe)
         return f'holds a run with another {changed}' if changed else None
 
 

@@ -48,6 +48,13 @@ def average_runs(folders: Sequence[Path]) -> dict:
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         raise InputError(f'{", ".join(map(str, folders))}: seeds {seeds}; the same training twice adds nothing')
+    metas = [load_checkpoint(folder / 'best.pth')['meta'] for folder in folders]
+    if strange := [
+        str(folder)
+        for folder, meta in zip(folders, metas, strict=True)
+        if meta.get('classes') != metas[0].get('classes')
+    ]:
+        raise InputError(f'{", ".join(strange)}: other classes than in {folders[0]}, or in another order')
     states = [_last_weights(folder) for folder in folders]
     shapes = [{key: value.shape for key, value in state.items()} for state in states]
     if strange := [str(folder) for folder, other in zip(folders, shapes, strict=True) if other != shapes[0]]:
@@ -63,10 +70,9 @@ def average_runs(folders: Sequence[Path]) -> dict:
         key: torch.stack([other[key] for other in states]).mean(0) if value.is_floating_point() else value
         for key, value in states[0].items()
     }
-    meta = load_checkpoint(folders[0] / 'best.pth')['meta']
     return {
         'state_dict': state,
-        'meta': {key: value for key, value in meta.items() if key not in NOT_OF_A_SOUP} | {'seeds': seeds},
+        'meta': {key: value for key, value in metas[0].items() if key not in NOT_OF_A_SOUP} | {'seeds': seeds},
     }
 
 

@@ -5,7 +5,7 @@ Nothing is trained here; the table is written by tools/cross_validate.py and rea
 
 import csv
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,19 +72,33 @@ def write_table(path: Path, rows: Iterable[Mapping[str, str]], classes: Sequence
     write_atomically(path, lambda file: write_rows(file, map(dict, rows), [*KEYS, *columns(classes)], '.csv'))
 
 
-def check_table(path: Path) -> None:
-    """Makes sure that a table can be written at ``path`` without the loss of anything but an older one.
+def check_table(path: Path, planned: Mapping[tuple[str, int, int], Container[str]]) -> None:
+    """Makes sure that a table can be written at ``path`` without the loss of anything but an older one of these runs.
+
+    Args:
+        path: The file.
+        planned: The photos of each run of the new table, by its config, seed and fold.
 
     Raises:
-        InputError: Something else is there.
+        InputError: Something else is there, or answers of other runs.
     """
     if path.is_dir():
         raise InputError(f'--out {path}: is a folder; name a file')
-    start = ','.join([*KEYS, *columns([])]).encode()
-    if path.exists():
-        with path.open('rb') as file:
-            if file.read(len(start)) != start:
-                raise InputError(f'--out {path}: exists already, and is no table of this tool; name another file')
+    if not path.exists():
+        return
+    start = [*KEYS, *columns([])]
+    with path.open(encoding='utf-8', errors='surrogateescape', newline='') as file:
+        reader = csv.reader(file)
+        if next(reader, [])[: len(start)] != start:
+            raise InputError(f'--out {path}: exists already, and is no table of this tool; name another file')
+        runs = {(config, str(seed), str(fold)): photos for (config, seed, fold), photos in planned.items()}
+        for line in reader:
+            config, seed, fold, photo = [*line, '', '', '', ''][:4]
+            if photo not in runs.get((config, seed, fold), ()):
+                raise InputError(
+                    f'--out {path}: its line {reader.line_num} is of no run that was asked for '
+                    f'({config}, seed {seed}, fold {fold}, {photo}), and would be lost; name another file'
+                )
 
 
 def read_table(path: Path) -> list[Recipe]:

@@ -81,6 +81,7 @@ def split_warning(trained_on: str | None, tested_on: str | None, trained_list: b
     """
     if trained_list:
         return 'tested on the photos that it was trained on: the figures say nothing of others'
+    trained_on, tested_on = str(trained_on or ''), str(tested_on or '')
     if not trained_on or not tested_on or trained_on == tested_on:
         return ''
     return (

@@ -96,7 +96,7 @@ def iteration_seconds(work_dir: Path) -> float | None:
                 continue
             if isinstance(record, dict) and {'train/loss', 'loss'} & record.keys():
                 times.append(record.get('train/time', record.get('time')))
-    known = [time for time in times if isinstance(time, int | float)]
+    known = [time for time in times if isinstance(time, int | float) and 0 <= time < math.inf]
     return statistics.fmean(known) if known else None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, said_by
 from custom_modules.evaluation.predictions import Prediction
 from custom_modules.files import lock_folder, write_atomically
 from custom_modules.inference.outcomes import Unreadable
@@ -48,7 +48,7 @@ class Journal:
         task: Names what is computed from what; only the same task goes on with a journal.
 
     Raises:
-        InputError: The folder belongs to another task.
+        InputError: The folder belongs to another task, or is damaged.
     """
 
     def __init__(self, folder: Path, task: str) -> None:
@@ -57,7 +57,7 @@ class Journal:
         known = folder / 'task'
         if not known.exists():
             write_atomically(known, lambda file: file.write(task.encode()))
-        elif known.read_text() != task:
+        elif known.read_bytes() != task.encode():
             raise InputError(
                 f'{folder}: holds the beginning of another prediction, of other photos or another checkpoint; finish '
                 'that one, delete the folder, or name another --out'
@@ -73,7 +73,7 @@ class Journal:
             with path.open('rb') as file:
                 for line in file:
                     if line.endswith(b'\n'):
-                        self._places[json.loads(line)['number']] = path, position
+                        self._places[self._outcome(path, line)[0]] = path, position
                     position += len(line)
 
     def __contains__(self, number: int) -> bool:
@@ -94,12 +94,20 @@ class Journal:
         try:
             for _, (path, position) in sorted(self._places.items()):
                 files[path].seek(position)
-                fields = json.loads(files[path].readline())
-                del fields['number']
-                yield Unreadable(**fields) if 'problem' in fields else Prediction(**fields)
+                yield self._outcome(path, files[path].readline())[1]
         finally:
             for file in files.values():
                 file.close()
+
+    @staticmethod
+    def _outcome(path: Path, line: bytes) -> tuple[int, Prediction | Unreadable]:
+        """A photo's number and its outcome, as a line says."""
+        try:
+            fields = json.loads(line)
+            number = int(fields.pop('number'))
+            return number, Unreadable(**fields) if 'problem' in fields else Prediction(**fields)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise InputError(f'{path}: damaged ({said_by(error)}); delete the folder {path.parent}') from error
 
     def predictions(self) -> Iterator[Prediction]:
         """The outcomes that are predictions."""

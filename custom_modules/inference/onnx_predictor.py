@@ -57,7 +57,7 @@ class OnnxPredictor:
         """Softmax scores, (N, K), of (N, 3, H, W) RGB photos.
 
         Raises:
-            InputError: The model fails, or gives another number of scores.
+            InputError: The model fails, or gives another number of scores, or what is none.
         """
         try:
             (scores,) = self._session.run(None, {self._input: photos})
@@ -69,6 +69,8 @@ class OnnxPredictor:
                 f'{self._name}: gives scores of shape {scores.shape} for {len(photos)} photos and {len(self.classes)} '
                 'classes; export the checkpoint anew'
             )
+        if np.isfinite(scores).all() and not np.allclose(scores.sum(axis=1), 1, atol=1e-3):
+            raise InputError(f'{self._name}: gives scores that do not add up to 1; export the checkpoint anew')
         return scores
 
     def _read(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from custom_modules.errors import InputError
+from custom_modules.files import check_folder
 
 UNSURE = 'unsure'
 MODES = ('copy', 'hardlink', 'symlink')
@@ -18,10 +19,11 @@ def check_target(folder: Path) -> None:
     """Makes sure that photos can be sorted into ``folder``.
 
     Raises:
-        InputError: It is a file, or holds something.
+        InputError: It is a file, holds something, or cannot be made.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f'--sort-into {folder}: exists and is not empty; name a new folder')
+    check_folder(folder.parent)
 
 
 def check_names(classes: Iterable[str]) -> None:

@@ -81,6 +81,11 @@ def another_recipe(runs):
     return runs
 
 
+def other_classes(runs):
+    change(runs[1] / 'best.pth', lambda checkpoint: checkpoint['meta']['classes'].reverse())
+    return runs
+
+
 def not_ended(runs):
     last = newest_checkpoint(runs[1])
     last.rename(last.with_name('epoch_2_iter_11.pth'))
@@ -117,6 +122,7 @@ def adapted(runs):
         (no_second, 'two work dirs or more'),
         (the_same_twice, 'each named once'),
         (no_run, 'no best.pth'),
+        (other_classes, 'other classes than in .*, or in another order'),
         (one_seed, r'seeds \[0, 0\]'),
         (another_recipe, 'not one recipe'),
         (not_ended, 'has not ended'),

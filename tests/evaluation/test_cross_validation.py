@@ -144,9 +144,17 @@ def test_what_is_no_table_is_one_line(tmp_path, text, said):
 
 def test_only_an_older_table_is_written_over(tmp_path):
     file = tmp_path / 'answers.csv'
-    check_table(file)
-    write_table(file, [], ['a', 'b'])
-    check_table(file)
-    file.write_text('name,price\n')
-    with pytest.raises(InputError, match='no table of this tool; name another'):
-        check_table(file)
+    planned = {('fast', 0, 1): {'a/1.jpg', 'a/2.jpg'}, ('fast', 1, 1): {'a/1.jpg', 'a/2.jpg'}}
+    check_table(file, planned)
+    row = {'config': 'fast', 'seed': '1', 'fold': '1', 'path': 'a/2.jpg', 'truth': 'a', 'label': 'b', 'score': '1'}
+    scores = {'score_a': '0', 'score_b': '1'}
+    write_table(file, [{**row, **scores}], ['a', 'b'])
+    check_table(file, planned)
+    for other in ({'seed': '2'}, {'config': 'slow'}, {'fold': '0'}, {'path': 'b/9.jpg'}):
+        write_table(file, [{**row, **scores}, {**row, **scores, **other}], ['a', 'b'])
+        with pytest.raises(InputError, match='its line 3 is of no run that was asked for'):
+            check_table(file, planned)
+    for broken in ('name,price\n', ''):
+        file.write_text(broken)
+        with pytest.raises(InputError, match='no table of this tool; name another'):
+            check_table(file, planned)

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from custom_modules.errors import InputError
 from custom_modules.inference.onnx_file import UNSEALED, seal
 
 BLOCKED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'cv2', 'scipy', 'rich', 'onnx', 'imagehash')
@@ -98,3 +99,18 @@ def test_no_photo_depends_on_its_batch(exported, data):
     predictor = OnnxPredictor(exported)
     alone = [outcome.scores for outcome in predictor.predict(photos, 1, 0)]
     np.testing.assert_allclose([o.scores for o in predictor.predict(photos, 4, 2)], alone, atol=1e-6)
+
+
+def test_scores_that_are_none_are_refused(exported, data):
+    from custom_modules.inference.onnx_predictor import OnnxPredictor
+
+    predictor = OnnxPredictor(exported)
+    session = predictor._session
+
+    class Logits:
+        def run(self, *asked):
+            return [10 * scores for scores in session.run(*asked)]
+
+    predictor._session = Logits()
+    with pytest.raises(InputError, match='gives scores that do not add up to 1'):
+        list(predictor.predict([str(min((data / 'val').glob('*/*')))], 1, 0))

@@ -167,7 +167,14 @@ def test_what_cannot_be_begun_is_one_line(call, configs, folds, data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'said'), [(['--out', 'a.json'], 'the name must end in .csv'), (['--jobs', 0], 'one or more')]
+    ('arguments', 'said'),
+    [
+        (['--out', 'a.json'], 'the name must end in .csv'),
+        (['--jobs', 0], 'one or more'),
+        (['--seeds', 0, -1], '--seeds -1: must lie in 0 to 2**32 - 1'),
+        (['--cfg-options', 'randomness.seed=3'], 'randomness.seed=3: is set for each run'),
+        (['--cfg-options', 'val_dataloader.dataset.ann_file=a.txt'], 'is set for each run'),
+    ],
 )
 def test_arguments_that_cannot_be_used(call, capfd, arguments, said):
     with pytest.raises(SystemExit):
