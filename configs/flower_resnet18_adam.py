@@ -1,7 +1,10 @@
-"""ResNet18 with Adam: report 1, experiment 2 (Adam lr 0.001, five augmentations). Not measured here yet.
+"""ResNet18 with Adam: report 1, experiment 2 (Adam lr 0.001, five augmentations).
 
 python tools/fetch_weights.py resnet18
 python tools/train.py configs/flower_resnet18_adam.py
+
+Measured on 457 validation photos from PARTLY pretrained weights, so no measure of the model, seed 0, for 7 of the 15
+epochs: top-1 84.25 % (385/457) after epoch 6, 82.49 % (377/457) after epoch 7.
 """
 
 _base_ = 'flower_resnet18.py'
