@@ -59,7 +59,8 @@ class TerseRunner(Runner):
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The run's logger; its first handler is the terminal's, which shows a long message if it is ``whole``."""
-        logger = super().build_logger(*args, **kwargs)
+        with as_configured('log_level'):
+            logger = super().build_logger(*args, **kwargs)
         logger.handlers[0].addFilter(
             lambda record: record.getMessage().count('\n') < 20 or getattr(record, 'whole', False)
         )

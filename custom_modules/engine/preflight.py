@@ -79,8 +79,10 @@ def check_run(cfg: Config, loaders: Iterable[str]) -> tuple[Findings, str | None
         classes = check_dataset(cfg, loaders)
     findings.errors += check_pipelines(cfg)
     findings.errors += check_topk(cfg, len(classes) or cfg.model.get('head', {}).get('num_classes'))
-    findings.errors += check_begins(cfg)
-    check_preprocessor(cfg, findings)
+    with findings.collected(), as_configured('param_scheduler'):
+        findings.errors += check_begins(cfg)
+    with findings.collected(), as_configured('data_preprocessor'):
+        check_preprocessor(cfg, findings)
     pretrained = None
     with findings.collected():
         pretrained = check_pretrained(cfg.model)
