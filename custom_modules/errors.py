@@ -84,10 +84,7 @@ def run_tool(main: Callable[[], int]) -> int:
     except OSError as error:
         if error.errno not in UNUSABLE:
             raise
-        code, problems = (
-            2,
-            (f'{error.filename or "writing"}: {error.strerror}; name another file or folder, or make room',),
-        )
+        code, problems = 2, (f'{error.filename or "writing"}: {error.strerror}; make room, or name another folder',)
         everywhere = True
     except ImportError as error:
         remedy = 'pip install -r requirements.txt'

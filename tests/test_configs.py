@@ -6,6 +6,7 @@ import mmpretrain
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
 from mmpretrain.registry import MODELS, TRANSFORMS
 
 from custom_modules.engine.run_config import read_config
@@ -139,6 +140,16 @@ def test_report_1_as_its_log_shows_it():
     as_written = values(read('flower_mobilenetv2'))
     optimizer = {**as_written['optimizer'], 'lr': 0.045}
     assert values(read('flower_mobilenetv2_as_logged')) == {**as_written, 'optimizer': optimizer, 'batch': 32}
+    # What the log reads, of the schedule itself.
+    sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], optimizer['lr'])
+    schedule = read('flower_mobilenetv2_as_logged').param_scheduler
+    scheduler = PARAM_SCHEDULERS.build({**(schedule[0] if isinstance(schedule, list) else schedule), 'optimizer': sgd})
+    rates = []
+    for _ in range(3):
+        rates.append(round(sgd.param_groups[0]['lr'], 5))
+        sgd.step()
+        scheduler.step()
+    assert rates == [0.045, 0.0441, 0.04322]
 
 
 def augmentations(cfg: Config) -> dict:

@@ -45,8 +45,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args.out = args.out or args.work_dir / 'answers.csv'
     if args.out.suffix != '.csv':
         parser.error(f'--out {args.out}: the name must end in .csv')
-    if strange := [seed for seed in args.seeds if not 0 <= seed < 1 << 32]:
-        parser.error(f'--seeds {strange[0]}: must lie in 0 to 2**32 - 1')
     set_here = ('randomness.seed', *(f'{side}_dataloader.dataset.ann_file' for side in ('train', 'val', 'test')))
     if named := [option for option in args.cfg_options if option.partition('=')[0] in set_here]:
         parser.error(f'--cfg-options {named[0]}: is set for each run, from --seeds and --folds')

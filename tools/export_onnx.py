@@ -85,15 +85,10 @@ def main(argv: list[str] | None = None) -> int:
     content = export(predictor, metadata, args.checkpoint)
     models = {out: content}
     if args.int8:
-        from custom_modules.inference.onnx_predictor import load_photo
-        from custom_modules.inference.onnx_quantization import calibration_photos, quantize
-        from custom_modules.inference.outcomes import Unreadable
+        from custom_modules.inference.onnx_quantization import calibration_photos, calibration_pixels, quantize
 
-        pixels = []
-        for path, _ in calibration_photos(training_photos):
-            if isinstance(photo := load_photo(metadata.preprocessing, path), Unreadable):
-                raise InputError(f'{path}: {photo.problem}; mend the dataset first')
-            pixels.append(photo)
+        chosen = [path for path, _ in calibration_photos(training_photos)]
+        pixels = calibration_pixels(chosen, metadata.preprocessing)
         models[int8_out] = quantize(content, pixels, metadata)
 
     with tempfile.TemporaryDirectory() as drawn, progress_bar() as bar:

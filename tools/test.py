@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.evaluation.predictions import columns, count, format_counts, row, write_rows
     from custom_modules.evaluation.predictions_metric import PredictionsMetric
     from custom_modules.evaluation.report import Evaluation, check_extras, write_report
-    from custom_modules.evaluation.results import ECE, figures, format_scaling, set_aside, split_warning
+    from custom_modules.evaluation.results import ECE, figures, format_scaling, results_warning, set_aside
     from custom_modules.files import check_folder, write_atomically
 
     model, exported = Path(args.checkpoint), is_exported(args.checkpoint)
@@ -80,6 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root, str(work_dir))
     if args.out:
         check_folder(args.out.parent)
+        if args.out.is_dir():
+            raise InputError(f'--out {args.out}: is a folder; name a file')
         if os.path.lexists(args.out):
             raise InputError(f'--out {args.out}: exists already; name another file, or delete it')
     if exported:
@@ -94,8 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     data_root = cfg.test_dataloader.dataset.data_root
     check_classes(checkpoint, args.checkpoint, found, data_root)
     others, unreadable = out_of_distribution.list_others(args.ood, Path(data_root)) if args.ood else ([], [])
-    training, testing = ((cfg.get(f'{side}_dataloader') or {}).get('dataset') or {} for side in ('train', 'test'))
-    trained_list = all(training.get(key) == testing.get(key) for key in ('data_root', 'ann_file'))
+    trained_list = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('ann_file')
     keep_test_only(cfg, args.checkpoint)
     if exported:
         use_exported(cfg, args.checkpoint)
@@ -132,6 +133,7 @@ def main(argv: list[str] | None = None) -> int:
         'pretrained': meta.get('pretrained'),
         'dataset': read_manifest_digest(Path(data_root)),
         'trained_on': meta.get('dataset_digest'),
+        'trained_list': trained_list,
         'tested': cfg.test_dataloader.dataset.ann_file,
         'tta': args.tta,
     }
@@ -142,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     if other_answers:
         told_apart = out_of_distribution.outcome(collector.predictions, other_answers, result['temperature_scaling'])
         result['ood'] = told_apart.as_dict(args.ood, len(unreadable))
-    result['warning'] = warning = split_warning(result['trained_on'], result['dataset'], trained_list)
+    warning = results_warning(result)
     print()
     print(format_counts(counts, metrics.get('nll/mean'), result[ECE]))
     if result['temperature_scaling']:

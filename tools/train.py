@@ -62,8 +62,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         given = vars(args)[flag[2:].replace('-', '_')]
         if args.probe and given is not None and given is not False:  # 0 minutes are given, too
             parser.error(f'--probe: solves the head in one validated pass over your photos; leave out {flag}')
-    if strange := [seed for seed in args.seeds or () if not 0 <= seed < 1 << 32]:
-        parser.error(f'--seeds {strange[0]}: must lie in 0 to 2**32 - 1')
     if args.seeds and len(args.seeds) > 1 and args.launcher != 'none':
         parser.error('--seeds: under a launcher, start one seed at a time')
     if args.seeds and len(args.seeds) > 1 and (args.dry_run or args.no_validate):
@@ -113,12 +111,14 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
         save_every,
     )
     from custom_modules.engine.run_summary import run_summary
-    from custom_modules.engine.seeds import train_seeds
+    from custom_modules.engine.seeds import seed_problems, train_seeds
     from custom_modules.engine.stop_signals import stop_signals_caught
     from custom_modules.evaluation.run_comparison import as_markdown
     from custom_modules.evaluation.runs import read_run
     from custom_modules.files import lock_folder, remove_leftovers
 
+    if problems := seed_problems(args.seeds or ()):
+        raise InputError(*problems)
     options = parse_options(args.cfg_options)
     cfg = read_config(args.config, options, args.data_root, args.work_dir, args.demo, args.probe)
     work_dir = Path(cfg.work_dir)

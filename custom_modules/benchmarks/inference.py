@@ -158,12 +158,12 @@ def exported(predictor: Any, cfg: Any, photos: list[str], task: Mapping[str, Any
     """The same as ONNX Runtime computes it, in 8 bits on the side ``'int8'``."""
     from custom_modules.inference.onnx_export import export, make_metadata
     from custom_modules.inference.onnx_predictor import OnnxPredictor
-    from custom_modules.inference.onnx_quantization import quantize
+    from custom_modules.inference.onnx_quantization import calibration_pixels, quantize
 
     metadata = make_metadata(predictor, cfg, {}, None, task['config'])
     content = export(predictor, metadata, task['config'])
     if task['side'] == 'int8':
-        content = quantize(content, [metadata.preprocessing.load(path) for path in photos], metadata)
+        content = quantize(content, calibration_pixels(photos, metadata.preprocessing), metadata)
     file = Path(task['folder']) / 'model.onnx'
     file.write_bytes(content)
     return OnnxPredictor(file)

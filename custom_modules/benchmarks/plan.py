@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from custom_modules.benchmarks.training import Tell
+from custom_modules.engine.seeds import seed_problems
 from custom_modules.errors import InputError
 from custom_modules.files import check_folder
 
@@ -96,10 +97,7 @@ def check_plan(plan: Plan) -> tuple[str, int]:
     problems += [
         f'--levels {level:g}: must be over 0 and at most 100' for level in plan.levels if not 0 < level <= 100
     ]
-    problems += [f'--seeds {seed}: must be 0 to {2**32 - 1}' for seed in plan.seeds if not 0 <= seed < 2**32]
-    problems += [f'--seeds {" ".join(map(str, plan.seeds))}: one stands there twice'] * (
-        len(set(plan.seeds)) < len(plan.seeds)
-    )
+    problems += seed_problems(plan.seeds)
     for configs in (plan.configs, plan.time_to_configs):
         names = [short_name(config) for config in configs]
         problems += [f'{each}: two configs of that name' for each in dict.fromkeys(names) if names.count(each) > 1]

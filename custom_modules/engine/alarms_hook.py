@@ -23,8 +23,8 @@ class AlarmsHook(Hook):
 
     - A loss that is not finite ends the run and names the batch's photos. Weights that are not finite are never
       written, so the newest checkpoint stays the last good state.
-    - Warned of when met three times in a row, or in the last epoch: every validation photo called the same class,
-      which is what a prepared folder read as if ``train`` and ``val`` were its classes gives; or training accuracy of
+    - Warned of when met twice in a row, or in the last epoch: every validation photo called the same class, which is
+      what a prepared folder read as if ``train`` and ``val`` were its classes gives; or training accuracy of
       ``learned`` and more with validation accuracy no more than ``margin`` above chance, which is what labels in
       another order give. A learning rate that is too large may look alike, so neither ends the run.
 
@@ -46,7 +46,7 @@ class AlarmsHook(Hook):
         self._training = False
         self._train_accuracies: list[float] = []
         self._called: set[int] = set()
-        self._met: dict[str, int] = {}  # how many times in a row
+        self._suspected: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
         self._training = True
@@ -108,9 +108,9 @@ class AlarmsHook(Hook):
             )
         last = runner.epoch >= runner.max_epochs
         for kind, message in found.items():
-            if last or self._met.get(kind, 0) >= 2:  # from scratch, a healthy training begins with one or two
+            if last or kind in self._suspected:
                 runner.logger.warning(f'after epoch {runner.epoch}: {message}')
-        self._met = {kind: self._met.get(kind, 0) + 1 for kind in found}
+        self._suspected = set(found)
 
 
 def photos(data_batch: Any) -> str:

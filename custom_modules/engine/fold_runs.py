@@ -24,6 +24,7 @@ from custom_modules.datasets.parallel import cores
 from custom_modules.engine.checkpoints import newest_checkpoint
 from custom_modules.engine.launch import has_accelerator
 from custom_modules.engine.run_config import LOADERS, parse_options, read_config
+from custom_modules.engine.seeds import seed_problems
 from custom_modules.engine.stop_signals import Stopped, stop_signal, stop_signals_caught
 from custom_modules.errors import InputError
 from custom_modules.evaluation.predictions import columns
@@ -153,8 +154,8 @@ def plan_runs(
     if len(set(names)) < len(names):
         twice = sorted({file for file in files if names.count(Path(file).stem) > 1})
         raise InputError(f'{", ".join(twice)}: have one name, which would be one row; rename one')
-    if len(set(seeds)) < len(seeds):
-        raise InputError(f'--seeds {" ".join(map(str, seeds))}: one of them stands there twice')
+    if wrong := seed_problems(seeds):
+        raise InputError(*wrong)
     settings: dict[str, dict[str, str]] = {}
     roots: set[str] = set()
     problems: list[str] = []

@@ -9,6 +9,14 @@ from custom_modules.engine.stop_signals import Stopped, stop_signal, stop_signal
 from custom_modules.errors import InputError
 
 
+def seed_problems(seeds: Sequence[int]) -> list[str]:
+    """A line for each thing that is wrong with the seeds of several runs: what NumPy does not take, and copies."""
+    problems = [f'--seeds {seed}: must be 0 to {2**32 - 1}' for seed in seeds if not 0 <= seed < 2**32]
+    if len(set(seeds)) < len(seeds):
+        problems.append(f'--seeds {" ".join(map(str, seeds))}: one of them stands there twice')
+    return problems
+
+
 def train_seeds(command: Sequence[str], work_dir: Path, seeds: Sequence[int]) -> list[Path]:
     """Runs a training for each seed.
 
@@ -21,11 +29,9 @@ def train_seeds(command: Sequence[str], work_dir: Path, seeds: Sequence[int]) ->
         The work dir of each run.
 
     Raises:
-        InputError: A seed is given twice, or a run failed; those after it were not started.
+        InputError: A run failed; those after it were not started.
         Stopped: A signal asked for it, and was handed on to the run.
     """
-    if len(set(seeds)) < len(seeds):
-        raise InputError(f'--seeds {" ".join(map(str, seeds))}: one of them stands there twice')
     folders = [work_dir / f'seed_{seed}' for seed in seeds]
     for seed, folder in zip(seeds, folders, strict=True):
         print(f'seed {seed}: {folder}', flush=True)

@@ -15,7 +15,7 @@ from custom_modules.engine.weights_catalogue import LICENCES, WEIGHTS
 from custom_modules.errors import InputError
 from custom_modules.evaluation.calibration import scaling_fault
 from custom_modules.evaluation.predictions import SURE, Proportion
-from custom_modules.evaluation.results import ECE
+from custom_modules.evaluation.results import ECE, results_warning
 from custom_modules.evaluation.training_log import config_text, parse_config, section, settings_table
 
 LIBRARIES = 'torch', 'torchvision', 'mmpretrain', 'mmengine', 'mmcv-lite', 'numpy', 'onnxruntime'
@@ -147,6 +147,7 @@ def model_card(
         weights=weights,
         parameters=parameters,
         results=results,
+        warning=results_warning({'trained_on': meta.get('dataset_digest'), **(results or {})}),
         reached=reached,
         manifest=manifest,
         libraries=libraries or {},

@@ -71,23 +71,28 @@ def format_scaling(scaling: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def split_warning(trained_on: str | None, tested_on: str | None, trained_list: bool = False) -> str:
+def split_warning(trained_on: str | None, tested_on: str | None, same_list: bool = False) -> str:
     """What figures suffer from, if anything.
 
     Args:
         trained_on: Digest of the dataset of the training; None if unknown.
         tested_on: That of the dataset of the test.
-        trained_list: Whether the list of photos tested is the one that was trained on.
+        same_list: Whether the list of photos tested is called as the one that was trained on.
     """
-    if trained_list:
-        return 'tested on the photos that it was trained on: the figures say nothing of others'
     trained_on, tested_on = str(trained_on or ''), str(tested_on or '')
     if not trained_on or not tested_on or trained_on == tested_on:
-        return ''
+        return 'tested on the photos that it was trained on: the figures say nothing of others' if same_list else ''
     return (
         f'trained on another split ({trained_on[:12]}) than this one ({tested_on[:12]}): some of these photos may '
         'have been trained on, and the figures mean nothing if so'
     )
+
+
+def results_warning(results: Mapping[str, Any]) -> str:
+    """What a test's figures, as ``metrics.json`` holds them, suffer from, if anything."""
+    tested = results.get('tested')
+    same_list = tested is not None and tested == results.get('trained_list')
+    return split_warning(results.get('trained_on'), results.get('dataset'), same_list)
 
 
 def find_results(checkpoint: Path, weights: str) -> tuple[Path, dict[str, Any]] | None:
@@ -184,7 +189,7 @@ def know(checkpoint: Path, weights: str, meta: Mapping[str, Any]) -> Known:
         scaling = (results or {}).get('temperature_scaling') or {}
         for about, source in ((scaling, file), (meta, checkpoint)):
             if (temperature := read_temperature(about, str(source))) is not None:
-                if about is scaling and (fault := (results or {}).get('warning') or scaling_fault(scaling)):
+                if about is scaling and (fault := results_warning(results or {}) or scaling_fault(scaling)):
                     return Known(file, results, None, f'none: the {temperature:.3f} of {file} is not used: {fault}')
                 return Known(file, results, temperature, f'{temperature:.3f}, of {source}')
     command = shlex.join(['python', 'tools/test.py', 'CONFIG', str(checkpoint)])

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from custom_modules.errors import InputError
 from custom_modules.inference.onnx_export import quiet, with_metadata
 from custom_modules.inference.onnx_file import Metadata
-from custom_modules.inference.preprocessing import Pixels
+from custom_modules.inference.onnx_predictor import load_photo
+from custom_modules.inference.outcomes import Unreadable
+from custom_modules.inference.preprocessing import Pixels, Preprocessing
 
 CALIBRATION_PHOTOS = 100
 # Between the normalisation of the pixels and the softmax of the logits, which stay float.
@@ -20,6 +23,20 @@ OPERATORS = ['Conv', 'Clip', 'Relu', 'Add', 'Mul', 'ReduceMean', 'GlobalAverageP
 def calibration_photos(photos: Sequence[Any], count: int = CALIBRATION_PHOTOS) -> list[Any]:
     """``count`` of the training photos, which are sorted by class, evenly spread; all if there are fewer."""
     return [photos[at * len(photos) // count] for at in range(count)] if len(photos) > count else list(photos)
+
+
+def calibration_pixels(paths: Sequence[str], preprocessing: Preprocessing) -> list[Pixels]:
+    """What :func:`quantize` measures on, (3, H, W) each.
+
+    Raises:
+        InputError: A photo cannot be read.
+    """
+    pixels = []
+    for path in paths:
+        if isinstance(photo := load_photo(preprocessing, path), Unreadable):
+            raise InputError(f'{path}: {photo.problem}; mend the dataset first')
+        pixels.append(photo)
+    return pixels
 
 
 def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> bytes:

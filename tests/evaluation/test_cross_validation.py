@@ -146,6 +146,8 @@ def test_only_an_older_table_is_written_over(tmp_path):
     file = tmp_path / 'answers.csv'
     planned = {('fast', 0, 1): {'a/1.jpg', 'a/2.jpg'}, ('fast', 1, 1): {'a/1.jpg', 'a/2.jpg'}}
     check_table(file, planned)
+    write_table(file, [], ['a', 'b'])
+    check_table(file, planned)
     row = {'config': 'fast', 'seed': '1', 'fold': '1', 'path': 'a/2.jpg', 'truth': 'a', 'label': 'b', 'score': '1'}
     scores = {'score_a': '0', 'score_b': '1'}
     write_table(file, [{**row, **scores}], ['a', 'b'])

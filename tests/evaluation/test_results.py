@@ -143,16 +143,17 @@ def test_the_temperature_is_that_of_the_test_or_else_the_one_carried(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('scaling', 'warning', 'fault'),
+    ('scaling', 'about', 'fault'),
     [
-        (scaled(1.075, after=0.15), '', 'it does not lower the NLL'),
-        (scaled(0.05), '', 'an end of the range'),
-        (scaled(1.25), 'trained on another split', 'trained on another split'),
+        (scaled(1.075, after=0.15), {}, 'it does not lower the NLL'),
+        (scaled(0.05), {}, 'an end of the range'),
+        (scaled(1.25), {'trained_on': 'a', 'dataset': 'b'}, 'trained on another split'),
+        (scaled(1.25), {'tested': 'train.txt', 'trained_list': 'train.txt'}, 'photos that it was trained on'),
     ],
-    ids=['no better', 'all right', 'photos trained on'],
+    ids=['no better', 'all right', 'another split', 'photos trained on'],
 )
-def test_a_temperature_with_a_fault_is_not_used(tmp_path, scaling, warning, fault):
-    tested = {'weights': 'w', 'temperature_scaling': scaling, 'warning': warning}
+def test_a_temperature_with_a_fault_is_not_used(tmp_path, scaling, about, fault):
+    tested = {'weights': 'w', 'temperature_scaling': scaling, **about}
     (tmp_path / 'metrics.json').write_text(json.dumps(tested))
     found = know(tmp_path / 'best.pth', 'w', {'temperature': 2})
     assert (found.results, found.temperature) == (tested, None)
@@ -171,7 +172,8 @@ def test_what_goes_wrong_without_results_is_not_blamed_on_them(tmp_path):
 def test_figures_of_photos_that_were_trained_on_are_warned_of():
     assert split_warning('a', 'a') == split_warning(None, 'a') == ''
     assert split_warning('a', 'b').startswith('trained on another split')
-    assert split_warning('a', 'a', trained_list=True).startswith('tested on the photos that it was trained on')
+    assert split_warning('a', 'b', same_list=True) == split_warning('a', 'b')  # its photos are others
+    assert split_warning('a', 'a', same_list=True).startswith('tested on the photos that it was trained on')
 
 
 @pytest.mark.parametrize('value', ['1.2', 0, -1.0, float('nan'), float('inf'), True, [1.0]])

@@ -52,7 +52,7 @@ def test_what_is_written_and_shown(measured):
         (['{config}', '--seconds', 'nan'], '--seconds nan: must be more than 0 and finite'),
         (['{config}', '--seconds', 'inf'], '--seconds inf: must be more than 0 and finite'),
         (['{config}', '--levels', 101], '--levels 101: must be over 0 and at most 100'),
-        (['{config}', '--seeds', 1, 1], 'one stands there twice'),
+        (['{config}', '--seeds', 1, 1], 'one of them stands there twice'),
         (['{config}', '--seeds', -1], '--seeds -1: must be 0 to 4294967295'),
         (['{config}', '{config}'], 'tiny: two configs of that name'),
         (['{config}', '--out', '.'], '.: exists already; name another --out'),

@@ -54,9 +54,10 @@ def test_the_temperature_of_a_test_travels_with_the_model(
     assert OnnxPredictor(exported).temperature is None
     assert call('test', tiny_config, best).code == 0
     give_temperature(tmp_path / 'metrics.json', 1.25)
+    fitted = json.loads((tmp_path / 'metrics.json').read_text())['temperature_scaling']['temperature']
     said = call('export_onnx', best, '--out', 'tested.onnx', '--data-root', data, '--int8').out
-    assert f'temperature 1.250, of {tmp_path}/metrics.json\n' in said
-    assert OnnxPredictor('tested.onnx').temperature == 1.25
+    assert f'temperature {fitted:.3f}, of {tmp_path}/metrics.json\n' in said
+    assert OnnxPredictor('tested.onnx').temperature == fitted
     assert OnnxPredictor('tested_int8.onnx').temperature is None  # its scores are others
     assert 'fitted on all of these photos' in (tmp_path / 'tested.onnx.MODEL_CARD.md').read_text()
     assert 'Not tested' in exported.with_name(f'{exported.name}.MODEL_CARD.md').read_text()

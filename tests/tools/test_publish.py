@@ -55,7 +55,7 @@ def test_the_weights_are_the_same_and_every_tool_takes_them(
     for key in ('classes', 'config', 'run', 'dataset_digest'):
         assert meta[key] == best[key]
     assert meta['epoch'] == source['meta']['epoch']
-    assert meta['temperature'] == 1.25
+    assert meta['temperature'] == tested['temperature_scaling']['temperature']
     assert file.name == f'{best["run"]}-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth'
     assert f'written     out/{file.name} (' in result.out
     card = only(tmp_path / 'out', '*.md')

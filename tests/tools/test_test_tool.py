@@ -323,9 +323,9 @@ def test_a_table_that_cannot_be_written_is_told_before_the_test(best, tiny_confi
     (tmp_path / 'folder.csv').mkdir()
     (tmp_path / 'file').touch()
     (tmp_path / 'mine.csv').write_text('mine')
-    for there in ('folder.csv', 'mine.csv'):
-        said = call('test', tiny_config, best, '--out', there).error
-        assert f'--out {there}: exists already; name another file, or delete it' in said
+    assert '--out folder.csv: is a folder; name a file' in call('test', tiny_config, best, '--out', 'folder.csv').error
+    said = call('test', tiny_config, best, '--out', 'mine.csv').error
+    assert '--out mine.csv: exists already; name another file, or delete it' in said
     assert (tmp_path / 'mine.csv').read_text() == 'mine'
     assert 'file: is a file, not a folder' in call('test', tiny_config, best, '--out', 'file/rows.csv').error
     assert os.listdir(tmp_path / 'tested') == ['best.pth']
