@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         return train(args, argv)
     except Stopped as stop:
         if is_main_process():
-            print(f'{stop}\ngo on with: {resume_command([__file__, *argv] if argv else sys.argv)}')
+            print(f'{stop}\ngo on with: {resume_command([__file__, *argv] if argv else sys.argv, args.launcher)}')
         return stop.exit_code
 
 
@@ -101,7 +101,7 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
     from custom_modules.engine.launch import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_run, check_workers
     from custom_modules.engine.preflight_hook import DryRunDone, PreflightHook
-    from custom_modules.engine.resume import find_checkpoint
+    from custom_modules.engine.resume import find_checkpoint, set_aside
     from custom_modules.engine.run_config import (
         default_work_dir,
         keep_train_only,
@@ -127,10 +127,11 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
         print(as_markdown([read_run(folder) for folder in folders], []), end='')
         return 0
     if args.seeds:
-        (cfg.randomness.seed,) = args.seeds
+        cfg.merge_from_dict({'randomness.seed': args.seeds[0]})
     notes = []
     old = newest_checkpoint(work_dir)
-    holds_run = old is not None or (work_dir / 'best.pth').exists()
+    best = work_dir / 'best.pth'
+    holds_run = old is not None or best.exists()
     # A demo run may be replaced by the next one, but only in the demo's own folder.
     replace_demo = args.demo and not args.resume and work_dir == default_work_dir(args.config, demo=True)
     found = find_checkpoint(work_dir, args.resume) if args.resume else None
@@ -148,6 +149,8 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
         keep_train_only(cfg)
         notes.append('--no-validate: no best.pth is kept, and early stopping is off')
     if args.auto_scale_lr:
+        if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+            raise InputError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size; set it')
         cfg.auto_scale_lr.enable = True
     if args.amp and has_accelerator():
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
@@ -181,7 +184,11 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
             shutil.rmtree(work_dir)
             lock = lock_folder(work_dir)  # noqa: F841
         remove_leftovers(work_dir)
-        notes += found.set_others_aside() if found else []
+        renamed = found.set_others_aside() if found else []
+        if args.resume and not found and best.exists():
+            renamed.append(f'{best} is of a run that cannot be resumed: kept as {set_aside(best, "later").name}')
+        for note in renamed:  # at once, for the run may still be refused
+            print(note)
     barrier()
 
     runner = TerseRunner.from_cfg(cfg)

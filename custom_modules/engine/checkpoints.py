@@ -22,7 +22,7 @@ from numpy._core import multiarray
 
 from custom_modules.engine.weights_catalogue import require_file
 from custom_modules.errors import InputError
-from custom_modules.files import write_atomically
+from custom_modules.files import sha256_of, write_atomically
 
 
 def _history_method(cls: type, name: str) -> Callable:
@@ -151,8 +151,7 @@ def file_sha256(path: Path) -> str:
         InputError: It cannot be read.
     """
     try:
-        with path.open('rb') as file:
-            return hashlib.file_digest(file, 'sha256').hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise InputError(f'{path}: {error.strerror or error}') from error
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from custom_modules.engine.compute import channels_last_pays, keep_freed_memory, to_channels_last
 from custom_modules.engine.resumable_train_loop import ResumableTrainLoop
+from custom_modules.engine.run_config import LOADERS
 from custom_modules.errors import InputError, as_configured
 
 STARTERS = {'pytorch': 'torchrun', 'slurm': 'srun', 'mpi': 'mpirun'}
@@ -158,6 +159,12 @@ class TerseRunner(Runner):
         with as_configured(f'{filename} cannot be resumed with this config'):
             super().resume(filename, *args, **kwargs)
 
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict:
+        """Loads a checkpoint, and drops its config, which ``resume`` would run as code to look for ``gpu_ids``."""
+        checkpoint = super().load_checkpoint(*args, **kwargs)
+        (checkpoint.get('meta') or {}).pop('config', None)
+        return checkpoint
+
 
 def place(cfg: Config, launcher: str) -> None:
     """Fits ``cfg`` to the device, in place, and starts the process group where MMEngine cannot.
@@ -170,7 +177,7 @@ def place(cfg: Config, launcher: str) -> None:
     """
     cfg.launcher = launcher
     accelerator = has_accelerator()
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+    for name in LOADERS:
         if cfg.get(name) is not None:
             cfg[name].setdefault('pin_memory', accelerator)
             if not cfg[name].get('num_workers'):

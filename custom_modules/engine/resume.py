@@ -77,11 +77,12 @@ def set_aside(path: Path, why: str) -> Path:
     return path.rename(free)
 
 
-def resume_command(argv: Sequence[str]) -> str:
+def resume_command(argv: Sequence[str], launcher: str) -> str:
     """The command line that goes on with a stopped training.
 
     Args:
         argv: The one it was started with: the program, then its arguments.
+        launcher: Its ``--launcher``.
     """
     program, *arguments = argv
     if '--resume' in arguments:
@@ -90,11 +91,9 @@ def resume_command(argv: Sequence[str]) -> str:
         del arguments[at : at + 1 + named]
     arguments = [argument for argument in arguments if not argument.startswith('--resume=')]
     words = [program, *arguments, '--resume']
-    launcher = 'python'
-    if 'TORCHELASTIC_RUN_ID' in os.environ:
-        launcher = f'torchrun --nproc_per_node {os.environ["LOCAL_WORLD_SIZE"]}'
+    starter = {'slurm': 'srun … python', 'mpi': 'mpirun … python'}.get(launcher, 'python')
+    if launcher == 'pytorch':
+        starter = f'torchrun --nproc_per_node {os.environ["LOCAL_WORLD_SIZE"]}'
         if os.environ['GROUP_WORLD_SIZE'] != '1':
-            launcher += f' --nnodes {os.environ["GROUP_WORLD_SIZE"]} …'
-    elif 'SLURM_PROCID' in os.environ:
-        launcher = 'srun … python'
-    return f'{launcher} {shlex.join(words)}'
+            starter += f' --nnodes {os.environ["GROUP_WORLD_SIZE"]} …'
+    return f'{starter} {shlex.join(words)}'

@@ -97,14 +97,14 @@ def test_set_aside_never_overwrites(tmp_path):
     ],
 )
 def test_the_command_that_goes_on(given, expected, monkeypatch):
-    for name in ('TORCHELASTIC_RUN_ID', 'SLURM_PROCID'):
-        monkeypatch.delenv(name, raising=False)
-    assert resume_command(['tools/train.py', *given]) == f'python tools/train.py {expected}'
+    monkeypatch.setenv('SLURM_PROCID', '0')  # as sbatch sets it for a script that calls no srun
+    assert resume_command(['tools/train.py', *given], 'none') == f'python tools/train.py {expected}'
 
 
 def test_the_command_names_the_launcher(monkeypatch):
-    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '4')
     monkeypatch.setenv('GROUP_WORLD_SIZE', '1')
-    said = resume_command(['tools/train.py', 'c.py', '--launcher', 'pytorch'])
+    said = resume_command(['tools/train.py', 'c.py', '--launcher', 'pytorch'], 'pytorch')
     assert said == 'torchrun --nproc_per_node 4 tools/train.py c.py --launcher pytorch --resume'
+    said = resume_command(['tools/train.py', 'c.py', '--launcher', 'mpi'], 'mpi')
+    assert said == 'mpirun … python tools/train.py c.py --launcher mpi --resume'

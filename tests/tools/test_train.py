@@ -225,6 +225,17 @@ def test_a_torn_newest_checkpoint_is_set_aside_and_the_one_before_is_used(run_co
     assert not list(run_copy.glob('*.tmp'))
 
 
+def test_a_lone_best_pth_is_kept(run_copy, tiny_config, call):
+    for file in run_copy.glob('epoch_*.pth'):
+        file.unlink()
+    content = (run_copy / 'best.pth').read_bytes()
+    options = ['--resume', '--cfg-options', 'train_cfg.max_epochs=1']
+    result = call('train', tiny_config, '--work-dir', run_copy, *options)
+    assert result.code == 0
+    assert 'best.pth is of a run that cannot be resumed: kept as best.pth.later' in result.out
+    assert (run_copy / 'best.pth.later').read_bytes() == content
+
+
 def test_going_back_to_an_older_checkpoint_keeps_the_later_ones(run_copy, tiny_config, call):
     content = (run_copy / 'epoch_2.pth').read_bytes()
     result = call('train', tiny_config, '--work-dir', run_copy, '--resume', run_copy / 'epoch_1.pth')
@@ -294,6 +305,15 @@ def test_a_checkpoint_that_would_run_code(tiny_config, data, call, tmp_path):
         assert 'mkdir' in result.error
         assert not fired.exists()
         assert sorted(tmp_path.iterdir()) == [bomb]
+
+
+def test_the_config_in_a_checkpoint_is_not_run(run_copy, tiny_config, call, tmp_path):
+    checkpoint = torch.load(run_copy / 'epoch_1.pth', weights_only=True)
+    checkpoint['meta']['config'] = f'__import__("os").mkdir({str(tmp_path / "fired")!r})'
+    torch.save(checkpoint, run_copy / 'epoch_1.pth')
+    result = call('train', tiny_config, '--work-dir', run_copy, '--resume', run_copy / 'epoch_1.pth')
+    assert result.code == 0
+    assert not (tmp_path / 'fired').exists()
 
 
 @pytest.mark.parametrize(
