@@ -269,7 +269,4 @@ def _read_lines(file: Path) -> list[str]:
 
 def _write_lines(file: Path, lines: Iterable[str]) -> None:
     text = ''.join(f'{line}\n' for line in lines)
-    try:
-        write_atomically(file, lambda beside: beside.write(text.encode()))
-    except OSError as error:
-        raise InputError(f'{file}: cannot be written: {error.strerror}') from None
+    write_atomically(file, lambda beside: beside.write(text.encode()))

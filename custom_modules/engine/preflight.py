@@ -242,12 +242,15 @@ def check_dataset(cfg: Config, loaders: Iterable[str]) -> list[str]:
         InputError: All that is wrong with ``classes.txt``, the annotation files, or their fit to the model.
     """
     samples = {}
+    problems: list[str] = []
     classes: list[str] = []
     for name in loaders:
         loader = cfg.get(f'{name}_dataloader')
         if not loader:
             hint = '; --no-validate trains without one' if name == 'val' else ''
             raise InputError(f'{name}_dataloader: the config has none{hint}')
+        if loader.get('batch_size', 1) is None:
+            raise InputError(f'{name}_dataloader.batch_size: is None, which gives no batches; give a number of photos')
         dataset = loader.dataset
         if dataset.get('type') != 'FlowerDataset':  # preflight_hook.py looks at it once it is built
             continue
@@ -255,25 +258,36 @@ def check_dataset(cfg: Config, loaders: Iterable[str]) -> list[str]:
         if not (root / 'classes.txt').is_file():
             raise InputError(f'{root}: {_how_to_prepare(root)}')
         classes = read_classes(root / 'classes.txt')
-        samples[name] = read_samples(root / dataset.ann_file, classes, root / dataset.data_prefix)
+        lists, photos = dataset.get('ann_file', 'train.txt'), dataset.get('data_prefix', 'train')
+        try:
+            samples[name] = read_samples(
+                root / lists, classes, root / (photos['img_path'] if isinstance(photos, dict) else photos)
+            )
+        except InputError as error:
+            problems += error.problems
         read_manifest_digest(root)  # what is wrong with it is better known now than after an epoch
     if {'train', 'val'} <= samples.keys():
-        check_disjoint(samples['train'], samples['val'])
+        try:
+            check_disjoint(samples['train'], samples['val'])
+        except InputError as error:
+            problems += error.problems
     wrong = {
         key: n
         for key, n in (
             ('model.head.num_classes', cfg.model.head.get('num_classes')),
-            ('data_preprocessor.num_classes', cfg.get('data_preprocessor', {}).get('num_classes')),
+            ('data_preprocessor.num_classes', (cfg.get('data_preprocessor') or {}).get('num_classes')),
         )
         if classes and n not in (None, len(classes))
     }
     if wrong:
         options = ' '.join(f'{key}={len(classes)}' for key in wrong)
-        raise InputError(
+        problems.append(
             f'{root / "classes.txt"} names {len(classes)} classes, but '
             + ', '.join(f'{key} is {n}' for key, n in wrong.items())
             + f'; add: --cfg-options {options}'
         )
+    if problems:
+        raise InputError(*problems)
     return classes
 
 
@@ -315,14 +329,11 @@ def check_resume(cfg: Config, checkpoint: dict, name: str, classes: list[str]) -
             f'{name}: holds weights alone, no optimizer state to resume; give an epoch_N.pth of that run instead'
         )
     check_weights(cfg.model, checkpoint, name)
-    data_root = cfg.train_dataloader.dataset.data_root
-    check_classes(checkpoint, name, classes, data_root)
-    before = checkpoint.get('BestCheckpointHook', {}).get('dataset_digest')
-    now = read_manifest_digest(Path(data_root))
-    if before and now and before != now:
+    check_classes(checkpoint, name, classes, cfg.train_dataloader.dataset.get('data_root', 'the dataset'))
+    if other := _other_split(cfg, checkpoint):
         raise InputError(
-            f'{name}: was trained on another split ({before[:12]}) than {data_root} ({now[:12]}), so photos it has '
-            'learned would be validated on; go on with its own --data-root, or train anew in another --work-dir'
+            f'{name}: {other}, so photos it has learned would be validated on; go on with its own --data-root, or '
+            'train anew in another --work-dir'
         )
     done, wanted = checkpoint['meta'].get('epoch', 0), cfg.train_cfg.get('max_epochs')
     if wanted is not None and done > wanted:
@@ -355,15 +366,22 @@ def check_load_from(cfg: Config, checkpoint: dict, name: str, classes: list[str]
             f'load_from: {name} was trained for {", ".join(map(str, trained))}, not for {", ".join(classes)}: '
             'its head is of no use here'
         )
-    before = meta.get('dataset_digest') or checkpoint.get('BestCheckpointHook', {}).get('dataset_digest')
-    root = cfg.train_dataloader.dataset.get('data_root')
-    now = read_manifest_digest(Path(root)) if root else None
-    if before and now and before != now:
+    if other := _other_split(cfg, checkpoint):
         warnings.append(
-            f'load_from: {name} was trained on another split ({before[:12]}) than {root} ({now[:12]}): photos it has '
-            'learned would be validated on, and the score means nothing if so'
+            f'load_from: {name} {other}: photos it has learned would be validated on, and then the score means nothing'
         )
     return warnings
+
+
+def _other_split(cfg: Config, checkpoint: dict) -> str | None:
+    """Says that a checkpoint was trained on another split than the run's; None where that is not known."""
+    known = [checkpoint.get('meta') or {}, checkpoint.get('BestCheckpointHook') or {}]
+    before = next((found['dataset_digest'] for found in known if found.get('dataset_digest')), None)
+    root = cfg.train_dataloader.dataset.get('data_root')  # a wrapper of datasets has none
+    now = read_manifest_digest(Path(root)) if root else None
+    if not before or not now or before == now:
+        return None
+    return f'was trained on another split ({before[:12]}) than {root} ({now[:12]})'
 
 
 def check_pretrained(model: ConfigDict) -> str | None:

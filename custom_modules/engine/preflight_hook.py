@@ -4,7 +4,6 @@ What config, dataset and weights show before anything is built is found by prefl
 """
 
 import difflib
-import hashlib
 import math
 import os
 import time
@@ -25,6 +24,7 @@ from custom_modules.engine.linear_probe_loop import LinearProbeLoop
 from custom_modules.engine.preflight import Findings
 from custom_modules.engine.trial import seconds_per_step, try_batches
 from custom_modules.errors import as_configured
+from custom_modules.files import sha256_of
 
 SMALL = 10_000  # training photos below which training from scratch is hardly ever meant
 LEAKED = 0.02  # share of the validation photos in training from which on the split is taken to be broken
@@ -221,7 +221,7 @@ def _size(path: str) -> int:
 
 
 def _digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if os.path.isfile(path) else path
+    return sha256_of(Path(path)) if os.path.isfile(path) else path
 
 
 def check_length(runner: Runner, findings: Findings) -> None:

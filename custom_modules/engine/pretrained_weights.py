@@ -342,11 +342,8 @@ def import_weights(name: str, file: Path, out: Path, source: str | None = None) 
     note = NOTES.get(sha256, '')
     meta = {'model': name, 'source': source or file.name, 'sha256': sha256, 'converted_from': layout, 'note': note}
     path = out / WEIGHTS[name].file
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        save_atomically({'state_dict': {f'backbone.{k}': v for k, v in state.items()}, 'meta': meta}, path)
-    except OSError as error:
-        raise InputError(f'{path}: cannot be written ({error.strerror or error})') from error
+    out.mkdir(parents=True, exist_ok=True)
+    save_atomically({'state_dict': {f'backbone.{k}': v for k, v in state.items()}, 'meta': meta}, path)
     return Imported(path, layout, len(state), covered, difference, sha256, named_hash(file) is not None, note)
 
 

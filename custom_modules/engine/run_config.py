@@ -7,12 +7,11 @@ from typing import Any
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 
-from custom_modules.engine.settings import check_options, check_settings
+from custom_modules.engine.settings import DEFAULT_HOOKS, check_options, check_settings
 from custom_modules.errors import InputError
 from custom_modules.files import check_folder
 
 DEMO_FRAGMENT = Path(__file__).parents[2] / 'configs' / '_base_' / 'demo.py'
-UPSTREAM_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 JUDGES = ('BestCheckpointHook', 'ResumableEarlyStoppingHook')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -86,8 +85,7 @@ def read_config(
         cfg = RunConfig.of(Config.fromfile(path))
     except Exception as error:  # a config is a program: anything may happen in it
         raise InputError(f'{path}: not a usable config: {type(error).__name__}: {error}') from error
-    if cfg.get('model') is None:
-        raise InputError(f'{path}: has no model, so it is a part of a config; name one that inherits it')
+    _check_model(cfg, path)
     if demo:
         cfg.merge_from_dict(Config.fromfile(DEMO_FRAGMENT).to_dict())
         cfg.model.backbone.pop('init_cfg', None)
@@ -96,9 +94,10 @@ def read_config(
         cfg.merge_from_dict(options)
     except (TypeError, KeyError) as error:
         raise InputError(f'--cfg-options: {error}') from error
+    _check_model(cfg, path)
     check_settings(cfg)
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
-        if hook is None and name not in UPSTREAM_HOOKS:  # MMEngine takes None, for "without it", of its own six alone
+        if hook is None and name not in DEFAULT_HOOKS:  # MMEngine takes None, for "without it", of its own six alone
             del cfg.default_hooks[name]
     if probe:
         if not cfg.get('val_dataloader'):
@@ -106,10 +105,19 @@ def read_config(
         _keep_probe_only(cfg)
     for name in LOADERS:
         if data_root is not None and cfg.get(name) is not None:
+            if 'dataset' in cfg[name].dataset:
+                raise InputError(f'--data-root: {name}.dataset wraps another one; set its data_root in the config')
             cfg[name].dataset.data_root = data_root
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(default_work_dir(path, demo, probe))
     check_folder(Path(cfg.work_dir))
     return cfg
+
+
+def _check_model(cfg: Config, path: str) -> None:
+    if cfg.get('model') is None:
+        raise InputError(f'{path}: has no model, so it is a part of a config; name one that inherits it')
+    if lacking := [part for part in ('backbone', 'head') if not cfg.model.get(part)]:
+        raise InputError(f'{path}: its model has no {" and no ".join(lacking)}; name an ImageClassifier of both')
 
 
 def default_work_dir(config: str, demo: bool = False, probe: bool = False) -> Path:
@@ -180,7 +188,7 @@ def in_order(loader: ConfigDict, pipeline: list[dict], batch_size: int) -> Confi
 def leave_out_hooks(cfg: Config, types: tuple[str, ...]) -> None:
     """Takes all hooks of these types out of ``cfg``."""
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in types]
-    for name, hook in list(cfg.default_hooks.items()):
+    for name, hook in list((cfg.get('default_hooks') or {}).items()):
         if hook is not None and hook['type'] in types:
             del cfg.default_hooks[name]
 
@@ -194,6 +202,14 @@ def keep_test_only(cfg: Config, checkpoint: str) -> None:
         cfg.pop(key, None)
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'visualizer'):
         cfg[key] = None
+
+
+def model_settings(cfg: Config) -> dict[str, Any]:
+    """What the registry builds the model of ``cfg`` from, its preprocessor too, but no pretrained weights."""
+    model = {key: value for key, value in cfg.model.items() if key != 'init_cfg'}
+    model['backbone'] = {key: value for key, value in model['backbone'].items() if key != 'init_cfg'}
+    model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    return model
 
 
 def average_flips(cfg: Config) -> None:

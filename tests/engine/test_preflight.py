@@ -168,6 +168,8 @@ def test_resuming_on_another_split_would_validate_on_photos_learned(data, monkey
     resume({})  # written by an earlier version
     with pytest.raises(InputError, match=r'epoch_1\.pth: was trained on another split \(0123456789ab\) than'):
         resume({'dataset_digest': '0123456789abcdef'})
+    cfg.train_dataloader.dataset = {'type': 'RepeatDataset', 'times': 2, 'dataset': cfg.train_dataloader.dataset}
+    resume({'dataset_digest': '0123456789abcdef'})  # which a wrapper has nothing to compare with
 
 
 def test_a_changed_manifest_is_told_before_training(data, tmp_path):
@@ -181,6 +183,27 @@ def test_a_loader_that_the_config_lacks(data):
     cfg = read_config(str(CONFIGS / 'flower_resnet18.py'), {'val_dataloader': None}, str(data), None)
     with pytest.raises(InputError, match='val_dataloader: the config has none; --no-validate trains without one'):
         check_dataset(cfg, ['train', 'val'])
+
+
+def test_what_is_wrong_with_both_lists_and_the_classes_is_told_at_once(data, tmp_path):
+    shutil.copytree(data, tmp_path / 'data')
+    for side in ('train', 'val'):
+        (tmp_path / 'data' / f'{side}.txt').write_text('rose/absent.jpg 0\n')
+    told = problems_of(tmp_path / 'data', **{'model.head.num_classes': 3})
+    for part in ('train.txt:1', 'val.txt:1', 'model.head.num_classes is 3'):
+        assert part in told
+
+
+def test_a_dataset_may_leave_out_what_has_a_default(data):
+    cfg = read_config(str(CONFIGS / 'flower_resnet18.py'), {}, str(data), None)
+    del cfg.train_dataloader.dataset['ann_file']
+    cfg.train_dataloader.dataset.data_prefix = {'img_path': 'train'}
+    assert len(check_dataset(cfg, ['train', 'val'])) == 5
+
+
+def test_a_loader_without_batches(data):
+    told = problems_of(data, **{'val_dataloader.batch_size': None})
+    assert told.startswith('val_dataloader.batch_size: is None')
 
 
 def test_schedules_that_begin_when_the_run_is_over():

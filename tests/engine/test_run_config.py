@@ -126,7 +126,13 @@ def test_no_such_config_lists_those_there_are(monkeypatch):
 
 
 def test_options_that_do_not_fit_what_is_there(tmp_path):
-    (tmp_path / 'a.py').write_text("model = dict(backbone=dict(type='ResNet', depth=18, init_cfg=None))")
+    backbone = "model = dict(backbone=dict(type='ResNet', depth=18, init_cfg=None)"
+    (tmp_path / 'a.py').write_text(f'{backbone})')
+    with pytest.raises(InputError, match=r'a\.py: its model has no head; name an ImageClassifier of both$'):
+        read_config(str(tmp_path / 'a.py'), {}, None, None)
+    (tmp_path / 'a.py').write_text(f"{backbone}, head=dict(type='LinearClsHead'))")
+    with pytest.raises(InputError, match=r'a\.py: its model has no head; name an ImageClassifier of both$'):
+        read_config(str(tmp_path / 'a.py'), {'model.head': None}, None, None)
     with pytest.raises(InputError, match=r'^--cfg-options: '):
         read_config(str(tmp_path / 'a.py'), {'model.backbone.init_cfg.checkpoint': 'x'}, None, None)
 
