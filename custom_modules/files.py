@@ -1,5 +1,6 @@
-"""Files are written whole or not at all, here alone. What goes into one is the caller's."""
+"""Files are written whole or not at all, and named by their bytes, here alone. What goes into one is the caller's."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -7,6 +8,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from custom_modules.errors import InputError
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -92,9 +103,7 @@ def lock_folder(path: Path) -> BinaryIO | None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.close()
-        raise InputError(
-            f'{path}: another run is writing there; wait for its end, or name another --work-dir'
-        ) from None
+        raise InputError(f'{path}: another run is writing there; wait for its end, or take another folder') from None
     except OSError:  # a file system without locks
         pass
     return file

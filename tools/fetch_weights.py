@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error('NAME is required: one of ' + ', '.join(WEIGHTS))
 
     from custom_modules.engine.pretrained_weights import TOLERANCE, fetch_weights, import_weights, present
+    from custom_modules.files import check_folder
 
     path = args.out / WEIGHTS[args.name].file
     if meta := present(args.name, args.out, args.file):
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         if meta['note']:
             print(f'note: {meta["note"]}')
         return 0
+    check_folder(args.out)
     if args.file:
         done = import_weights(args.name, args.file, args.out)
     else:

@@ -58,7 +58,7 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
         if not os.path.isfile(path):
             return Fingerprint(None, None, 'no file')
         with open(path, 'rb') as file:
-            sha256 = _sha256(file)
+            sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
             if not file.tell():
                 return Fingerprint(sha256, None, 'empty file')
             return Fingerprint(sha256, _perceptual_hash(open_photo(file)))
@@ -144,13 +144,6 @@ def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
     return sorted(sorted(group) for group in together.values() if len(group) > 1)
 
 
-def _sha256(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
 def open_photo(file: BinaryIO) -> 'Image':
     """Opens a picture that training can decode and that fits into memory; it is not decoded yet.
 
@@ -177,9 +170,7 @@ def _perceptual_hash(image: 'Image') -> int:
 
     image.draft('L', (_REDUCED_SIDE, _REDUCED_SIDE))  # JPEG: decode the brightness alone, and reduced
     turn = orientation(image)
-    if image.mode.startswith('I;16'):
-        image = image.point(lambda value: value / 256)  # Pillow would clip 16 bits at 255
-    grey = upright(image.convert('L'), turn)
+    grey = upright(eight_bits(image).convert('L'), turn)
     value = 0
     for found in (imagehash.phash(grey), imagehash.dhash(grey, hash_size=16)):
         bits = found.hash.ravel()

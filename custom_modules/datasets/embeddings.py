@@ -9,7 +9,6 @@ import hashlib
 import json
 import runpy
 import time
-import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from custom_modules.datasets.duplicates import open_photo, why_unreadable
 from custom_modules.engine.weights_catalogue import WEIGHTS, require_file
 from custom_modules.errors import InputError
-from custom_modules.files import check_folder, write_atomically
+from custom_modules.files import check_folder, sha256_of, write_atomically
 from custom_modules.progress import StepProgress
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ class Embeddings:
     Args:
         kept: Positions of the readable photos in what was given, ascending, n of them.
         features: (n, D) float32, globally averaged feature maps (D = 1280 for MobileNetV2).
-        sha256: Of each readable photo's bytes, in hex.
         unreadable: Why, by position, for each photo that could not be read.
         computed: Number of photos that were not in the cache.
         cache: The file that holds them now.
@@ -58,7 +56,6 @@ class Embeddings:
 
     kept: list[int]
     features: Features
-    sha256: list[str]
     unreadable: dict[int, str]
     computed: int
     cache: Path
@@ -100,13 +97,11 @@ class Embedder:
         except RuntimeError as error:
             raise InputError(f'{weights}: does not fit {name}: write it again with tools/fetch_weights.py') from error
 
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # mmcv-lite's, about operators that nothing here uses
-            import mmpretrain.datasets  # noqa: F401  (registers the transforms)
-            from mmcv.cnn import fuse_conv_bn
-            from mmpretrain.registry import MODELS, TRANSFORMS
+        import mmpretrain.datasets  # noqa: F401  (registers the transforms)
+        from mmcv.cnn import fuse_conv_bn
+        from mmpretrain.registry import MODELS, TRANSFORMS
 
-            from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  (the same)
+        from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  (the same)
 
         steps, preprocessor = _read_pipeline()
         self.key = _key(name, sha256_of(weights))
@@ -224,11 +219,6 @@ def embed_photos(
     return _gather(digests, unreadable, known, computed, cache)
 
 
-def sha256_of(file: Path) -> str:
-    """The sha256 of a file's bytes, in hex."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def _read_pipeline() -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The test pipeline's steps and the preprocessor; of plain Python, for which MMEngine's Config is not needed."""
     config = runpy.run_path(str(PIPELINE))
@@ -250,7 +240,7 @@ def _gather(
     """Puts together what was found of the photos that are not unreadable."""
     kept = [position for position in digests if position not in unreadable]
     features = np.stack([known[digests[i]] for i in kept]) if kept else np.empty((0, 0), np.float32)
-    return Embeddings(kept, features, [digests[i] for i in kept], unreadable, computed, cache)
+    return Embeddings(kept, features, unreadable, computed, cache)
 
 
 def _digests(paths: Sequence[Path]) -> tuple[dict[int, str], dict[int, str]]:
@@ -305,8 +295,5 @@ def _read_cache(file: Path, width: int | None = None) -> dict[str, Any]:
 def _write_cache(file: Path, known: dict[str, Any]) -> None:
     digests = np.array([list(bytes.fromhex(digest)) for digest in known], np.uint8)
     features = np.stack(list(known.values()))
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, lambda stream: np.savez(stream, sha256=digests, features=features))
-    except OSError as error:
-        raise InputError(f'{file}: the embeddings cannot be kept there: {error.strerror or error}') from None
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, lambda stream: np.savez(stream, sha256=digests, features=features))

@@ -11,6 +11,7 @@ from custom_modules.datasets.duplicates import DHASH_BITS, PHASH_BITS, Fingerpri
 from custom_modules.datasets.raw_folders import LeftOut
 from custom_modules.datasets.split_plan import Plan
 from custom_modules.errors import InputError
+from custom_modules.files import sha256_of
 
 PHASH_DIGITS = (PHASH_BITS + DHASH_BITS) // 4  # hexadecimal
 
@@ -103,7 +104,7 @@ def described_by_manifest(
         if (
             manifest['classes'] == classes
             and names == set(recorded)
-            and all(hashlib.sha256((data / name).read_bytes()).hexdigest() == recorded[name] for name in sorted(names))
+            and all(sha256_of(data / name) == recorded[name] for name in sorted(names))
         ):
             return manifest['digest'], []
     except OSError as error:

@@ -33,13 +33,6 @@ def check_out(out: Path, data: Path) -> None:
 
 
 def write_out(out: Path, text: str) -> None:
-    """Writes a report, whole or not at all; what is no Unicode in it, as in names of other encodings, is escaped.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, lambda file: file.write(text.encode(errors='backslashreplace')))
-    except OSError as error:
-        raise InputError(f'{out}: cannot be written: {error.strerror}') from None
+    """Writes a report, whole or not at all; what is no Unicode in it, as in names of other encodings, is escaped."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, lambda file: file.write(text.encode(errors='backslashreplace')))

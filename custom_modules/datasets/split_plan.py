@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -67,8 +67,7 @@ def plan_split(
     problems = ratio_problems(ratio)
     if problems:
         refuse(problems)
-    if len(photos) < 2:
-        problems.append(f'two or more classes are needed, found: {", ".join(photos) or "none"}')
+    problems = class_problems(photos)
     order = {name: sorted(photos[name], key=lambda image: _hash(f'{seed}/{name}/{image}')) for name in photos}
     share = Fraction(str(ratio))
     targets = {'train': {name: share * len(order[name]) // 1 for name in order}}
@@ -117,8 +116,8 @@ def plan_folds(plan: Plan, folds: int) -> Plan:
     Raises:
         InputError: For fewer than two folds, or when a fold would lack a class.
     """
-    if folds < 2:
-        refuse([f'{folds} folds: two or more are needed'])
+    if problems := fold_problems(folds):
+        refuse(problems)
     samples = {sample.path: sample for sample in plan.samples('train')}
     grouped = {path for group in plan.groups for path in group}
     singles = sorted(samples.keys() - grouped, key=lambda path: _hash(f'{plan.seed}/fold/{path}'))
@@ -149,6 +148,16 @@ def plan_folds(plan: Plan, folds: int) -> Plan:
 def ratio_problems(ratio: float) -> list[str]:
     """Says why a number cannot be the share of train; nothing when it can."""
     return [] if 0 < ratio < 1 else [f'ratio {ratio} is not between 0 and 1; 0.8 sends four of five photos to train']
+
+
+def fold_problems(folds: int) -> list[str]:
+    """Says why a number cannot be that of the folds; nothing when it can."""
+    return [] if folds >= 2 else [f'{folds} folds: two or more are needed']
+
+
+def class_problems(classes: Collection[str]) -> list[str]:
+    """Says why a dataset cannot have these classes; nothing when it can."""
+    return [] if len(classes) >= 2 else [f'two or more classes are needed, found: {", ".join(classes) or "none"}']
 
 
 def _hash(text: str) -> bytes:

@@ -17,8 +17,16 @@ from custom_modules.datasets.comparison import Comparison, compare_photos
 from custom_modules.datasets.duplicates import Fingerprint
 from custom_modules.datasets.manifest import format_manifest, make_manifest
 from custom_modules.datasets.raw_folders import HIDDEN, LeftOut, list_folder, printable, scan_raw
-from custom_modules.datasets.split_plan import Plan, plan_folds, plan_split, ratio_problems
+from custom_modules.datasets.split_plan import (
+    Plan,
+    class_problems,
+    fold_problems,
+    plan_folds,
+    plan_split,
+    ratio_problems,
+)
 from custom_modules.errors import InputError
+from custom_modules.files import check_folder
 from custom_modules.progress import Progress
 
 MODE_NAMES = {'copy': 'copying', 'hardlink': 'linking', 'symlink': 'linking'}
@@ -97,12 +105,15 @@ def split_dataset(
     Raises:
         InputError: When the folders or the options cannot be used, or a file cannot be read or written.
     """
-    problems = _folder_problems(raw, out) + ratio_problems(ratio)
+    problems = _folder_problems(raw, out) + ratio_problems(ratio) + (fold_problems(folds) if folds else [])
     if mode not in MODES:
         problems.append(f'no such mode: {mode}; known are {", ".join(MODES)}')
     if problems:
         refuse(problems)
+    check_folder(Path(os.path.realpath(out)).parent)
     scan = scan_raw(raw, rename)
+    if problems := class_problems(scan.photos):
+        refuse(problems)
     compared = Comparison(scan.photos, [], {}, []) if keep_all else compare_photos(raw, scan, workers, progress)
     plan = plan_split(compared.photos, ratio, seed, compared.groups)
     if folds:
