@@ -78,6 +78,10 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f'--out {out}: exists already; name another file, or delete it')
     if args.sort_into:
         check_target(Path(args.sort_into))
+        if out and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(args.sort_into)):
+            raise InputError(
+                f'--out {out}: lies in --sort-into {args.sort_into}, which is made whole; name it elsewhere'
+            )
     stdin = (os.fsdecode(line) for line in sys.stdin.buffer) if '-' in args.inputs else ()
     paths = list_photos(args.inputs, stdin)
 
@@ -107,12 +111,12 @@ def main(argv: list[str] | None = None) -> int:
             journal = predict_resumably(out, predictor, paths, args.batch_size, args.workers, bar, process)
         if process.rank:
             return 0
+    if args.sort_into:
+        sort_into(Path(args.sort_into), named if out is None else map(summary.name, journal.predictions()), args.mode)
+    if out:  # last: where it is, nothing is left to go on with
         table = (row(prediction, predictor.classes) for prediction in summary.watch(journal))
         fields = columns(predictor.classes, with_truth=False)
         write_atomically(out, lambda file: write_rows(file, table, fields, out.suffix))
-    if args.sort_into:
-        sort_into(Path(args.sort_into), named if out is None else map(summary.name, journal.predictions()), args.mode)
-    if out:
         journal.remove()
     told = sys.stdout if out else sys.stderr
     print(summary, file=told)

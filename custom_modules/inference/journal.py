@@ -139,7 +139,7 @@ def predict_resumably(
         process: Which process of the run this is.
 
     Returns:
-        The journal, complete in every process.
+        The journal, complete in process 0; when others look, that may have removed it.
 
     Raises:
         InputError: The journal is of another task, or another run is at it.
@@ -167,7 +167,8 @@ def predict_resumably(
 
     journal.write(process.rank, outcomes())
     process.barrier()
-    journal.refresh()
+    if process.rank == 0:
+        journal.refresh()
     if lock:
         lock.close()
     return journal

@@ -16,6 +16,7 @@ from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  regist
 from custom_modules.datasets.flower_dataset import is_readable
 from custom_modules.engine.checkpoints import checkpoint_classes, weights_digest
 from custom_modules.engine.compute import channels_last_pays, to_channels_last, without_batch_norm
+from custom_modules.engine.run_config import model_settings
 from custom_modules.errors import InputError, PhotoError, as_configured, said_by
 from custom_modules.evaluation.predictions import Prediction, check_scores
 from custom_modules.evaluation.results import read_temperature
@@ -51,10 +52,8 @@ class Predictor:
         self._name = name
         self.classes = checkpoint_classes(checkpoint, name)
         loader = cfg.test_dataloader
-        with as_configured(f'{name}: model, test_dataloader'):
-            model = {k: v for k, v in cfg.model.items() if k != 'init_cfg'}
-            model['backbone'] = {k: v for k, v in model['backbone'].items() if k != 'init_cfg'}
-            model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+        with as_configured(f'{name}: model, test_dataloader', 'give another --config'):
+            model = model_settings(cfg)
             self.model = MODELS.build(model)
             self._pipeline = Compose([TRANSFORMS.build(step) for step in loader.dataset.pipeline])
             self._collate = FUNCTIONS.get(loader.get('collate_fn', {'type': 'pseudo_collate'})['type'])
@@ -66,11 +65,11 @@ class Predictor:
         if missing:
             raise InputError(f'{name}: lacks {len(missing)} weights of its model, {missing[0]} for one; take another')
         self.weights = weights_digest(self.model.state_dict())
-        settings = [self.weights, self.classes, cfg.model, loader.dataset.pipeline]
+        settings = [self.weights, self.classes, model, loader.dataset.pipeline]
         self.digest = hashlib.sha256(repr(settings).encode()).hexdigest()
         self.temperature = read_temperature(checkpoint.get('meta') or {}, name)
         device = device or get_device()
-        with as_configured(f'{name}: model'):
+        with as_configured(f'{name}: model', 'give another --config'):
             self.model = without_batch_norm(self.model.to(device).eval())
         if channels_last_pays(device):
             to_channels_last(self.model)
@@ -91,7 +90,8 @@ class Predictor:
         Raises:
             InputError: The model or the pipeline, as configured, cannot compute, or what comes out is no score.
         """
-        with as_configured(f'{self._name}: model, test_dataloader'):  # what has been built may still not compute
+        # What has been built may still not compute.
+        with as_configured(f'{self._name}: model, test_dataloader', 'give a smaller --batch-size or another --config'):
             for photos, batch in self.batches(paths, batch_size, workers):
                 scored = iter(self.score(batch) if batch else [])
                 found = [

@@ -59,15 +59,17 @@ def parse_settings(text: str) -> dict[str, Any]:
     return settings
 
 
-def _value(node: ast.expr) -> Any:
+def _value(node: ast.expr | None) -> Any:
     match node:
-        case ast.Call(func=ast.Name(id='dict'), args=args, keywords=keywords):
+        case None:
+            raise ValueError('a dict is unpacked into another one')
+        case ast.Call(func=ast.Name(id='dict'), args=args, keywords=keywords) if all(k.arg for k in keywords):
             given: dict = {}
             for part in [*map(_value, args), *({k.arg: _value(k.value)} for k in keywords)]:
                 given.update(part)
             return given
         case ast.Dict(keys=keys, values=values):
-            return {_value(k): _value(v) for k, v in zip(keys, values, strict=True) if k is not None}
+            return {_value(k): _value(v) for k, v in zip(keys, values, strict=True)}
         case ast.List(elts=elements):
             return [_value(element) for element in elements]
         case ast.Tuple(elts=elements):

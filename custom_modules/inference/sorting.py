@@ -23,6 +23,8 @@ def check_target(folder: Path) -> None:
     """
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f'--sort-into {folder}: exists and is not empty; name a new folder')
+    if os.path.realpath(folder) == os.getcwd():
+        raise InputError(f'--sort-into {folder}: is where the command is called, and cannot be replaced; name another')
     check_folder(folder.parent)
 
 

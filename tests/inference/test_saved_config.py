@@ -29,6 +29,8 @@ def test_odd_but_plain_values():
         'a = (',
         'a = ' + '(' * 5000 + ')' * 5000,
         'a = -None',
+        'a = dict(**dict(b=1))',
+        'a = {**dict(b=1)}',
     ],
 )
 def test_a_config_that_is_a_program_is_refused(text, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Photos sorted into class folders: whole or not at all, nothing overwritten."""
 
+from pathlib import Path
+
 import pytest
 
 from custom_modules.errors import InputError
@@ -48,3 +50,9 @@ def test_a_class_cannot_lead_out_of_the_folder(name):
     with pytest.raises(InputError, match='no folder can be called'):
         check_names(['rose', name])
     check_names(['rose', '..rose', 'a b', 'é'])
+
+
+def test_where_one_stands_cannot_be_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r'^--sort-into \.: is where the command is called'):
+        check_target(Path())

@@ -1,6 +1,7 @@
 """tools/predict.py: the scores of a test on any photo, in any format; killed and started again, nothing is lost."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -102,6 +103,21 @@ def test_what_cannot_be_read_is_listed_and_the_rest_predicted(best, data, call, 
     assert [path.name for path in (tmp_path / 'sorted').glob('*/*')] == [Path(odd).name]
 
 
+def test_sorting_that_failed_goes_on(best, data, call, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    command = ['predict', data / 'val', '--checkpoint', best, '--out', 'a.csv', '--sort-into', 'sorted']
+    with monkeypatch.context() as patch:
+        patch.setattr('shutil.copy2', full)
+        assert call(*command).code == 2
+    assert not (tmp_path / 'a.csv').exists()
+    result = call(*command)
+    assert result.code == 0
+    assert 'going on after 15 of 15 photos' in result.out
+    assert len(table(tmp_path / 'a.csv')) == len(list((tmp_path / 'sorted').glob('*/*'))) == 15
+
+
 def test_the_unsure_have_a_folder(best, data, call, tmp_path):
     result = call('predict', data / 'val', '--checkpoint', best, '--sort-into', 'sorted', '--min-score', 1)
     assert result.code == 0
@@ -130,6 +146,7 @@ def test_a_list_on_standard_input(best, data, tool_environment, tmp_path):
         (['gone'], 'gone: no such file or folder'),
         (['{data}/val', '--out', 'there.csv'], '--out there.csv: exists already'),
         (['{data}/val', '--sort-into', '{data}'], 'exists and is not empty'),
+        (['{data}/val', '--sort-into', 'new', '--out', 'new/a.csv'], 'new/a.csv: lies in --sort-into new'),
         (['{data}/val', '--checkpoint', 'list.pth'], 'list.pth: holds a list, not a checkpoint'),
         (['{data}/val', '--checkpoint', 'gone.pth'], 'gone.pth: no such file'),
         (['{data}/val', '--checkpoint', 'other.pth'], 'other.pth: carries no config'),
