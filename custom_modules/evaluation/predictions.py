@@ -88,10 +88,10 @@ class Counts:
         """The photos that were wrong."""
         return Proportion(self.top1.n - self.top1.k, self.top1.n)
 
-    def f1(self, name: str) -> float:
-        """F1 of class ``name`` in percent: twice the right ones over those labelled plus those predicted."""
+    def f1(self, name: str) -> float | None:
+        """F1 of class ``name`` in percent: twice the right ones over those labelled plus those predicted, if any."""
         total = self.precision[name].n + self.recall[name].n
-        return 100 * 2 * self.recall[name].k / total if total else 0.0
+        return 100 * 2 * self.recall[name].k / total if total else None
 
     def f1_interval(self, name: str) -> tuple[float, float] | None:
         """The 95 % interval of the F1 of class ``name`` in percent; None where no photo is of it or taken for it.
@@ -205,5 +205,6 @@ def format_counts(counts: Counts, nll: float | None, ece: float | None = None) -
             '      - (0/0)' if part.percent is None else f'{part.percent:6.2f} % ({part.k}/{part.n})'
             for part in (recall, counts.precision[name])
         ]
-        lines.append(f'{name:{width}}  {cells[0]:27}  {cells[1]:27}  {counts.f1(name):6.2f} %')
+        f1 = counts.f1(name)
+        lines.append(f'{name:{width}}  {cells[0]:27}  {cells[1]:27}  {"     -" if f1 is None else f"{f1:6.2f} %"}')
     return '\n'.join(lines)

@@ -6,6 +6,7 @@ The page needs no network and no other file; report.html is its template.
 import json
 import os
 import platform
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -34,7 +35,7 @@ from custom_modules.files import write_folder_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXTRAS = {'pytorch_grad_cam': 'grad-cam', 'jinja2': 'Jinja2'}
+EXTRAS = {'pytorch_grad_cam': 'grad-cam<2', 'jinja2': 'Jinja2'}
 TEMPLATE = Path(__file__).with_name('report.html')
 
 MAX_PICTURES = 300  # wrong photos with pictures, some 30 kB each; those after them are listed without
@@ -97,7 +98,7 @@ def check_extras() -> None:
         InputError: A package is missing.
     """
     if missing := [name for module, name in EXTRAS.items() if find_spec(module) is None]:
-        raise InputError(f'--report: {", ".join(missing)} not installed: pip install {" ".join(missing)}')
+        raise InputError(f'--report: {", ".join(missing)} not installed: pip install {shlex.join(missing)}')
 
 
 def write_report(folder: Path, test: Evaluation) -> Path | None:

@@ -25,7 +25,7 @@ class Run:
         name: The work dir.
         model: The backbone.
         recipe: Optimizer, learning rate, batch size and epochs, in short.
-        settings: The whole config but seed and places; two runs with the same settings differ in their seed alone.
+        settings: The whole config but seed, places and launcher.
         seed: The seed.
         best: Best validation top-1, in percent.
         best_epoch: The epoch that gave it.
@@ -89,12 +89,17 @@ class Pair:
         """Of McNemar's exact test: how often chance alone would divide them so unevenly."""
         return mcnemar(self.only_first, self.only_second)
 
-    def __str__(self) -> str:
+    @property
+    def verdict(self) -> str:
+        """What the two were right on, and whether they differ."""
         verdict = 'a difference' if self.p_value < 0.05 else 'no evidence of a difference'
         return (
-            f'{self.first} and {self.second}: of {self.photos} photos only the first is right on '
-            f'{self.only_first}, only the second on {self.only_second}; McNemar p = {self.p_value:.3g}: {verdict}'
+            f'of {self.photos} photos only the first is right on {self.only_first}, only the second on '
+            f'{self.only_second}; McNemar’s exact test: p = {self.p_value:.3g}: {verdict}'
         )
+
+    def __str__(self) -> str:
+        return f'{self.first} and {self.second}: {self.verdict}'
 
 
 def mcnemar(b: int, c: int) -> float:
@@ -131,33 +136,34 @@ def compare_pairs(runs: Sequence[Run]) -> list[Pair]:
 
 def group_seeds(runs: Sequence[Run]) -> list[list[Run]]:
     """Runs that differ in their seed alone, together; in the order of their first."""
-    groups: dict[tuple[str, str | None], list[Run]] = {}
+    groups: dict[tuple[str, str, str | None], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.settings or run.name, run.dataset), []).append(run)
+        groups.setdefault((run.settings or run.name, run.recipe, run.dataset), []).append(run)
     return list(groups.values())
 
 
-def spread(values: Sequence[float | None]) -> str:
-    """Mean and sample standard deviation of percentages, in points; a dash where one is missing."""
+def spread(values: Sequence[float | None], unit: str = '') -> str:
+    """Mean and sample standard deviation, with their unit; a dash where one is missing."""
     known = [value for value in values if value is not None]
     if len(known) < max(len(values), 1):
         return '–'
-    return f'{statistics.fmean(known):.2f} ± {statistics.stdev(known):.2f}' if len(known) > 1 else f'{known[0]:.2f}'
+    deviation = f' ± {statistics.stdev(known):.2f}' if len(known) > 1 else ''
+    return f'{statistics.fmean(known):.2f}{deviation}{unit}'
 
 
 def table(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """One row a run, and one for each group of seeds with their mean; the columns are the keys."""
+    """One row a run, and one with the mean of those that differ in their seed alone; the columns are the keys."""
     rows = []
     for group in group_seeds(runs):
         rows += [_row(run) for run in group]
-        if len(group) > 1:
+        if len({run.seed for run in group} - {None}) == len(group) > 1:
             rows.append(
                 {
                     **_row(group[0]),
                     'run': f'mean of {len(group)} seeds',
                     'seed': ', '.join(str(run.seed) for run in group),
-                    'best top-1': f'{spread([run.best for run in group])} %',
-                    'last top-1': f'{spread([run.last for run in group])} %',
+                    'best top-1': spread([run.best for run in group], ' %'),
+                    'last top-1': spread([run.last for run in group], ' %'),
                     'minutes': spread([run.minutes for run in group]),
                     'photos/s': spread([run.rate for run in group]),
                 }
@@ -188,8 +194,8 @@ def _row(run: Run) -> dict[str, str]:
     }
 
 
-def notes(runs: Sequence[Run]) -> list[str]:
-    """What a reader of the table has to know: other datasets, other weights, runs that were not tested."""
+def notes(runs: Sequence[Run], pairs: Sequence[Pair]) -> list[str]:
+    """What a reader has to know: other datasets, other weights, runs that were not tested, many tests."""
     found = ['Best is the best epoch, chosen on the same photos, so read last beside it. Intervals are Wilson’s 95 %.']
     if len({run.dataset for run in runs}) > 1:
         found.append('The runs were validated on different splits: their figures are of different photos.')
@@ -197,13 +203,18 @@ def notes(runs: Sequence[Run]) -> list[str]:
         names = ', '.join(run.name for run in runs if run.pretrained == weights)
         found.append(f'{names}: began from {weights}.')
     if untested := [run.name for run in runs if not run.answers]:
-        found.append(f'No stored predictions, so no paired test: {", ".join(untested)}; test them with --report.')
+        told = ', '.join(untested)
+        found.append(f'No stored predictions of best.pth, so no paired test: {told}; test them with --report.')
+    if len(pairs) > 1:
+        found.append(
+            f'Each p is of one pair by itself: of {len(pairs)}, chance alone brings {len(pairs) / 20:.1f} below 0.05.'
+        )
     return found
 
 
 def as_markdown(runs: Sequence[Run], pairs: Sequence[Pair]) -> str:
     """The table, the notes and the paired tests."""
-    return markdown_table(table(runs), [*notes(runs), *map(str, pairs)])
+    return markdown_table(table(runs), [*notes(runs, pairs), *map(str, pairs)])
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]], remarks: Sequence[str]) -> str:
@@ -219,6 +230,6 @@ def as_dict(runs: Sequence[Run], pairs: Sequence[Pair]) -> dict[str, Any]:
     """The same for JSON."""
     return {
         'runs': table(runs),
-        'notes': notes(runs),
+        'notes': notes(runs, pairs),
         'pairs': [{**vars(pair), 'p_value': pair.p_value} for pair in pairs],
     }

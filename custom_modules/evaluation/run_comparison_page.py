@@ -123,4 +123,4 @@ def page(runs: Sequence[Run], pairs: Sequence[Pair]) -> str:
         name: Markup(as_inline_svg(curves(runs, name == 'wide'), 'Validation top-1 and loss of each run by epoch'))
         for name in ('wide', 'narrow')
     }
-    return render(TEMPLATE, rows=table(runs), notes=notes(runs), pairs=pairs, curves=shown)
+    return render(TEMPLATE, rows=table(runs), notes=notes(runs, pairs), pairs=pairs, curves=shown)

@@ -2,19 +2,19 @@
 
 import csv
 import json
-import math
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
 from custom_modules.datasets.raw_folders import printable
-from custom_modules.engine.checkpoints import load_checkpoint
+from custom_modules.engine.checkpoints import load_checkpoint, weights_digest
 from custom_modules.errors import InputError
 from custom_modules.evaluation.run_comparison import Answer, Run
 from custom_modules.evaluation.training_log import config_text, parse_config, read_history, section
 
-# What two runs of one recipe may differ in.
-PLACES = ('work_dir', 'randomness', 'load_from', 'resume', 'launcher', 'pretrained')
+# What two runs of one recipe may differ in; and, if they were resumed, what from.
+PLACES = ('work_dir', 'randomness', 'resume', 'launcher', 'pretrained')
 
 
 def read_run(work_dir: Path) -> Run:
@@ -26,10 +26,12 @@ def read_run(work_dir: Path) -> Run:
     best = work_dir / 'best.pth'
     if not best.is_file():
         raise InputError(f'{work_dir}: no run (no best.pth); give the work dir of a training')
-    meta = load_checkpoint(best).get('meta') or {}
+    checkpoint = load_checkpoint(best)
+    meta = checkpoint.get('meta') or {}
     settings = parse_config(config_text(meta) or '')
+    places = (*PLACES, 'load_from') if settings.get('resume') else PLACES
     history = read_history(work_dir)
-    answers = read_answers(work_dir / 'report')
+    answers = read_answers(work_dir / 'report', checkpoint)
     seconds = [record['seconds'] for record in history if record['seconds'] is not None]
     optimizer = section(section(settings, 'optim_wrapper'), 'optimizer')
     backbone = section(section(settings, 'model'), 'backbone')
@@ -47,9 +49,9 @@ def read_run(work_dir: Path) -> Run:
         name=printable(work_dir.as_posix()).removeprefix('work_dirs/'),
         model=f'{backbone.get("type", "?")}{backbone.get("depth", "")}',
         recipe=', '.join(parts),
-        settings=json.dumps({k: v for k, v in settings.items() if k not in PLACES}, sort_keys=True, default=str),
-        seed=meta.get('seed'),
-        best=number(meta.get('value')) if meta.get('metric') == 'accuracy/top1' else None,
+        settings=json.dumps({k: v for k, v in settings.items() if k not in places}, sort_keys=True, default=str),
+        seed=number(meta.get('seed')),
+        best=number(meta.get('value'), 100) if meta.get('metric') == 'accuracy/top1' else None,
         best_epoch=meta.get('epoch'),
         last=number(history[-1]['val_accuracy']) if history else None,
         epochs=len(history),
@@ -63,10 +65,14 @@ def read_run(work_dir: Path) -> Run:
     )
 
 
-def read_answers(report: Path) -> dict[str, Answer]:
-    """What best.pth answered in a report's test, by the last two parts of each path (class and photo).
+def read_answers(report: Path, checkpoint: dict) -> dict[str, Answer]:
+    """What a checkpoint answered in a report's test, by the last two parts of each path (class and photo).
 
-    Nothing where there is no report, or one of another checkpoint.
+    Nothing where there is no report, or one of other weights or of photos together with their mirror images.
+
+    Args:
+        report: The folder that ``tools/test.py --report`` writes.
+        checkpoint: As :func:`custom_modules.engine.checkpoints.load_checkpoint` gives it.
 
     Raises:
         InputError: The report cannot be read.
@@ -74,7 +80,8 @@ def read_answers(report: Path) -> dict[str, Answer]:
     if not report.is_dir():
         return {}
     try:
-        if Path(json.loads((report / 'metrics.json').read_bytes())['checkpoint']).name != 'best.pth':
+        results = json.loads((report / 'metrics.json').read_bytes())
+        if results['weights'] != weights_digest(checkpoint.get('state_dict') or {}) or results['tta']:
             return {}
         with (report / 'predictions.csv').open(encoding='utf-8', errors='surrogateescape', newline='') as text:
             rows = list(csv.DictReader(text, strict=True))
@@ -96,10 +103,10 @@ def iteration_seconds(work_dir: Path) -> float | None:
                 continue
             if isinstance(record, dict) and {'train/loss', 'loss'} & record.keys():
                 times.append(record.get('train/time', record.get('time')))
-    known = [time for time in times if isinstance(time, int | float) and 0 <= time < math.inf]
+    known = [time for time in times if number(time) is not None]
     return statistics.fmean(known) if known else None
 
 
-def number(value: Any) -> Any:
-    """``value`` if it is a finite number, else None: what a file holds may be anything."""
-    return value if isinstance(value, int | float) and math.isfinite(value) else None
+def number(value: Any, most: float = sys.float_info.max) -> Any:
+    """``value`` if it is a number from 0 to ``most``, else None: what a file holds may be anything."""
+    return value if isinstance(value, int | float) and 0 <= value <= most else None

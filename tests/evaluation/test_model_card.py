@@ -151,10 +151,6 @@ def test_what_the_figures_suffer_from_is_told(results):
     assert 'may have been trained on' in other['Limits']
     kept_all = {**MANIFEST, 'files': {'train/daisy/a.jpg': {'sha256': '0'}}}
     assert 'were not compared' in sections(model_card('a', META, 'e', 5, results, kept_all))['Training data']
-    soup = {key: value for key, value in META.items() if key not in ('metric', 'value', 'epoch', 'seed')}
-    averaged = sections(model_card('soup.pth', {**soup, 'seeds': [0, 1]}, 'e' * 64, 5, results))
-    assert '| Seeds | 0, 1 |' in averaged['Model details']
-    assert 'averages of last epochs' in averaged['Metrics']
     epoch = {key: value for key, value in META.items() if key != 'metric'}
     assert 'is not known' in sections(model_card('epoch_3.pth', epoch, 'e' * 64, 5, results))['Metrics']
     scaling = results['temperature_scaling']

@@ -51,7 +51,7 @@ def test_counts_are_scikit_learns(pairs):
             assert (ours is None) == math.isnan(theirs)
             if ours is not None:
                 assert ours == pytest.approx(100 * theirs)
-        assert counts.f1(name) == pytest.approx(100 * (0 if math.isnan(f1[i]) else f1[i]))
+        assert counts.f1(name) == (None if math.isnan(f1[i]) else pytest.approx(100 * f1[i]))
         involved = sum(i in pair for pair in pairs)
         assert (counts.f1_interval(name) is None) == (involved == 0)
         if involved:
@@ -117,7 +117,7 @@ def test_the_table_for_the_terminal():
     *_, daisy, rose, tulip = text.splitlines()
     assert daisy.split() == ['daisy', '50.00', '%', '(1/2)', '100.00', '%', '(1/1)', '66.67', '%']
     assert rose.startswith('rose, wild  100.00 % (1/1)')
-    assert tulip.split() == ['tulip', '-', '(0/0)', '-', '(0/0)', '0.00', '%']
+    assert tulip.split() == ['tulip', '-', '(0/0)', '-', '(0/0)', '-']
     assert 'NLL' not in format_counts(counts, None)
     assert 'ECE, 15 bins    1.23 %' in format_counts(counts, None, 0.0123)
 

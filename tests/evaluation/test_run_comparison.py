@@ -1,5 +1,7 @@
 """Two runs on the same photos, several seeds of one recipe, and the table of all."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +66,19 @@ def test_seeds_of_one_recipe_are_summed_up():
     assert rows[3]['last top-1'] == '95.00 ± 1.00 %'
     assert rows[4]['best top-1'] == '90.00 %'
     assert rows[4]['last top-1'] == '–'
+
+
+def test_what_differs_in_more_than_the_seed_has_no_mean():
+    run, more = Run('a', settings='x', recipe='batch 8', seed=0), Run('b', settings='x', recipe='batch 8 × 4', seed=1)
+    assert [row['run'] for row in table([run, more])] == ['a', 'b']
+    assert [row['run'] for row in table([run, replace(run, name='copy')])] == ['a', 'copy']
+    assert [row['run'] for row in table([run, replace(run, name='unknown', seed=None)])] == ['a', 'unknown']
+
+
+def test_many_pairs_are_told_what_chance_brings():
+    runs = [run(name, 'rrttt') for name in 'abc']
+    assert 'of 3, chance alone brings 0.1 below 0.05' in as_markdown(runs, compare_pairs(runs))
+    assert 'chance alone' not in as_markdown(runs[:2], compare_pairs(runs[:2]))
 
 
 def test_a_mean_is_not_taken_of_what_is_missing():

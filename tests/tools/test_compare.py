@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+from custom_modules.engine.checkpoints import load_checkpoint, weights_digest
 from custom_modules.evaluation.runs import read_run
 
 
@@ -58,6 +59,11 @@ def test_tested_runs_are_paired(seeds, tiny_config, call, tmp_path):
     assert pair['only_first'] - pair['only_second'] == accuracies[0] - accuracies[1]
     assert (tmp_path / names[3]).read_bytes()[:4] == b'\x89PNG'
 
+    results = json.loads((runs[0] / 'report' / 'metrics.json').read_text())
+    for other in ({'weights': 'of an earlier best.pth'}, {'tta': True}):
+        (runs[0] / 'report' / 'metrics.json').write_text(json.dumps({**results, **other}))
+        assert read_run(runs[0]).answers == {}
+
 
 @pytest.mark.parametrize(
     ('arguments', 'said'), [(['gone'], 'gone: no run (no best.pth)'), (['{tmp}'], 'no run (no best.pth)')]
@@ -96,7 +102,8 @@ def run_dir(trained, tmp_path):
 )
 def test_a_broken_report_is_one_line(call, run_dir, table):
     (run_dir / 'report').mkdir()
-    (run_dir / 'report' / 'metrics.json').write_text('{"checkpoint": "best.pth"}')
+    weights = weights_digest(load_checkpoint(run_dir / 'best.pth')['state_dict'])
+    (run_dir / 'report' / 'metrics.json').write_text(json.dumps({'weights': weights, 'tta': False}))
     (run_dir / 'report' / 'predictions.csv').write_bytes(table)
     assert 'no readable report (' in call('compare', run_dir).err
 
@@ -106,6 +113,7 @@ def test_a_broken_report_is_one_line(call, run_dir, table):
     [
         {'value': 'x', 'photos': 'x', 'seed': [1]},
         {'value': math.nan},
+        {'value': 250.0},
         {'config': 'model = 3\noptim_wrapper = "x"\ntrain_cfg = 1\ntrain_dataloader = dict(batch_size="8")'},
     ],
 )
@@ -117,6 +125,15 @@ def test_odd_meta_is_shown_as_unknown(call, run_dir, tmp_path, meta):
     assert result.code == 0, result.err
     (run,) = json.loads((tmp_path / 'c.json').read_text())['runs']
     assert ('best top-1', '–') in run.items() or run['photos/s'] == '–'
+
+
+def test_a_count_of_photos_that_is_none_gives_no_fraction(call, run_dir):
+    checkpoint = torch.load(run_dir / 'best.pth', weights_only=False)
+    checkpoint['meta']['photos'] = -3
+    torch.save(checkpoint, run_dir / 'best.pth')
+    result = call('compare', run_dir)
+    assert result.code == 0
+    assert '/' not in result.out.splitlines()[2].split('|')[5]
 
 
 def test_a_name_with_a_line_break_stays_in_its_row(call, run_dir):
