@@ -104,6 +104,7 @@ def infer_in_turns(channel: Any, task: dict[str, Any]) -> None:
 
     from custom_modules.benchmarks.measured_config import image_size, measured_config
     from custom_modules.benchmarks.turns_hook import memory_format, now
+    from custom_modules.engine.run_config import model_settings
     from custom_modules.inference.predictor import Predictor
 
     torch.set_num_threads(task['threads'])
@@ -111,10 +112,8 @@ def infer_in_turns(channel: Any, task: dict[str, Any]) -> None:
     dataset = Runner.build_dataloader({**cfg.val_dataloader, 'num_workers': 0, 'persistent_workers': False}).dataset
     places = [number % len(dataset) for number in range(task['photos'])]
     paths = [dataset.get_data_info(place)['img_path'] for place in places]
-    settings = {key: value for key, value in cfg.model.items() if key != 'init_cfg'}
-    settings['backbone'] = {key: value for key, value in settings['backbone'].items() if key != 'init_cfg'}
-    settings.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    model = MODELS.build(settings).eval()  # the speed of weights does not depend on what they were trained for
+    # The speed of weights does not depend on what they were trained for.
+    model = MODELS.build(model_settings(cfg)).eval()
     checkpoint = {'state_dict': model.state_dict(), 'meta': {'classes': list(dataset.metainfo['classes'])}}
     predictor: Any = Predictor(cfg, checkpoint, task['config'], task['device'])
     size = image_size(cfg.test_dataloader.dataset.pipeline)

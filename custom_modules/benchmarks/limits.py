@@ -26,7 +26,8 @@ def measure_limits(
 
     Returns:
         ``flops``: operations per second by type, ``samples`` of each size; ``models``: of each by name the
-        operations that a photo takes ``forward`` and ``both`` (forward and backward), and ``gradient_bytes``.
+        operations that a photo of the training's ``size`` takes ``forward`` and ``both`` (forward and backward), those
+        of a photo of the test's size, ``inference``, and ``gradient_bytes``.
     """
     samples: dict[str, dict[str, list[float]]] = {}
     with open_sides(('limits', {'threads': threads}, folder / 'limits', environment_of(device, threads))) as (side,):
@@ -87,19 +88,26 @@ def count_operations(task: dict[str, Any]) -> dict[str, Any]:
     from torch.utils.flop_counter import FlopCounterMode
 
     from custom_modules.benchmarks.measured_config import image_size, measured_config
+    from custom_modules.engine.run_config import model_settings
 
     cfg = measured_config({**task, 'side': 'stock'})
-    model = MODELS.build({**cfg.model, 'backbone': {k: v for k, v in cfg.model.backbone.items() if k != 'init_cfg'}})
-    size = image_size(cfg.train_dataloader.dataset.pipeline)
-    photos = torch.randn(2, 3, size, size)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(photos, mode='tensor')
-    forward = counter.get_total_flops() / len(photos)
+    model = MODELS.build(model_settings(cfg))
+
+    def count_forward(size: int) -> float:
+        photos = torch.randn(2, 3, size, size)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(photos, mode='tensor')
+        return counter.get_total_flops() / len(photos)
+
+    size, tested = (image_size(cfg[f'{side}_dataloader'].dataset.pipeline) for side in ('train', 'test'))
+    forward = count_forward(size)
+    inference = count_forward(tested)
     model.train()  # freezes what the config freezes
     trained = [each for each in model.parameters() if each.requires_grad]
     return {
         'size': size,
         'forward': forward,
+        'inference': inference,
         'both': 3 * forward if len(trained) == len(list(model.parameters())) else None,
         'gradient_bytes': sum(each.numel() * each.element_size() for each in trained),
     }

@@ -52,7 +52,7 @@ def share(results: Mapping[str, Any], title: str, rate: float, passes: str) -> s
         results: All.
         title: The model.
         rate: Photos/s.
-        passes: ``'forward'``, or ``'both'`` with the backward pass.
+        passes: ``'both'``, forward and backward, or ``'inference'``.
     """
     limits = limits_of(results)
     operations = limits['models'].get(title, {}).get(passes)
@@ -136,7 +136,7 @@ def inference_table(results: Mapping[str, Any]) -> Table:
     for title, found in results.get('inference', {}).items():
         for row in found['rows']:
             stock, ours = row['photos_per_s']['stock'], row['photos_per_s']['ours']
-            shares = [share(results, title, spread(each).median, 'forward') for each in (stock, ours)]
+            shares = [share(results, title, spread(each).median, 'inference') for each in (stock, ours)]
             rows.append(
                 {
                     'inference': f'{title}, batch {row["batch"]}',
@@ -270,7 +270,8 @@ def limits_table(results: Mapping[str, Any]) -> Table:
         rows,
         [
             'Best of several sizes, with as many threads as the training. A multiply-add counts as two operations; '
-            'only convolutions and matrix multiplications count. Shares of the machine are of the float32 rate.'
+            'only convolutions and matrix multiplications count. Shares of the machine are of the float32 rate; '
+            'above 100 % is possible, for operations are counted that an algorithm may save.'
         ],
     )
 

@@ -80,12 +80,14 @@ def test_limits(carry_out, tiny_config):
     task = {'config': str(tiny_config), 'options': [], 'data_root': None}
     task |= {'size': 64, 'batch_size': None, 'workers': None}
     multiply = {'kind': 'float32', 'size': 64, 'device': 'cpu'}
-    about, rate, large, small = carry_out(
-        compute_in_turns, 'stock', multiply, {'task': task}, {'task': {**task, 'size': 32}}
+    larger_test = {**task, 'size': None, 'options': ['test_dataloader.dataset.pipeline.1.scale=(64,64)']}
+    about, rate, large, small, tested = carry_out(
+        compute_in_turns, 'stock', multiply, {'task': task}, {'task': {**task, 'size': 32}}, {'task': larger_test}
     )
     assert about['kinds'][0] == 'float32'
     assert rate['flops'] > 1e6
     assert 3.5 < large['forward'] / small['forward'] <= 4  # all but the last layer go with the pixels
+    assert (tested['forward'], tested['inference']) == (small['forward'], large['forward'])
     assert large['gradient_bytes'] == small['gradient_bytes'] > 4 * 10_000
 
 
