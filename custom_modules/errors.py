@@ -48,14 +48,14 @@ class PhotoError(LocalError):
 
 
 @contextmanager
-def as_configured(part: str) -> Iterator[None]:
+def as_configured(part: str, remedy: str = 'correct the config or --cfg-options') -> Iterator[None]:
     """Makes an :class:`InputError` of what building ``part`` raises, because it is built from what a user wrote."""
     try:
         yield
     except InputError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError) as error:
-        raise InputError(f'{part}: {said_by(error)}; correct the config or --cfg-options') from error
+        raise InputError(f'{part}: {said_by(error)}; {remedy}') from error
 
 
 def said_by(error: Exception) -> str:

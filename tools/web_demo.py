@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     except ModuleNotFoundError as error:
         if error.name != 'gradio':
             raise
-        raise InputError(f'the page needs Gradio ({error}): pip install gradio') from None
+        raise InputError(f"the page needs Gradio ({error}): pip install 'gradio>=6,<7'") from None
 
     from custom_modules.inference.classify_upload import Classifier
     from custom_modules.inference.outcomes import check_unsure
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
 
             heat = HeatMaps(predictor)
         except ModuleNotFoundError as error:
-            no_heat = f'No heat map ({error}): pip install grad-cam'
+            no_heat = f"No heat map ({error}): pip install 'grad-cam<2'"
             print(no_heat)
     examples = []
     try:

@@ -5,7 +5,6 @@ not at all. ``recipe.json`` beside it says what was trained, so that a run of an
 """
 
 import csv
-import hashlib
 import json
 import os
 import re
@@ -28,7 +27,7 @@ from custom_modules.engine.seeds import seed_problems
 from custom_modules.engine.stop_signals import Stopped, stop_signal, stop_signals_caught
 from custom_modules.errors import InputError
 from custom_modules.evaluation.predictions import columns
-from custom_modules.files import lock_folder, write_atomically
+from custom_modules.files import lock_folder, sha256_of, write_atomically
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 MEMORY = 5e9  # bytes that a training takes: up to 4.5 GB were measured (README, Speed)
@@ -271,7 +270,7 @@ def read_lists(data_root: Path, fold: int) -> dict[str, str | None]:
     lists = [data_root / 'classes.txt', *(data_root / f'fold{fold}' / f'{side}.txt' for side in SIDES)]
     if missing := [str(path) for path in lists if not path.is_file()]:
         raise InputError(f'{", ".join(missing)}: no such file; split the photos again with --folds')
-    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in lists}
+    digests = {path.name: sha256_of(path) for path in lists}
     return {'dataset': read_manifest_digest(data_root), **digests}
 
 

@@ -22,7 +22,6 @@ META: dict[str, Any] = {
     'epoch': int,
     'iter': int,
     'seed': int,
-    'seeds': list,
     'processes': int,
     'dataset_digest': str,
     'versions': dict,

@@ -121,13 +121,13 @@ def board(runner: Runner) -> SummaryWriter | None:
 def hyperparameters(runner: Runner) -> dict[str, str | float | int]:
     """What one would sort runs by."""
     cfg = runner.cfg
-    optimizer = cfg.optim_wrapper.optimizer
+    optimizer = runner.optim_wrapper.optimizer
     return {
         'backbone': cfg.model.backbone.type,
-        'optimizer': optimizer.type,
-        'lr': float(optimizer.lr),
-        'weight decay': float(optimizer.get('weight_decay', 0)),
-        'batch size': cfg.train_dataloader.batch_size * runner.world_size,
+        'optimizer': type(optimizer).__name__,
+        'lr': float(optimizer.defaults['lr']),
+        'weight decay': float(optimizer.defaults.get('weight_decay', 0)),
+        'batch size': (runner.train_dataloader.batch_size or 0) * runner.world_size,
         'epochs': runner.max_epochs,
         'seed': runner.seed,
         'data': str(cfg.train_dataloader.dataset.get('data_root')),

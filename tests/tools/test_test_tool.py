@@ -252,7 +252,7 @@ def test_what_a_report_needs_is_asked_before_the_test(best, tiny_config, call, m
     with monkeypatch.context() as patch:
         patch.setattr('custom_modules.evaluation.report.find_spec', lambda name: None)
         error = call('test', tiny_config, best, '--report').error
-    assert error.endswith('--report: grad-cam, Jinja2 not installed: pip install grad-cam Jinja2')
+    assert error.endswith("--report: grad-cam<2, Jinja2 not installed: pip install 'grad-cam<2' Jinja2")
     (tmp_path / 'tested' / 'report').touch()
     assert 'is a file, not a folder' in call('test', tiny_config, best, '--report').error
     assert sorted(os.listdir(tmp_path / 'tested')) == ['best.pth', 'report']

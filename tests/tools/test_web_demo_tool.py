@@ -200,7 +200,9 @@ def test_an_exported_model_needs_no_torch_and_no_opencv(tool_environment, tmp_pa
 
 def test_what_cannot_be_served_is_told_in_a_line(run_process, tmp_path):
     script = BLOCKING.format(blocked=('gradio',))
-    assert 'pip install gradio' in run_process('web_demo', 'best.onnx', cwd=tmp_path, before=('-c', script)).error
+    assert (
+        "pip install 'gradio>=6,<7'" in run_process('web_demo', 'best.onnx', cwd=tmp_path, before=('-c', script)).error
+    )
     pytest.importorskip('gradio')
     assert 'no such file' in run_process('web_demo', 'best.onnx', '--port', '0', cwd=tmp_path).error
     with socket.create_server(('127.0.0.1', 0)) as taken:
