@@ -142,6 +142,8 @@ def open_session(content: bytes, name: str) -> Any:
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     given = os.environ.get('OMP_NUM_THREADS', '')
     options.intra_op_num_threads = int(given) if given.isdecimal() else cores()
+    if not multiplies_8_bits_exactly():
+        options.add_session_config_entry('session.x64quantprecision', '1')
     try:
         session = onnxruntime.InferenceSession(content, options, providers=providers(onnxruntime))
     except Exception as error:  # ONNX Runtime's own kinds share no base but Exception
@@ -150,6 +152,19 @@ def open_session(content: bytes, name: str) -> Any:
     if session.get_providers()[0] != providers(onnxruntime)[0]:
         print(f'{name}: on the CPU, for ONNX Runtime found no usable GPU (CUDA or cuDNN missing?)', file=sys.stderr)
     return session
+
+
+def multiplies_8_bits_exactly(cpuinfo: Path = Path('/proc/cpuinfo')) -> bool:
+    """Whether the processor is known to have instructions (VNNI) that add products of 8-bit numbers without overflow.
+
+    Other x86 processors add pairs of them in 16 bits, where they saturate: a MobileNetV2 of these flowers in 8 bits
+    then falls from 97 to 87 %. ONNX Runtime has exact kernels for them, but takes these only when told to
+    (``onnxruntime_session_options_config_keys.h``); they are slower. Processors that are no x86 have but one kind.
+
+    Args:
+        cpuinfo: What Linux says of the processor; without it nothing is known.
+    """
+    return cpuinfo.exists() and '_vnni' in cpuinfo.read_text()
 
 
 def providers(onnxruntime: Any) -> list[str]:

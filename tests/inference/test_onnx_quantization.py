@@ -1,0 +1,87 @@
+"""Rounding to 8 bits: what it leaves as it was, and that no processor computes it otherwise."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from custom_modules.inference.onnx_file import multiplies_8_bits_exactly, open_session
+from custom_modules.inference.onnx_quantization import round_weights
+
+
+def convolution(weights, bias, groups=1):
+    """A model of one convolution on (N, 8, 4, 4) photos."""
+    graph = helper.make_graph(
+        [
+            helper.make_node('Cast', ['photos'], ['inputs'], to=TensorProto.FLOAT),
+            helper.make_node('Conv', ['inputs', 'weights', 'bias'], ['scores'], group=groups),
+        ],
+        'convolution',
+        [helper.make_tensor_value_info('photos', TensorProto.UINT8, ['N', 8, 4, 4])],
+        [helper.make_tensor_value_info('scores', TensorProto.FLOAT, ['N', 'C', 'H', 'W'])],
+        [numpy_helper.from_array(weights, 'weights'), numpy_helper.from_array(bias, 'bias')],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid('', 21)], ir_version=10)
+
+
+def outputs(model, photos):
+    return open_session(model.SerializeToString(), 'model').run(None, {'photos': photos})[0]
+
+
+@pytest.mark.parametrize('groups', [1, 2, 4])
+def test_rounded_weights_keep_the_mean_of_each_channel(groups):
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(8, 8 // groups, 1, 1)).astype(np.float32)
+    weights[3] = 0  # a channel that nothing is left of
+    model = convolution(weights, rng.normal(size=8).astype(np.float32), groups)
+    photos = rng.integers(0, 256, (5, 8, 4, 4), np.uint8)
+    before = outputs(model, photos)
+    round_weights(model, list(photos))
+    onnx.checker.check_model(model)
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    rounded, bias = (stored[name] for name in model.graph.node[1].input[1:])
+    levels = rounded / np.maximum(abs(weights).max((1, 2, 3), keepdims=True), 1e-9) * 127
+    np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
+    after = outputs(model, photos)
+    means = (0, 2, 3)
+    np.testing.assert_allclose(after.mean(means), before.mean(means), atol=1e-4)
+    uncorrected = after - (bias - stored['bias'])[None, :, None, None]
+    assert abs(uncorrected.mean(means) - before.mean(means)).max() > 0.1
+
+
+def test_sums_of_8_bit_products_do_not_saturate():
+    """The largest activations and weights: on x86 without VNNI their sums in pairs are beyond 16 bits."""
+    nodes = [
+        helper.make_node('QuantizeLinear', ['photos', 'one', 'zero'], ['inputs']),
+        helper.make_node('DequantizeLinear', ['inputs', 'one', 'zero'], ['read']),
+        helper.make_node('DequantizeLinear', ['weights', 'one', 'signed_zero'], ['weights_read']),
+        helper.make_node('Conv', ['read', 'weights_read'], ['sums']),
+        helper.make_node('QuantizeLinear', ['sums', 'large', 'zero'], ['levels']),
+        helper.make_node('DequantizeLinear', ['levels', 'large', 'zero'], ['scores']),
+    ]
+    values = {
+        'one': np.float32(1),
+        'large': np.float32(64 * 127),
+        'zero': np.uint8(0),
+        'signed_zero': np.int8(0),
+        'weights': np.full((16, 64, 1, 1), 127, np.int8),
+    }
+    graph = helper.make_graph(
+        nodes,
+        'sums',
+        [helper.make_tensor_value_info('photos', TensorProto.FLOAT, ['N', 64, 4, 4])],
+        [helper.make_tensor_value_info('scores', TensorProto.FLOAT, ['N', 'C', 'H', 'W'])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 21)], ir_version=10)
+    assert np.unique(outputs(model, np.full((1, 64, 4, 4), 255, np.float32))).tolist() == [255 * 64 * 127]
+
+
+@pytest.mark.parametrize(
+    ('flags', 'exactly'), [('avx2 avx512_vnni', True), ('avx2 avx_vnni', True), ('avx2 avx512f', False), (None, False)]
+)
+def test_exact_kernels_are_asked_for_unless_the_processor_needs_none(tmp_path, flags, exactly):
+    cpuinfo = tmp_path / 'cpuinfo'
+    if flags:
+        cpuinfo.write_text(f'flags\t\t: fpu {flags} sse\n')
+    assert multiplies_8_bits_exactly(cpuinfo) is exactly
