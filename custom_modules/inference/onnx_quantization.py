@@ -93,7 +93,7 @@ def round_weights(model: Any, photos: Sequence[Pixels]) -> None:
     measured, not derived).
 
     Args:
-        model: An ``onnx.ModelProto`` whose convolutions hold their weights and biases; others stay.
+        model: An ``onnx.ModelProto`` whose convolutions hold their weights, and biases if they have any; others stay.
         photos: What the means of the convolutions' inputs are measured on, (3, H, W) each.
     """
     import onnx
@@ -101,9 +101,7 @@ def round_weights(model: Any, photos: Sequence[Pixels]) -> None:
 
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     convolutions = [
-        node
-        for node in model.graph.node
-        if node.op_type == 'Conv' and len(node.input) == 3 and all(name in stored for name in node.input[1:])
+        node for node in model.graph.node if node.op_type == 'Conv' and all(name in stored for name in node.input[1:])
     ]
     inputs = list(dict.fromkeys(node.input[0] for node in convolutions))
     measured = onnx.ModelProto()
@@ -112,10 +110,11 @@ def round_weights(model: Any, photos: Sequence[Pixels]) -> None:
     session = open_session(measured.SerializeToString(), 'model')
     means: dict[str, Any] = dict.fromkeys(inputs, 0)
     for photo in photos:
-        for name, maps in zip(inputs, session.run(inputs, {model.graph.input[0].name: photo[None]}), strict=True):
+        given = session.run(inputs, {model.graph.input[0].name: photo[None]}) if inputs else []
+        for name, maps in zip(inputs, given, strict=True):
             means[name] = means[name] + maps.reshape(maps.shape[1], -1).mean(1) / len(photos)
     for node in convolutions:
-        weights, bias = (numpy_helper.to_array(stored[name]) for name in node.input[1:])
+        weights, *bias = (numpy_helper.to_array(stored[name]) for name in node.input[1:])
         flat = weights.reshape(*weights.shape[:2], -1)
         largest = abs(flat).max((1, 2), keepdims=True)
         step = np.where(largest, largest, 1) / 127  # as quantize_static rounds signed weights
@@ -123,7 +122,7 @@ def round_weights(model: Any, photos: Sequence[Pixels]) -> None:
         mean = means[node.input[0]]
         groups = len(mean) // flat.shape[1]
         seen = mean.reshape(groups, -1).repeat(len(flat) // groups, axis=0)  # by each output channel
-        corrected = (bias - ((rounded - flat).sum(2) * seen).sum(1)).astype(np.float32)
+        corrected = (sum(bias) - ((rounded - flat).sum(2) * seen).sum(1)).astype(np.float32)
         # Under names of their own: exporters let convolutions share what is equal.
         node.input[1:] = [f'{node.output[0]}_weight', f'{node.output[0]}_bias']
         for name, values in zip(node.input[1:], (rounded.reshape(weights.shape), corrected), strict=True):

@@ -10,16 +10,17 @@ from custom_modules.inference.onnx_quantization import round_weights
 
 
 def convolution(weights, bias, groups=1):
-    """A model of one convolution on (N, 8, 4, 4) photos."""
+    """A model of one convolution on (N, 8, 4, 4) photos; ``bias`` may be None."""
+    values = {'weights': weights} if bias is None else {'weights': weights, 'bias': bias}
     graph = helper.make_graph(
         [
             helper.make_node('Cast', ['photos'], ['inputs'], to=TensorProto.FLOAT),
-            helper.make_node('Conv', ['inputs', 'weights', 'bias'], ['scores'], group=groups),
+            helper.make_node('Conv', ['inputs', *values], ['scores'], group=groups),
         ],
         'convolution',
         [helper.make_tensor_value_info('photos', TensorProto.UINT8, ['N', 8, 4, 4])],
         [helper.make_tensor_value_info('scores', TensorProto.FLOAT, ['N', 'C', 'H', 'W'])],
-        [numpy_helper.from_array(weights, 'weights'), numpy_helper.from_array(bias, 'bias')],
+        [numpy_helper.from_array(value, name) for name, value in values.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid('', 21)], ir_version=10)
 
@@ -28,12 +29,13 @@ def outputs(model, photos):
     return open_session(model.SerializeToString(), 'model').run(None, {'photos': photos})[0]
 
 
-@pytest.mark.parametrize('groups', [1, 2, 4])
-def test_rounded_weights_keep_the_mean_of_each_channel(groups):
+@pytest.mark.parametrize(('groups', 'biased'), [(1, True), (2, True), (4, True), (1, False)])
+def test_rounded_weights_keep_the_mean_of_each_channel(groups, biased):
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(8, 8 // groups, 1, 1)).astype(np.float32)
     weights[3] = 0  # a channel that nothing is left of
-    model = convolution(weights, rng.normal(size=8).astype(np.float32), groups)
+    before_bias = rng.normal(size=8).astype(np.float32) * biased
+    model = convolution(weights, before_bias if biased else None, groups)
     photos = rng.integers(0, 256, (5, 8, 4, 4), np.uint8)
     before = outputs(model, photos)
     round_weights(model, list(photos))
@@ -45,7 +47,7 @@ def test_rounded_weights_keep_the_mean_of_each_channel(groups):
     after = outputs(model, photos)
     means = (0, 2, 3)
     np.testing.assert_allclose(after.mean(means), before.mean(means), atol=1e-4)
-    uncorrected = after - (bias - stored['bias'])[None, :, None, None]
+    uncorrected = after - (bias - before_bias)[None, :, None, None]
     assert abs(uncorrected.mean(means) - before.mean(means)).max() > 0.1
 
 
