@@ -34,7 +34,7 @@ def test_seeds_end_with_their_mean(seeds):
 
 def test_what_a_work_dir_tells(seeds):
     run = read_run(seeds[0] / 'seed_3')
-    assert (run.model, run.recipe) == ('MobileNetV2', 'SGD lr 0.05, batch 8, max_epochs 1')
+    assert (run.model, run.recipe) == ('MobileNetV2', 'SGD lr 0.02, batch 8, max_epochs 1')
     assert (run.photos, run.epochs, run.best_epoch) == (15, 1, 1)
     assert run.best == run.last == run.history[0]['val_accuracy']
     assert 0 < run.minutes < 5

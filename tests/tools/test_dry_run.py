@@ -58,7 +58,7 @@ def test_a_good_run(dry_run, tmp_path):
     assert rows['val photos'].startswith('15: daisy 3,')
     assert rows['batch'] == '8 × 1 process × 1 accumulated = 8 photos a step'
     assert rows['optimizer'] == 'SGD, momentum 0.9, weight_decay 4e-05'
-    assert rows['lr'] == 'first 0.05, peak 0.05, last 0.049 (StepLR)'
+    assert rows['lr'] == 'first 0.02, peak 0.02, last 0.0196 (StepLR)'
     assert rows['length'] == '2 epochs × 5 iterations = 10'
     assert rows['train pipeline'] == 'LoadImageFromFile, RandomResizedCrop(32), RandomFlip(0.5), PackInputs'
     assert rows['metrics'] == 'accuracy/top1, nll/mean'

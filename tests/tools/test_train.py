@@ -58,7 +58,7 @@ def test_the_work_dir_of_a_run(trained):
 def test_what_a_run_prints(trained):
     out = trained.result.out
     assert 'training MobileNetV2 on ' in out
-    assert 'SGD lr 0.05, batch 8, 2 epochs, seed 0, ' in out
+    assert 'SGD lr 0.02, batch 8, 2 epochs, seed 0, ' in out
     for epoch in (1, 2):
         form = (
             rf'epoch {epoch}/2  lr [\d.e-]+  train loss [\d.]+ acc [\d.]+ %  val loss [\d.]+ acc [\d.]+ % \(\d+/15\)'
@@ -93,7 +93,7 @@ def test_tensorboard(trained):
     assert set(board.Tags()['scalars']) >= SCALARS
     for tag in SCALARS:
         assert [event.step for event in board.Scalars(tag)] == [1, 2]
-    assert [event.value for event in board.Scalars('epoch/lr')] == pytest.approx([0.05, 0.05 * 0.98])
+    assert [event.value for event in board.Scalars('epoch/lr')] == pytest.approx([0.02, 0.02 * 0.98])
     best = torch.load(trained.work_dir / 'best.pth', weights_only=True)['meta']
     accuracies = [event.value for event in board.Scalars('epoch/accuracy_val')]
     assert max(accuracies) == pytest.approx(best['value'])
