@@ -24,7 +24,7 @@ settings.load_profile('any machine')
 TINY_CONFIG = """
 _base_ = {base!r}
 
-# Batch norm that knows its statistics after two epochs: without it, float32's rounding grows a hundredfold on the way.
+# Batch norm knows its statistics after two epochs, and the rate is low: else float32's rounding grows a hundredfold.
 model = dict(backbone=dict(widen_factor=0.25, init_cfg=None, norm_cfg=dict(type='BN', momentum=0.5)))
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -158,13 +158,16 @@ def multiplies_8_bits_exactly(cpuinfo: Path = Path('/proc/cpuinfo')) -> bool:
     """Whether the processor is known to have instructions (VNNI) that add products of 8-bit numbers without overflow.
 
     Other x86 processors add pairs of them in 16 bits, where they saturate: a MobileNetV2 of these flowers in 8 bits
-    then falls from 97 to 87 %. ONNX Runtime has exact kernels for them, but takes these only when told to
+    then has 399 of 457 right, not 442. ONNX Runtime has exact kernels for them, but takes these only when told to
     (``onnxruntime_session_options_config_keys.h``); they are slower. Processors that are no x86 have but one kind.
 
     Args:
-        cpuinfo: What Linux says of the processor; without it nothing is known.
+        cpuinfo: What Linux says of the processor; where it cannot be read, nothing is known.
     """
-    return cpuinfo.exists() and '_vnni' in cpuinfo.read_text()
+    try:
+        return '_vnni' in cpuinfo.read_text()
+    except OSError:
+        return False
 
 
 def providers(onnxruntime: Any) -> list[str]:

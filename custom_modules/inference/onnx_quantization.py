@@ -86,11 +86,10 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
 
 
 def round_weights(model: Any, photos: Sequence[Pixels]) -> None:
-    """Rounds convolutions' weights to 8 bits in place, with biases that keep each channel's mean as it was.
+    """Rounds convolutions' weights to 8 bits in place, with biases that keep each channel's mean nearly as it was.
 
-    A channel's rounding errors add up where its inputs are positive, as after ReLU6: in MobileNetV2 that is three
-    quarters of what quantisation changes in the logits (M. Nagel et al., 2019, section 4.2; here with means that are
-    measured, not derived).
+    A channel's rounding errors add up where its inputs are positive, as after ReLU6 (M. Nagel et al., 2019, section
+    4.2; here with means that are measured, not derived). Zero padding counts as if it were the mean.
 
     Args:
         model: An ``onnx.ModelProto`` whose convolutions hold their weights, and biases if they have any; others stay.
@@ -117,7 +116,7 @@ def round_weights(model: Any, photos: Sequence[Pixels]) -> None:
         weights, *bias = (numpy_helper.to_array(stored[name]) for name in node.input[1:])
         flat = weights.reshape(*weights.shape[:2], -1)
         largest = abs(flat).max((1, 2), keepdims=True)
-        step = np.where(largest, largest, 1) / 127  # as quantize_static rounds signed weights
+        step = np.maximum(largest, np.finfo(np.float32).tiny) / 127  # as quantize_static rounds signed weights
         rounded = (np.round(flat / step) * step).astype(np.float32)
         mean = means[node.input[0]]
         groups = len(mean) // flat.shape[1]

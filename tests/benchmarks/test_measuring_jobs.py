@@ -1,6 +1,7 @@
 """What measuring processes do, called in this one: each request gets its reply."""
 
 import pytest
+import torch
 
 from custom_modules.benchmarks.inference import infer_in_turns
 from custom_modules.benchmarks.limits import compute_in_turns
@@ -84,7 +85,7 @@ def test_limits(carry_out, tiny_config):
     about, rate, large, small, tested = carry_out(
         compute_in_turns, 'stock', multiply, {'task': task}, {'task': {**task, 'size': 32}}, {'task': larger_test}
     )
-    assert about['kinds'][0] == 'float32'
+    assert about['kinds'] == (['float32', 'tf32', 'bfloat16'] if torch.cuda.is_available() else ['float32'])
     assert rate['flops'] > 1e6
     assert 3.5 < large['forward'] / small['forward'] <= 4  # all but the last layer go with the pixels
     assert (tested['forward'], tested['inference']) == (small['forward'], large['forward'])

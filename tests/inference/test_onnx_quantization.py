@@ -5,8 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from custom_modules.inference.onnx_file import multiplies_8_bits_exactly, open_session
-from custom_modules.inference.onnx_quantization import round_weights
+from custom_modules.inference.onnx_file import Metadata, multiplies_8_bits_exactly, open_session
+from custom_modules.inference.onnx_quantization import quantize, round_weights
+from custom_modules.inference.preprocessing import Preprocessing
 
 
 def convolution(weights, bias, groups=1):
@@ -51,6 +52,19 @@ def test_rounded_weights_keep_the_mean_of_each_channel(groups, biased):
     assert abs(uncorrected.mean(means) - before.mean(means)).max() > 0.1
 
 
+def test_a_quantized_model_keeps_the_mean_of_each_channel():
+    rng = np.random.default_rng(0)
+    # Small weights beside a large one: all rounded to the same side.
+    weights = np.full((8, 8, 1, 1), 0.0049, np.float32)
+    weights[:, 0] = 1
+    model = convolution(weights, np.zeros(8, np.float32))
+    photos = rng.integers(0, 256, (5, 8, 4, 4), np.uint8)
+    content = quantize(model.SerializeToString(), list(photos), Metadata(['rose'], Preprocessing((4, 4))))
+    found = outputs(onnx.load_from_string(content), photos)
+    step = outputs(model, photos).max() / 255
+    np.testing.assert_allclose(found.mean((0, 2, 3)), outputs(model, photos).mean((0, 2, 3)), atol=step)
+
+
 def test_sums_of_8_bit_products_do_not_saturate():
     """The largest activations and weights: on x86 without VNNI their sums in pairs are beyond 16 bits."""
     nodes = [
@@ -77,6 +91,18 @@ def test_sums_of_8_bit_products_do_not_saturate():
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 21)], ir_version=10)
     assert np.unique(outputs(model, np.full((1, 64, 4, 4), 255, np.float32))).tolist() == [255 * 64 * 127]
+
+
+@pytest.mark.parametrize('exactly', [True, False])
+def test_sessions_ask_for_exact_kernels_where_they_are_needed(monkeypatch, exactly):
+    monkeypatch.setattr('custom_modules.inference.onnx_file.multiplies_8_bits_exactly', lambda: exactly)
+    model = convolution(np.ones((8, 8, 1, 1), np.float32), None)
+    set_to = open_session(model.SerializeToString(), 'model').get_session_options()
+    if exactly:
+        with pytest.raises(RuntimeError):  # never set
+            set_to.get_session_config_entry('session.x64quantprecision')
+    else:
+        assert set_to.get_session_config_entry('session.x64quantprecision') == '1'
 
 
 @pytest.mark.parametrize(
