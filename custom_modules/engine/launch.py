@@ -20,6 +20,7 @@ from torch import nn
 
 from custom_modules.engine.compute import channels_last_pays, keep_freed_memory, to_channels_last
 from custom_modules.engine.im2col_convolution import im2col_pays, to_im2col
+from custom_modules.engine.in_place_relu6 import to_in_place_relu6
 from custom_modules.engine.resumable_train_loop import ResumableTrainLoop
 from custom_modules.engine.run_config import LOADERS
 from custom_modules.errors import InputError, as_configured
@@ -110,10 +111,13 @@ class TerseRunner(Runner):
     def _laid_out(self, model: nn.Module) -> nn.Module:
         test = self.cfg.get('test_cfg') or {}
         mixed_precision = 'Amp' in str((self.cfg.get('optim_wrapper') or {}).get('type')) or test.get('fp16', False)
-        if channels_last_pays(get_device(), mixed_precision):
+        device = get_device()
+        if channels_last_pays(device, mixed_precision):
             to_channels_last(model)
-            if im2col_pays(get_device()):
-                to_im2col(model)
+        if im2col_pays(device):
+            to_im2col(model)
+        if device == 'cpu':
+            to_in_place_relu6(model)
         return model
 
     def _init_model_weights(self) -> None:
