@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import torch.distributed
 from mmengine.config import Config
@@ -25,6 +25,11 @@ from custom_modules.engine.resumable_train_loop import ResumableTrainLoop
 from custom_modules.engine.run_config import LOADERS
 from custom_modules.errors import InputError, as_configured
 
+LOOPS = (  # MMEngine takes three settings together, or none of them
+    ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    ('val_dataloader', 'val_cfg', 'val_evaluator'),
+    ('test_dataloader', 'test_cfg', 'test_evaluator'),
+)
 STARTERS = {'pytorch': 'torchrun', 'slurm': 'srun', 'mpi': 'mpirun'}
 # How each names, in the environment, a process's number, its number on this host and the count of processes.
 RANK_NAMES = {
@@ -59,6 +64,17 @@ class TerseRunner(Runner):
 
     A part that cannot be built from the config is an :class:`InputError`, for the config is what a user wrote.
     """
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> Self:
+        """The runner of a config that has each loop whole or not at all."""
+        for loop in LOOPS:
+            lacking = [key for key in loop if cfg.get(key) is None]
+            if 0 < len(lacking) < len(loop):
+                there = [key for key in loop if key not in lacking]
+                needed = f'{" and ".join(there)} {"needs" if len(there) == 1 else "need"} it'
+                raise InputError(f'{", ".join(lacking)}: the config has none; {needed}')
+        return super().from_cfg(cfg)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The run's logger; its first handler is the terminal's, which shows a long message if it is ``whole``."""

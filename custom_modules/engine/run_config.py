@@ -95,6 +95,7 @@ def read_config(
     except (TypeError, KeyError) as error:
         raise InputError(f'--cfg-options: {error}') from error
     _check_model(cfg, path)
+    _check_parts(cfg)
     check_settings(cfg)
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
         if hook is None and name not in DEFAULT_HOOKS:  # MMEngine takes None, for "without it", of its own six alone
@@ -118,6 +119,16 @@ def _check_model(cfg: Config, path: str) -> None:
         raise InputError(f'{path}: has no model, so it is a part of a config; name one that inherits it')
     if lacking := [part for part in ('backbone', 'head') if not cfg.model.get(part)]:
         raise InputError(f'{path}: its model has no {" and no ".join(lacking)}; name an ImageClassifier of both')
+
+
+def _check_parts(cfg: Config) -> None:
+    """Refuses None where settings are needed."""
+    problems = [f'{key}: is None; give settings' for key in ('randomness', 'env_cfg') if cfg.get(key, {}) is None]
+    for name in LOADERS:
+        if cfg.get(name) is not None and cfg[name].get('dataset') is None:
+            problems.append(f'{name}.dataset: the config has none; give the one to load')
+    if problems:
+        raise InputError(*problems)
 
 
 def default_work_dir(config: str, demo: bool = False, probe: bool = False) -> Path:

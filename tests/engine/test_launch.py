@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 
 from custom_modules.engine import launch
-from custom_modules.engine.launch import place
+from custom_modules.engine.launch import TerseRunner, place
 from custom_modules.errors import InputError
 
 
@@ -128,3 +128,18 @@ def test_a_process_that_the_launcher_did_not_start(launcher, by, device, monkeyp
     with pytest.raises(InputError, match=f'--launcher {launcher}: this process was not started by {by}'):
         place(config(), launcher)
     assert not started
+
+
+@pytest.mark.parametrize(
+    ('absent', 'said'),
+    [
+        (['train_cfg'], 'train_cfg: the config has none; train_dataloader and optim_wrapper need it'),
+        (['val_cfg', 'val_evaluator'], 'val_cfg, val_evaluator: the config has none; val_dataloader needs it'),
+        (['test_dataloader'], 'test_dataloader: the config has none; test_cfg and test_evaluator need it'),
+    ],
+)
+def test_half_a_loop_is_refused(absent, said, tiny_config):
+    cfg = Config.fromfile(tiny_config)
+    cfg.update(dict.fromkeys(absent))
+    with pytest.raises(InputError, match=f'^{said}$'):
+        TerseRunner.from_cfg(cfg)

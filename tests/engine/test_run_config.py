@@ -51,6 +51,14 @@ def test_overrides_reach_every_loader():
     assert cfg.work_dir == 'there'
 
 
+def test_none_is_refused_where_settings_are_needed():
+    names = ['randomness', 'env_cfg', 'train_dataloader.dataset', 'test_dataloader.dataset']
+    with pytest.raises(InputError) as error:
+        read(options=dict.fromkeys(names))
+    assert [problem.split(':')[0] for problem in error.value.problems] == names
+    assert read(options={'val_dataloader': None}).val_dataloader is None  # --no-validate may follow
+
+
 def test_none_leaves_out_a_hook_of_a_base_config():
     options = {f'default_hooks.{name}': None for name in ('linear_probe', 'checkpoint')}
     hooks = read('flower_mobilenetv2_fast', options=options).default_hooks
