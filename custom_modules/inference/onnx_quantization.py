@@ -102,6 +102,8 @@ def round_weights(model: Any, photos: Sequence[Pixels]) -> None:
     convolutions = [
         node for node in model.graph.node if node.op_type == 'Conv' and all(name in stored for name in node.input[1:])
     ]
+    if not convolutions:
+        return
     inputs = list(dict.fromkeys(node.input[0] for node in convolutions))
     measured = onnx.ModelProto()
     measured.CopyFrom(model)
@@ -109,8 +111,7 @@ def round_weights(model: Any, photos: Sequence[Pixels]) -> None:
     session = open_session(measured.SerializeToString(), 'model')
     means: dict[str, Any] = dict.fromkeys(inputs, 0)
     for photo in photos:
-        given = session.run(inputs, {model.graph.input[0].name: photo[None]}) if inputs else []
-        for name, maps in zip(inputs, given, strict=True):
+        for name, maps in zip(inputs, session.run(inputs, {model.graph.input[0].name: photo[None]}), strict=True):
             means[name] = means[name] + maps.reshape(maps.shape[1], -1).mean(1) / len(photos)
     for node in convolutions:
         weights, *bias = (numpy_helper.to_array(stored[name]) for name in node.input[1:])
