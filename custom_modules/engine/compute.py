@@ -36,8 +36,16 @@ def channels_last_pays(device: str, mixed_precision: bool = False) -> bool:
 
 
 def to_channels_last(model: nn.Module) -> nn.Module:
-    """Lays out the weights of convolutions with the channels innermost, in place; their outputs take after them."""
-    return model.to(memory_format=torch.channels_last)
+    """Lays out the weights of convolutions with the channels innermost, in place; their outputs take after them.
+
+    Not those of 1 x 1 with a stride on fewer than eight channels, as RepVGG has on the photo: with AVX2, oneDNN's
+    gradient of such weights writes where it must not, and the process crashes (seen with torch 2.14.1).
+    """
+    model.to(memory_format=torch.channels_last)
+    for conv in model.modules():
+        if isinstance(conv, nn.Conv2d) and conv.kernel_size == (1, 1) != conv.stride and conv.in_channels < 8:
+            conv.weight.data = conv.weight.data.clone(memory_format=torch.contiguous_format)
+    return model
 
 
 def without_batch_norm(model: nn.Module) -> nn.Module:

@@ -1,16 +1,16 @@
-"""Convolutions that train faster on processors with AVX2 alone. The same numbers but for rounding; no other layer."""
+"""Convolutions that train faster on processors with AVX2 alone: their weight gradient, and nothing else, is ours."""
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 Pair = tuple[int, int]
 
-PATCHES = 2**21  # values laid out at once, 8 MB: more took more memory and was no faster
-FEWEST_CHANNELS = 16  # with a photo's three the matrices are too narrow to gain
+PATCHES = 2**21  # values laid out at once, 8 MB, or one photo's: more took more memory and was no faster
+FEWEST_CHANNELS = 64  # in and out: between fewer, the matrices are too narrow to gain
 
 
 def im2col_pays(device: str) -> bool:
@@ -28,7 +28,7 @@ def to_im2col(model: nn.Module) -> nn.Module:
         if (
             type(module) is nn.Conv2d
             and module.kernel_size != (1, 1)
-            and module.in_channels >= FEWEST_CHANNELS
+            and min(module.in_channels, module.out_channels) >= FEWEST_CHANNELS
             and module.bias is None
             and (module.groups, module.dilation) == (1, (1, 1))
             and module.padding_mode == 'zeros'
@@ -41,34 +41,33 @@ def to_im2col(model: nn.Module) -> nn.Module:
 class Im2colConv2d(nn.Conv2d):
     """A convolution that computes its weight gradient by im2col and matrix multiplication.
 
-    Without bias, groups and dilation, and padded with zeros if at all.
+    For what :func:`to_im2col` picks: no groups, no dilation, padded with zeros if at all. It can be differentiated
+    once, and neither scripted nor traced while gradients are on.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if torch.is_grad_enabled() and weight.requires_grad:
+        if torch.is_grad_enabled() and weight.requires_grad and bias is None and not torch.is_autocast_enabled('cpu'):
             return _Im2colConvolution.apply(input, weight, self.stride, self.padding)
         return super()._conv_forward(input, weight, bias)
 
 
 class _Im2colConvolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
         ctx.save_for_backward(inputs, weight)
-        ctx.geometry = stride, padding  # type: ignore[attr-defined]
+        ctx.geometry = stride, padding
         return F.conv2d(inputs, weight, None, stride, padding)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (inputs, weight), (stride, padding) = ctx.saved_tensors, ctx.geometry
-        of_inputs = of_weight = None
+        of_inputs = None
         if ctx.needs_input_grad[0]:
             of_inputs, _, _ = torch.ops.aten.convolution_backward(
                 gradient, inputs, weight, None, stride, padding, (1, 1), False, (0, 0), 1, (True, False, False)
             )
-        if ctx.needs_input_grad[1]:
-            of_weight = weight_gradient(inputs, gradient, weight.shape[2:], stride, padding)
-        return of_inputs, of_weight, None, None
+        return of_inputs, weight_gradient(inputs, gradient, weight.shape[2:], stride, padding), None, None
 
 
 def weight_gradient(inputs: Tensor, gradient: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
@@ -98,9 +97,9 @@ def weight_gradient(inputs: Tensor, gradient: Tensor, kernel: Pair, stride: Pair
     )
     inside = padded[:, top : top + rows, left : left + columns]
     result = inputs.new_zeros(height * width * channels, depth)
-    pairs = (tensor.permute(0, 2, 3, 1).split(together) for tensor in (inputs, gradient))
-    for some, of_some in zip(*pairs, strict=True):
-        count = len(some)
-        inside[:count] = some
-        result.addmm_(patches[:count].reshape(-1, len(result)).t(), of_some.reshape(-1, depth))
+    parts = (tensor.permute(0, 2, 3, 1).split(together) for tensor in (inputs, gradient))
+    for inputs_part, gradient_part in zip(*parts, strict=True):
+        count = len(inputs_part)
+        inside[:count] = inputs_part
+        result.addmm_(patches[:count].reshape(-1, len(result)).t(), gradient_part.reshape(-1, depth))
     return result.t().view(depth, height, width, channels).permute(0, 3, 1, 2)

@@ -120,21 +120,21 @@ class TerseRunner(Runner):
             super().set_randomness(seed, *args, **kwargs)
 
     def build_model(self, model: Any) -> Any:
-        """The model, laid out as the device computes it fastest."""
+        """The model, as the device trains it fastest."""
         with as_configured('model'):
-            return self._laid_out(super().build_model(model))
+            built = self._laid_out(super().build_model(model))
+        device = get_device()
+        # torch.fx, by which that setting rewrites the model, looks into layers that are not torch's own.
+        if device == 'cpu' and not self.cfg.get('efficient_conv_bn_eval'):
+            to_in_place_relu6(built)
+            if im2col_pays(device):
+                to_im2col(built)
+        return built
 
     def _laid_out(self, model: nn.Module) -> nn.Module:
         test = self.cfg.get('test_cfg') or {}
         mixed_precision = 'Amp' in str((self.cfg.get('optim_wrapper') or {}).get('type')) or test.get('fp16', False)
-        device = get_device()
-        if channels_last_pays(device, mixed_precision):
-            to_channels_last(model)
-        if im2col_pays(device):
-            to_im2col(model)
-        if device == 'cpu':
-            to_in_place_relu6(model)
-        return model
+        return to_channels_last(model) if channels_last_pays(get_device(), mixed_precision) else model
 
     def _init_model_weights(self) -> None:
         """Random numbers fill the memory in its order: drawn in upstream's layout, a seed gives upstream's weights."""

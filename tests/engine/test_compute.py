@@ -77,6 +77,20 @@ def test_the_layout_changes_rounding_alone(tiny_config):
     torch.testing.assert_close(model(photos), plain)
 
 
+CRASH = """
+import torch
+from custom_modules.engine.compute import to_channels_last
+
+conv = to_channels_last(torch.nn.Conv2d(3, 48, 1, 2, bias=False))
+for _ in range(20):
+    conv(torch.randn(8, 3, 128, 128)).square().sum().backward()
+"""
+
+
+def test_a_strided_layer_of_1_by_1_on_the_photo_trains():
+    subprocess.run([sys.executable, '-c', CRASH], check=True)  # died of a segmentation fault with AVX2
+
+
 @pytest.mark.parametrize('name', ['flower_mobilenetv2', 'flower_mobilenetv3', 'flower_resnet18', 'flower_resnet50'])
 def test_convolutions_do_what_batch_norm_did(name):
     model = MODELS.build(read_config(f'configs/{name}.py', {}, None, None).model)

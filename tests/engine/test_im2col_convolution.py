@@ -1,11 +1,15 @@
 """Convolutions by im2col: the gradients are torch's own, for those layers alone that they are made for."""
 
+import copy
+
 import pytest
 import torch
+from mmcv.cnn import fuse_conv_bn
 from mmpretrain.registry import MODELS
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from custom_modules.engine import im2col_convolution, launch
+from custom_modules.engine import im2col_convolution
 from custom_modules.engine.im2col_convolution import Im2colConv2d, im2col_pays, to_im2col
 from custom_modules.engine.launch import TerseRunner
 from custom_modules.engine.run_config import read_config
@@ -26,8 +30,8 @@ def gradients(conv, photos, layout):
     [(3, 1, 1), (3, 2, 1), (3, 2, 0), (7, 2, 3), ((1, 3), (1, 2), (0, 1)), ((5, 2), (3, 1), (2, 0)), (2, 3, 0)],
 )
 def test_gradients_are_those_of_torch(kernel, stride, padding, together, layout, monkeypatch):
-    conv = nn.Conv2d(16, 6, kernel, stride, padding, bias=False).double().to(memory_format=layout)
-    photos = torch.randn(5, 16, 13, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    conv = nn.Conv2d(64, 64, kernel, stride, padding, bias=False).double().to(memory_format=layout)
+    photos = torch.randn(5, 64, 13, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     places = conv(photos)[0, 0].numel()
     expected = gradients(conv, photos, layout)
     monkeypatch.setattr(im2col_convolution, 'PATCHES', together * places * conv.weight[0].numel())
@@ -35,26 +39,51 @@ def test_gradients_are_those_of_torch(kernel, stride, padding, together, layout,
     torch.testing.assert_close(gradients(conv, photos, layout), expected)
 
 
-@pytest.mark.parametrize('trained', ['photos', 'weight', 'neither'])
-def test_only_what_is_asked_for_is_computed(trained, monkeypatch):
-    conv = to_im2col(nn.Conv2d(16, 4, 3, bias=False)).requires_grad_(trained == 'weight')
-    photos = torch.randn(2, 16, 5, 5, requires_grad=trained == 'photos')
-    if trained != 'weight':
-        monkeypatch.setattr(im2col_convolution, 'weight_gradient', pytest.fail)
-    output = conv(photos).sum()
-    assert output.requires_grad is (trained != 'neither')
-    if output.requires_grad:
-        output.backward()
-    assert [photos.grad is not None, conv.weight.grad is not None] == [trained == 'photos', trained == 'weight']
+def test_only_what_is_asked_for_is_computed(monkeypatch):
+    conv = to_im2col(nn.Conv2d(64, 64, 3, bias=False))
+    photos = torch.randn(2, 64, 5, 5)
+    seen = []
+
+    class Operators(TorchDispatchMode):
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            seen.append(operator)
+            return operator(*args, **(kwargs or {}))
+
+    with Operators():
+        conv(photos).sum().backward()
+    assert torch.ops.aten.convolution_backward.default not in seen
+    monkeypatch.setattr(im2col_convolution, 'weight_gradient', pytest.fail)
+    conv.requires_grad_(False)
+    conv(photos.requires_grad_()).sum().backward()
+    assert photos.grad is not None
+
+
+def test_a_bias_given_later_counts():
+    model = nn.Sequential(to_im2col(nn.Conv2d(64, 64, 3, bias=False)), nn.BatchNorm2d(64)).eval()
+    nn.init.uniform_(model[1].bias, 1, 2)
+    photos = torch.randn(2, 64, 5, 5)
+    torch.testing.assert_close(fuse_conv_bn(copy.deepcopy(model))(photos), model(photos))
+
+
+def test_autocast_is_left_to_torch():
+    conv, photos = nn.Conv2d(64, 64, 3, bias=False), torch.randn(2, 64, 5, 5)
+    found = []
+    for layer in (conv, to_im2col(copy.deepcopy(conv))):
+        with torch.autocast('cpu', torch.bfloat16):
+            output = layer(photos)
+        output.float().sum().backward()
+        found.append(layer.weight.grad)
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize(
     'settings',
     [
-        {'in_channels': 3},
+        {'in_channels': 63},
+        {'out_channels': 63},
         {'kernel_size': 1},
         {'bias': True},
-        {'groups': 16},
+        {'groups': 64},
         {'dilation': 2},
         {'padding': 'same'},
         {'padding': 1, 'padding_mode': 'reflect'},
@@ -62,7 +91,7 @@ def test_only_what_is_asked_for_is_computed(trained, monkeypatch):
     ids=str,
 )
 def test_other_convolutions_stay(settings):
-    conv = nn.Conv2d(**{'in_channels': 16, 'out_channels': 16, 'kernel_size': 3, 'bias': False, **settings})
+    conv = nn.Conv2d(**{'in_channels': 64, 'out_channels': 64, 'kernel_size': 3, 'bias': False, **settings})
     assert type(to_im2col(conv)) is nn.Conv2d
 
 
@@ -85,11 +114,14 @@ def test_where_it_pays(device, processor, pays, monkeypatch):
     assert im2col_pays(device) is pays
 
 
-@pytest.mark.parametrize('pays', [True, False])
-def test_trainings_take_it_where_it_pays(pays, tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, 'im2col_pays', lambda device: pays)
-    cfg = read_config(str(tiny_config), {}, None, str(tmp_path))
-    cfg.experiment_name = f'{tmp_path.name}_{pays}'
+@pytest.mark.parametrize(
+    ('processor', 'options', 'pays'),
+    [('AVX2', {}, True), ('AVX512', {}, False), ('AVX2', {'efficient_conv_bn_eval': ['backbone']}, False)],
+)
+def test_trainings_take_it_where_it_pays(processor, options, pays, tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: processor)
+    cfg = read_config(str(tiny_config), options, None, str(tmp_path))
+    cfg.experiment_name = tmp_path.name
     cfg.model.backbone = {'type': 'ResNet', 'depth': 18}
     cfg.model.head.in_channels = 512
     modules = TerseRunner.from_cfg(cfg).model.modules()

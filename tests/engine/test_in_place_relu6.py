@@ -1,7 +1,5 @@
 """ReLU6 that remembers its output: torch's numbers to the bit, with less memory."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -44,16 +42,32 @@ def test_other_activations_stay(activation):
     assert type(to_in_place_relu6(activation)) is kind
 
 
-def test_a_model_that_is_copied_keeps_it():
-    model = copy.deepcopy(to_in_place_relu6(nn.Sequential(nn.ReLU6(inplace=True))))
-    with torch.inference_mode():
-        assert model(torch.tensor([-1.0, 7.0])).tolist() == [0, 6]
+def test_a_view_of_another_tensor():
+    found = []
+    for activation in (nn.ReLU6(inplace=True), to_in_place_relu6(nn.ReLU6(inplace=True))):
+        photos = torch.tensor([[-1.0, 3.0, 7.0, 5.0]], requires_grad=True)
+        whole = photos * 1
+        part = activation(whole[:, :3])
+        (whole.sum() + 2 * part.sum()).backward()
+        found.append(photos.grad.tolist())
+    assert found == [[[0, 3, 0, 1]]] * 2
 
 
-@pytest.mark.parametrize('device', ['cpu', 'cuda'])
-def test_trainings_on_a_cpu_take_it(device, tiny_config, tmp_path, monkeypatch):
+def test_told_not_to_it_leaves_the_input():
+    activation = to_in_place_relu6(nn.ReLU6(inplace=True))
+    activation.inplace = False
+    before = torch.tensor([-1.0, 7.0], requires_grad=True) * 1
+    assert activation(before).tolist() == [0, 6]
+    assert before.tolist() == [-1, 7]
+
+
+@pytest.mark.parametrize(
+    ('device', 'options', 'taken'),
+    [('cpu', {}, True), ('cuda', {}, False), ('cpu', {'efficient_conv_bn_eval': ['backbone']}, False)],
+)
+def test_trainings_on_a_cpu_take_it(device, options, taken, tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr('custom_modules.engine.launch.get_device', lambda: device)
-    cfg = read_config(str(tiny_config), {}, None, str(tmp_path))
-    cfg.experiment_name = f'{tmp_path.name}_{device}'
+    cfg = read_config(str(tiny_config), options, None, str(tmp_path))
+    cfg.experiment_name = tmp_path.name
     modules = TerseRunner.from_cfg(cfg).model.modules()
-    assert any(type(module) is InPlaceReLU6 for module in modules) is (device == 'cpu')
+    assert any(type(module) is InPlaceReLU6 for module in modules) is taken
