@@ -17,7 +17,7 @@ def im2col_pays(device: str) -> bool:
     """Whether :class:`Im2colConv2d` is faster on ``device`` than oneDNN.
 
     It is on x86 processors with AVX2 and without AVX-512: on two such cores oneDNN computes the weight gradients of
-    ResNet18's 3 x 3 convolutions, channels innermost, at 30 to 115 GFLOP/s, the rest of them at 140 to 160.
+    ResNet18's 3 x 3 convolutions, channels innermost, at 30 to 115 GFLOP/s, the rest of them at 115 to 160.
     """
     return device == 'cpu' and torch.backends.cpu.get_cpu_capability() == 'AVX2'
 
