@@ -19,7 +19,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch import nn
 
 from custom_modules.engine.compute import channels_last_pays, keep_freed_memory, to_channels_last
-from custom_modules.engine.im2col_convolution import im2col_pays, to_im2col
+from custom_modules.engine.gemm_gradients import gemm_gradients_pay, to_gemm_gradients
 from custom_modules.engine.in_place_relu6 import to_in_place_relu6
 from custom_modules.engine.resumable_train_loop import ResumableTrainLoop
 from custom_modules.engine.run_config import LOADERS
@@ -127,8 +127,8 @@ class TerseRunner(Runner):
         # torch.fx, by which that setting rewrites the model, looks into layers that are not torch's own.
         if device == 'cpu' and not self.cfg.get('efficient_conv_bn_eval'):
             to_in_place_relu6(built)
-            if im2col_pays(device):
-                to_im2col(built)
+            if gemm_gradients_pay(device):
+                to_gemm_gradients(built)
         return built
 
     def _laid_out(self, model: nn.Module) -> nn.Module:

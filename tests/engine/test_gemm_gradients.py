@@ -1,4 +1,4 @@
-"""Convolutions by im2col: the gradients are torch's own, for those layers alone that they are made for."""
+"""Weight gradients by matrix products: they are torch's own, for those layers alone that they are made for."""
 
 import copy
 
@@ -8,9 +8,15 @@ from mmcv.cnn import fuse_conv_bn
 from mmpretrain.registry import MODELS
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from custom_modules.engine import im2col_convolution
-from custom_modules.engine.im2col_convolution import Im2colConv2d, im2col_pays, to_im2col
+from custom_modules.engine import gemm_gradients
+from custom_modules.engine.gemm_gradients import (
+    GemmGradientConv2d,
+    gemm_gradients_pay,
+    to_gemm_gradients,
+    weight_gradient,
+)
 from custom_modules.engine.launch import TerseRunner
 from custom_modules.engine.run_config import read_config
 
@@ -23,24 +29,42 @@ def gradients(conv, photos, layout):
     return photos.grad, conv.weight.grad.clone()
 
 
+@pytest.mark.parametrize('size', [(13, 10), (10, 13)])
 @pytest.mark.parametrize('layout', [torch.channels_last, torch.contiguous_format])
-@pytest.mark.parametrize('together', [1, 3, 5])  # of five photos: one by one, with a rest, all
+@pytest.mark.parametrize('values', [1, 200_000, 2**23])  # five photos one by one; two by two, most; together
 @pytest.mark.parametrize(
     ('kernel', 'stride', 'padding'),
-    [(3, 1, 1), (3, 2, 1), (3, 2, 0), (7, 2, 3), ((1, 3), (1, 2), (0, 1)), ((5, 2), (3, 1), (2, 0)), (2, 3, 0)],
+    [
+        (3, 1, 1),
+        (3, 1, 0),
+        (3, 1, (2, 0)),
+        (3, 2, 1),
+        (3, 2, 0),
+        (7, 2, 3),
+        ((1, 3), (1, 2), (0, 1)),
+        ((5, 2), (3, 1), (2, 0)),
+        (2, 3, 0),
+    ],
 )
-def test_gradients_are_those_of_torch(kernel, stride, padding, together, layout, monkeypatch):
+def test_gradients_are_those_of_torch(kernel, stride, padding, values, layout, size, monkeypatch):
     conv = nn.Conv2d(64, 64, kernel, stride, padding, bias=False).double().to(memory_format=layout)
-    photos = torch.randn(5, 64, 13, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    places = conv(photos)[0, 0].numel()
+    photos = torch.randn(5, 64, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = gradients(conv, photos, layout)
-    monkeypatch.setattr(im2col_convolution, 'PATCHES', together * places * conv.weight[0].numel())
-    assert type(to_im2col(conv)) is Im2colConv2d
+    monkeypatch.setattr(gemm_gradients, 'VALUES', values)
+    assert type(to_gemm_gradients(conv)) is GemmGradientConv2d
     torch.testing.assert_close(gradients(conv, photos, layout), expected)
 
 
+def test_three_by_three_takes_fewer_multiplications():
+    photos, slopes = torch.randn(2, 64, 20, 20), torch.randn(2, 64, 20, 20)
+    with FlopCounterMode(display=False) as counter:
+        weight_gradient(photos, slopes, (3, 3), (1, 1), (1, 1))
+    winograd = 2 * 4 * slopes.numel() * 64  # a multiplication and an addition; im2col has 9
+    assert winograd <= counter.get_total_flops() < 1.1 * winograd
+
+
 def test_only_what_is_asked_for_is_computed(monkeypatch):
-    conv = to_im2col(nn.Conv2d(64, 64, 3, bias=False))
+    conv = to_gemm_gradients(nn.Conv2d(64, 64, 3, bias=False))
     photos = torch.randn(2, 64, 5, 5)
     seen = []
 
@@ -52,14 +76,14 @@ def test_only_what_is_asked_for_is_computed(monkeypatch):
     with Operators():
         conv(photos).sum().backward()
     assert torch.ops.aten.convolution_backward.default not in seen
-    monkeypatch.setattr(im2col_convolution, 'weight_gradient', pytest.fail)
+    monkeypatch.setattr(gemm_gradients, 'weight_gradient', pytest.fail)
     conv.requires_grad_(False)
     conv(photos.requires_grad_()).sum().backward()
     assert photos.grad is not None
 
 
 def test_a_bias_given_later_counts():
-    model = nn.Sequential(to_im2col(nn.Conv2d(64, 64, 3, bias=False)), nn.BatchNorm2d(64)).eval()
+    model = nn.Sequential(to_gemm_gradients(nn.Conv2d(64, 64, 3, bias=False)), nn.BatchNorm2d(64)).eval()
     nn.init.uniform_(model[1].bias, 1, 2)
     photos = torch.randn(2, 64, 5, 5)
     torch.testing.assert_close(fuse_conv_bn(copy.deepcopy(model))(photos), model(photos))
@@ -68,7 +92,7 @@ def test_a_bias_given_later_counts():
 def test_autocast_is_left_to_torch():
     conv, photos = nn.Conv2d(64, 64, 3, bias=False), torch.randn(2, 64, 5, 5)
     found = []
-    for layer in (conv, to_im2col(copy.deepcopy(conv))):
+    for layer in (conv, to_gemm_gradients(copy.deepcopy(conv))):
         with torch.autocast('cpu', torch.bfloat16):
             output = layer(photos)
         output.float().sum().backward()
@@ -92,7 +116,7 @@ def test_autocast_is_left_to_torch():
 )
 def test_other_convolutions_stay(settings):
     conv = nn.Conv2d(**{'in_channels': 64, 'out_channels': 64, 'kernel_size': 3, 'bias': False, **settings})
-    assert type(to_im2col(conv)) is nn.Conv2d
+    assert type(to_gemm_gradients(conv)) is nn.Conv2d
 
 
 @pytest.mark.parametrize(
@@ -101,7 +125,7 @@ def test_other_convolutions_stay(settings):
 def test_it_is_for_resnets(name, count):
     model = MODELS.build(read_config(f'configs/flower_{name}.py', {}, None, None).model)
     names = list(model.state_dict())
-    assert sum(type(module) is Im2colConv2d for module in to_im2col(model).modules()) == count
+    assert sum(type(module) is GemmGradientConv2d for module in to_gemm_gradients(model).modules()) == count
     assert list(model.state_dict()) == names
 
 
@@ -111,7 +135,7 @@ def test_it_is_for_resnets(name, count):
 )
 def test_where_it_pays(device, processor, pays, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: processor)
-    assert im2col_pays(device) is pays
+    assert gemm_gradients_pay(device) is pays
 
 
 @pytest.mark.parametrize(
@@ -125,4 +149,4 @@ def test_trainings_take_it_where_it_pays(processor, options, pays, tiny_config, 
     cfg.model.backbone = {'type': 'ResNet', 'depth': 18}
     cfg.model.head.in_channels = 512
     modules = TerseRunner.from_cfg(cfg).model.modules()
-    assert any(type(module) is Im2colConv2d for module in modules) is pays
+    assert any(type(module) is GemmGradientConv2d for module in modules) is pays
