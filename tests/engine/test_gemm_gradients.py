@@ -8,14 +8,12 @@ from mmcv.cnn import fuse_conv_bn
 from mmpretrain.registry import MODELS
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from custom_modules.engine import gemm_gradients
 from custom_modules.engine.gemm_gradients import (
     GemmGradientConv2d,
     gemm_gradients_pay,
     to_gemm_gradients,
-    weight_gradient,
 )
 from custom_modules.engine.launch import TerseRunner
 from custom_modules.engine.run_config import read_config
@@ -55,12 +53,9 @@ def test_gradients_are_those_of_torch(kernel, stride, padding, values, layout, s
     torch.testing.assert_close(gradients(conv, photos, layout), expected)
 
 
-def test_three_by_three_takes_fewer_multiplications():
-    photos, slopes = torch.randn(2, 64, 20, 20), torch.randn(2, 64, 20, 20)
-    with FlopCounterMode(display=False) as counter:
-        weight_gradient(photos, slopes, (3, 3), (1, 1), (1, 1))
-    winograd = 2 * 4 * slopes.numel() * 64  # a multiplication and an addition; im2col has 9
-    assert winograd <= counter.get_total_flops() < 1.1 * winograd
+def test_three_by_three_is_not_left_to_im2col(monkeypatch):
+    monkeypatch.setattr(gemm_gradients, '_by_im2col', pytest.fail)
+    to_gemm_gradients(nn.Conv2d(64, 64, 3, padding=1, bias=False))(torch.randn(2, 64, 5, 5)).sum().backward()
 
 
 def test_only_what_is_asked_for_is_computed(monkeypatch):
