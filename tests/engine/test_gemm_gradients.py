@@ -1,6 +1,7 @@
 """Weight gradients by matrix products: they are torch's own, for those layers alone that they are made for."""
 
 import copy
+import io
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def gradients(conv, photos, layout):
     ],
 )
 def test_gradients_are_those_of_torch(kernel, stride, padding, values, layout, size, monkeypatch):
-    conv = nn.Conv2d(64, 64, kernel, stride, padding, bias=False).double().to(memory_format=layout)
+    conv = nn.Conv2d(64, 72, kernel, stride, padding, bias=False).double().to(memory_format=layout)
     photos = torch.randn(5, 64, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = gradients(conv, photos, layout)
     monkeypatch.setattr(gemm_gradients, 'VALUES', values)
@@ -58,23 +59,52 @@ def test_three_by_three_is_not_left_to_im2col(monkeypatch):
     to_gemm_gradients(nn.Conv2d(64, 64, 3, padding=1, bias=False))(torch.randn(2, 64, 5, 5)).sum().backward()
 
 
+class Operators(TorchDispatchMode):
+    """Notes the operators that run within."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.seen.append(operator)
+        return operator(*args, **(kwargs or {}))
+
+
 def test_only_what_is_asked_for_is_computed(monkeypatch):
     conv = to_gemm_gradients(nn.Conv2d(64, 64, 3, bias=False))
     photos = torch.randn(2, 64, 5, 5)
-    seen = []
-
-    class Operators(TorchDispatchMode):
-        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-            seen.append(operator)
-            return operator(*args, **(kwargs or {}))
-
-    with Operators():
+    with Operators() as operators:
         conv(photos).sum().backward()
-    assert torch.ops.aten.convolution_backward.default not in seen
+    assert torch.ops.aten.convolution_backward.default not in operators.seen
     monkeypatch.setattr(gemm_gradients, 'weight_gradient', pytest.fail)
     conv.requires_grad_(False)
     conv(photos.requires_grad_()).sum().backward()
     assert photos.grad is not None
+
+
+@pytest.mark.parametrize(
+    ('stride', 'values'),
+    [
+        (1, 9 * 16 * (64 + 72)),  # for each of 9 tiles, 4 x 4 of the input's channels and of the output's
+        (2, 9 * 9 * 64),  # for each of 9 places, a patch of 3 x 3
+    ],
+)
+def test_no_more_is_laid_out_at_once_than_allowed(stride, values, monkeypatch):
+    conv = to_gemm_gradients(nn.Conv2d(64, 72, 3, stride, 1, bias=False))
+    photos = torch.randn(5, 64, 5, 6, requires_grad=True)
+    monkeypatch.setattr(gemm_gradients, 'VALUES', 2 * values)
+    with Operators() as operators:
+        conv(photos).sum().backward()
+    products = {1: torch.ops.aten.baddbmm_.default, 2: torch.ops.aten.addmm_.default}
+    assert operators.seen.count(products[stride]) == 3  # two photos, two, one
+
+
+def test_it_can_be_traced_without_gradients():
+    conv = to_gemm_gradients(nn.Conv2d(64, 64, 3, bias=False))
+    photos = torch.randn(2, 64, 5, 5)
+    with torch.no_grad():
+        torch.jit.save(torch.jit.trace(conv, photos), io.BytesIO())
 
 
 def test_a_bias_given_later_counts():
