@@ -1,11 +1,13 @@
-"""From the bytes of a photo to pixels, at a reduced scale where that is enough. No files, no transforms.
+"""From the bytes of a photo to pixels, at a reduced scale or not to its bottom where that is enough. No files.
 
 A JPEG stores the frequencies of blocks of 8 x 8 pixels. Without the higher ones it decodes to 1/2, 1/4 or 1/8 of its
-width and height for a fraction of the time, each pixel an average. Other formats would be decoded in full first, and
-then shrunk: no gain, so only JPEGs are reduced.
+width and height for a fraction of the time, each pixel an average. Most store the blocks row by row, as many rows as
+the header says: with a lower height there, decoding ends early. Other formats would be decoded in full first, and then
+shrunk: no gain, so this is for JPEGs only.
 """
 
 import struct
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,12 +25,27 @@ REDUCTIONS = {
 
 _HEADER = struct.Struct('>HH')  # marker and length of a segment
 _SIZE = struct.Struct('>HH')  # height and width
-_EXIF, _SCAN = 0xFFE1, 0xFFDA
+_HEIGHT = struct.Struct('>H')
+_EXIF, _SCAN, _RESTARTS, _END = 0xFFE1, 0xFFDA, 0xFFDD, b'\xff\xd9'
 _FRAMES = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}  # these three are tables
+_SEQUENTIAL = frozenset({0xFFC0, 0xFFC1})
 _WIDE = cv2.imencode('.jpg', np.zeros((1, 2), np.uint8))[1].tobytes()  # a JPEG, two pixels wide and one high
 
 
-def decode(content: bytes, reduction: int = 1) -> np.ndarray:
+class JpegHeader(NamedTuple):
+    """What the header of a JPEG tells.
+
+    Attributes:
+        size: Height and width when decoded, upright.
+        height_at: Where the bytes have the height, if a lower one there ends the decoding early: not by EXIF turned,
+            and the data one scan from top to bottom without restarts; else None.
+    """
+
+    size: tuple[int, int]
+    height_at: int | None
+
+
+def decode(content: bytes | bytearray, reduction: int = 1) -> np.ndarray:
     """Decodes a photo to (H, W, 3) uint8, BGR, upright.
 
     Args:
@@ -52,18 +69,38 @@ def greatest_reduction(shrinking: float) -> int:
     return next((reduction for reduction in REDUCTIONS if reduction <= shrinking), 1)  # they descend
 
 
-def jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Height and width of a JPEG when decoded, upright, from its header; None for whatever has no clear one."""
+def without_lower_rows(content: bytes, header: JpegHeader, rows: int, reduction: int) -> bytes | bytearray:
+    """A JPEG that ends a little below its first ``rows`` rows, which decode, reduced, to the same pixels.
+
+    Itself where it cannot be cut.
+    """
+    rows += 2 * reduction  # colours, often stored for two rows at once, blend into the next ones
+    if header.height_at is None or rows >= header.size[0]:
+        return content
+    cut = bytearray(content)
+    _HEIGHT.pack_into(cut, header.height_at, rows)
+    # Where libjpeg finds the end's marker, it says on stderr what it passed over. It reads up to 8 bytes ahead.
+    cut[-len(_END) :] = bytes(8)
+    return cut
+
+
+def read_jpeg_header(content: bytes) -> JpegHeader | None:
+    """The header of a JPEG; None for whatever has no clear one."""
     if content[:2] != b'\xff\xd8':
         return None
-    size, exif, at = None, b'', 2
+    size, height_at, exif, at = None, 0, b'', 2
+    sequential = content.endswith(_END)
     try:
         while (segment := _HEADER.unpack_from(content, at))[0] != _SCAN:
             marker, length = segment
             if marker in _FRAMES:
-                size = _SIZE.unpack_from(content, at + 5)
+                height_at = at + 5
+                size = _SIZE.unpack_from(content, height_at)
+                sequential = sequential and marker in _SEQUENTIAL
             elif marker == _EXIF:
                 exif += content[at : at + 2 + length]
+            elif marker == _RESTARTS:
+                sequential = False
             elif marker < 0xFF00:
                 return None
             at += 2 + length
@@ -73,5 +110,6 @@ def jpeg_size(content: bytes) -> tuple[int, int] | None:
         return None
     # How OpenCV reads the orientation shows on two pixels with the same EXIF data.
     if exif and decode(_WIDE[:2] + exif + _WIDE[2:]).shape[0] == 2:
-        return size[1], size[0]
-    return size[0], size[1]
+        size = size[1], size[0]
+    one_scan = content[at + 4 : at + 5] == content[height_at + 4 : height_at + 5]  # it has all the frame's components
+    return JpegHeader(size, height_at if sequential and one_scan and not exif else None)

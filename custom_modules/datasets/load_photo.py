@@ -3,7 +3,7 @@
 from mmcv.transforms import BaseTransform
 from mmpretrain.registry import TRANSFORMS
 
-from custom_modules.datasets.decoding import decode, greatest_reduction, jpeg_size
+from custom_modules.datasets.decoding import decode, greatest_reduction, read_jpeg_header
 
 
 @TRANSFORMS.register_module()
@@ -30,11 +30,11 @@ class LoadPhoto(BaseTransform):
         """Loads ``results['img_path']``."""
         with open(results['img_path'], 'rb') as file:
             content = file.read()
-        size = jpeg_size(content)
-        img = decode(content, greatest_reduction(min(size) / self.min_short_edge) if size else 1)
+        header = read_jpeg_header(content)
+        img = decode(content, greatest_reduction(min(header.size) / self.min_short_edge) if header else 1)
         results['img'] = img
         results['img_shape'] = img.shape[:2]
-        results['ori_shape'] = size or img.shape[:2]
+        results['ori_shape'] = header.size if header else img.shape[:2]
         return results
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from mmpretrain.datasets import RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 
-from custom_modules.datasets.decoding import decode, greatest_reduction, jpeg_size
+from custom_modules.datasets.decoding import decode, greatest_reduction, read_jpeg_header, without_lower_rows
 
 # Without ``cache_randomness`` around it, which copies itself at each call.
 _rand_crop_params = vars(RandomResizedCrop)['rand_crop_params'].func
@@ -20,9 +20,9 @@ _rand_crop_params = vars(RandomResizedCrop)['rand_crop_params'].func
 class LoadRandomResizedCrop(RandomResizedCrop):
     """``LoadImageFromFile`` and MMPretrain's ``RandomResizedCrop`` in one.
 
-    The crop is drawn as there, from the size in a JPEG's header. Where it is to be shrunk to half or less, the photo
-    is decoded at 1/2, 1/4 or 1/8, and the crop's edges move to the nearest of those larger pixels. Other crops have
-    the same pixels as there.
+    The crop is drawn as there, from the size in a JPEG's header, and most JPEGs are not decoded below it. Where it is
+    to be shrunk to half or less, the photo is decoded at 1/2, 1/4 or 1/8, and the crop's edges move to the nearest of
+    those larger pixels. Other crops have the same pixels as there.
 
     Required key: ``img_path``. Added keys: ``img``, (height, width, 3) uint8, BGR; ``img_shape``, its shape;
     ``ori_shape``, the photo's height and width.
@@ -45,15 +45,16 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         """Loads and crops ``results['img_path']``."""
         with open(results['img_path'], 'rb') as file:
             content = file.read()
-        size, reduction = jpeg_size(content), 1
-        if size is None:  # what is no JPEG is decoded in full anyway
+        header, reduction = read_jpeg_header(content), 1
+        if header is None:  # what is no JPEG is decoded in full anyway
             img = decode(content)
             size = img.shape[:2]
             top, left, height, width = self._draw(size)
         else:
+            size = header.size
             top, left, height, width = self._draw(size)
             reduction = greatest_reduction(min(height / self.scale[0], width / self.scale[1]))
-            img = decode(content, reduction)
+            img = decode(without_lower_rows(content, header, top + height, reduction), reduction)
         rows, columns = (
             slice(round(start / reduction), round((start + length) / reduction))
             for start, length in ((top, height), (left, width))

@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from custom_modules.datasets.decoding import REDUCTIONS, decode, greatest_reduction, jpeg_size
+from custom_modules.datasets.decoding import (
+    REDUCTIONS,
+    decode,
+    greatest_reduction,
+    read_jpeg_header,
+    without_lower_rows,
+)
 
 
 def blurred(height: int, width: int) -> Image.Image:
@@ -20,10 +26,10 @@ def blurred(height: int, width: int) -> Image.Image:
 
 def jpeg(picture: Image.Image, orientation: int | None = None, **options: object) -> bytes:
     file = io.BytesIO()
-    exif = Image.Exif()
     if orientation is not None:
-        exif[0x0112] = orientation
-    picture.save(file, 'JPEG', exif=exif, **options)
+        options['exif'] = Image.Exif()
+        options['exif'][0x0112] = orientation
+    picture.save(file, 'JPEG', **options)
     return file.getvalue()
 
 
@@ -37,7 +43,7 @@ def jpeg(picture: Image.Image, orientation: int | None = None, **options: object
 )
 def test_the_header_tells_the_size_that_is_decoded(height, width, orientation, mode, options):
     content = jpeg(blurred(height, width).convert(mode), orientation, **options)
-    size = jpeg_size(content)
+    size = read_jpeg_header(content).size
     assert size == decode(content).shape[:2]
     for reduction in REDUCTIONS:
         assert decode(content, reduction).shape == (-(-size[0] // reduction), -(-size[1] // reduction), 3)
@@ -50,6 +56,52 @@ def test_a_reduced_photo_is_the_whole_one_shrunk(orientation, reduction):
     whole, reduced = decode(content), decode(content, reduction)
     shrunk = cv2.resize(whole, reduced.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(reduced.astype(int) - shrunk).max() <= 8  # levels of 255; a turned one would differ by 200
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    size=st.tuples(st.integers(1, 150), st.integers(1, 70)),
+    sampling=st.sampled_from([0x411111, 0x221111, 0x211111, 0x121111, 0x111111]),
+    quality=st.integers(1, 100),
+    rows=st.integers(1, 150),
+    reduction=st.sampled_from(list(REDUCTIONS)),
+    seed=st.integers(0, 2**32 - 1),
+    grey=st.booleans(),
+)
+def test_the_upper_rows_of_a_cut_jpeg_are_the_same(size, sampling, quality, rows, reduction, seed, grey):
+    picture = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling, cv2.IMWRITE_JPEG_QUALITY, quality]
+    content = cv2.imencode('.jpg', picture[..., 0] if grey else picture, options)[1].tobytes()
+    cut = without_lower_rows(content, read_jpeg_header(content), rows, reduction)
+    whole, upper = decode(content, reduction), decode(cut, reduction)
+    kept = -(-rows // reduction)
+    assert np.array_equal(upper[:kept], whole[:kept])
+    assert upper.shape[0] == -(-min(size[0], rows + 2 * reduction) // reduction)
+
+
+WHOLE = {
+    'progressive': {'progressive': True},
+    'restarts': {'restart_marker_rows': 1},
+    'EXIF': {'orientation': 1},
+}
+
+
+@pytest.mark.parametrize('options', [{}, *WHOLE.values()], ids=['plain', *WHOLE])
+@pytest.mark.parametrize('ending', [b'', b'more'], ids=['', 'more after its end'])
+def test_only_what_ends_early_in_silence_is_cut(options, ending, capfd):
+    content = jpeg(blurred(320, 480), **options) + ending
+    cut = without_lower_rows(content, read_jpeg_header(content), 100, 1)
+    assert (cut == content) == bool(options or ending)
+    assert np.array_equal(decode(cut)[:100], decode(content)[:100])
+    assert capfd.readouterr() == ('', '')
+
+
+def test_a_jpeg_of_several_scans_is_not_cut():
+    content = jpeg(blurred(320, 480))
+    scan = content.rindex(b'\xff\xda')
+    of_one_component = content[: scan + 4] + b'\1' + content[scan + 5 :]
+    assert read_jpeg_header(content).height_at is not None
+    assert read_jpeg_header(of_one_component).height_at is None
 
 
 def big_endian_exif(orientation: int) -> bytes:
@@ -69,22 +121,22 @@ def other_segment(size: int) -> bytes:
 def test_several_exif_segments_are_read_as_opencv_reads_them(segments):
     content = jpeg(blurred(16, 40))
     content = content[:2] + b''.join(segments) + content[2:]
-    assert jpeg_size(content) == decode(content).shape[:2]
+    assert read_jpeg_header(content).size == decode(content).shape[:2]
 
 
 @settings(deadline=None)
 @given(content=st.binary(max_size=40), whole=st.booleans(), cut=st.integers(0, 700))
 def test_what_is_no_jpeg_has_no_size(content, whole, cut):
-    assert jpeg_size(content) is None
-    assert jpeg_size(b'\xff\xd8' + content) is None  # neither a size nor a scan fits into so little
-    assert jpeg_size(jpeg(blurred(16, 40))[:cut]) in (None, (16, 40))
+    assert read_jpeg_header(content) is None
+    assert read_jpeg_header(b'\xff\xd8' + content) is None  # neither a size nor a scan fits into so little
+    assert read_jpeg_header(jpeg(blurred(16, 40))[:cut]) in (None, ((16, 40), None))
 
 
 @pytest.mark.parametrize('kind', ['PNG', 'WEBP', 'BMP', 'TIFF', 'GIF'])
 def test_other_formats_are_decoded_in_full(kind):
     file = io.BytesIO()
     blurred(20, 30).save(file, kind)
-    assert jpeg_size(file.getvalue()) is None
+    assert read_jpeg_header(file.getvalue()) is None
     assert decode(file.getvalue()).shape == (20, 30, 3)
 
 
