@@ -29,7 +29,8 @@ _HEIGHT = struct.Struct('>H')
 _EXIF, _SCAN, _RESTARTS, _END = 0xFFE1, 0xFFDA, 0xFFDD, b'\xff\xd9'
 _FRAMES = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}  # these three are tables
 _SEQUENTIAL = frozenset({0xFFC0, 0xFFC1})
-_WIDE = cv2.imencode('.jpg', np.zeros((1, 2), np.uint8))[1].tobytes()  # a JPEG, two pixels wide and one high
+# A JPEG, three pixels wide and two high, whose upper left one is white, the others black.
+_CORNER = cv2.imencode('.jpg', np.array([[255, 0, 0], [0, 0, 0]], np.uint8))[1].tobytes()
 
 
 class JpegHeader(NamedTuple):
@@ -37,8 +38,8 @@ class JpegHeader(NamedTuple):
 
     Attributes:
         size: Height and width when decoded, upright.
-        height_at: Where the bytes have the height, if a lower one there ends the decoding early: not by EXIF turned,
-            and the data one scan from top to bottom without restarts; else None.
+        height_at: Where the bytes have the height, if a lower one there ends the decoding early: the data are one scan
+            from top to bottom, without restarts, and not to be turned; else None.
     """
 
     size: tuple[int, int]
@@ -89,18 +90,18 @@ def read_jpeg_header(content: bytes) -> JpegHeader | None:
     if content[:2] != b'\xff\xd8':
         return None
     size, height_at, exif, at = None, 0, b'', 2
-    sequential = content.endswith(_END)
+    ends_early = content.endswith(_END)
     try:
         while (segment := _HEADER.unpack_from(content, at))[0] != _SCAN:
             marker, length = segment
             if marker in _FRAMES:
                 height_at = at + 5
                 size = _SIZE.unpack_from(content, height_at)
-                sequential = sequential and marker in _SEQUENTIAL
+                ends_early = ends_early and marker in _SEQUENTIAL
             elif marker == _EXIF:
                 exif += content[at : at + 2 + length]
             elif marker == _RESTARTS:
-                sequential = False
+                ends_early = False
             elif marker < 0xFF00:
                 return None
             at += 2 + length
@@ -108,8 +109,10 @@ def read_jpeg_header(content: bytes) -> JpegHeader | None:
         return None
     if size is None or 0 in size:
         return None
-    # How OpenCV reads the orientation shows on two pixels with the same EXIF data.
-    if exif and decode(_WIDE[:2] + exif + _WIDE[2:]).shape[0] == 2:
-        size = size[1], size[0]
-    one_scan = content[at + 4 : at + 5] == content[height_at + 4 : height_at + 5]  # it has all the frame's components
-    return JpegHeader(size, height_at if sequential and one_scan and not exif else None)
+    # One scan with all components of the frame.
+    ends_early = ends_early and content[at + 4 : at + 5] == content[height_at + 4 : height_at + 5]
+    if exif:  # how OpenCV reads the orientation shows on a few pixels with the same EXIF data
+        corner = decode(_CORNER[:2] + exif + _CORNER[2:])
+        ends_early = ends_early and corner.shape[0] == 2 and corner[0, 0, 0] > 127
+        size = size if corner.shape[0] == 2 else size[::-1]
+    return JpegHeader(size, height_at if ends_early else None)
