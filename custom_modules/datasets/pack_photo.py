@@ -24,16 +24,12 @@ class PackPhoto(PackInputs):
 
     def transform(self, results: dict) -> dict:
         """The image, and a data sample with everything else."""
-        results = {**results}
-        label = results.pop('gt_label', None)
-        packed = super().transform(results)
-        if isinstance(
-            label, int
-        ):  # by a list, as upstream makes it, this takes 20 µs and more, 2 % of loading a photo
-            tensor = torch.from_numpy(np.array([label], np.int64))
-            packed['data_samples'].set_field(tensor, 'gt_label', dtype=torch.Tensor)
-        elif label is not None:
-            packed['data_samples'].set_gt_label(label)
+        label = results.get('gt_label')
+        if not isinstance(label, int):
+            return super().transform(results)
+        packed = super().transform({key: value for key, value in results.items() if key != 'gt_label'})
+        # Upstream makes it of a list, which takes 20 µs and more, 2 % of loading a photo.
+        packed['data_samples'].set_field(torch.from_numpy(np.array([label], np.int64)), 'gt_label', dtype=torch.Tensor)
         return packed
 
     @staticmethod
