@@ -118,8 +118,8 @@ def infer_in_turns(channel: Any, task: dict[str, Any]) -> None:
     predictor: Any = Predictor(cfg, checkpoint, task['config'], task['device'])
     size = image_size(cfg.test_dataloader.dataset.pipeline)
     if task['side'] in EXPORTED:
-        predictor = exported(predictor, cfg, paths[:CALIBRATION], task)
-        compute, layout = predictor.score, 'ONNX'
+        predictor, compute = exported(predictor, cfg, paths[:CALIBRATION], task)
+        layout = 'ONNX'
     else:
         if task['side'] == 'stock':
             predictor.model = model.to(task['device'])  # contiguous
@@ -153,9 +153,12 @@ def in_torch(model: Any) -> Callable[[NDArray], Any]:
     return scores
 
 
-def exported(predictor: Any, cfg: Any, photos: list[str], task: Mapping[str, Any]) -> Any:
-    """The same as ONNX Runtime computes it, in 8 bits on the side ``'int8'``."""
-    from custom_modules.inference.onnx_export import export, make_metadata
+def exported(predictor: Any, cfg: Any, photos: list[str], task: Mapping[str, Any]) -> tuple[Any, Callable]:
+    """The same as ONNX Runtime computes it, in 8 bits on the side ``'int8'``; and the model alone.
+
+    Alone, its threads spin, as torch's do.
+    """
+    from custom_modules.inference.onnx_export import export, make_metadata, scorer
     from custom_modules.inference.onnx_predictor import OnnxPredictor
     from custom_modules.inference.onnx_quantization import calibration_pixels, quantize
 
@@ -165,4 +168,4 @@ def exported(predictor: Any, cfg: Any, photos: list[str], task: Mapping[str, Any
         content = quantize(content, calibration_pixels(photos, metadata.preprocessing), metadata)
     file = Path(task['folder']) / 'model.onnx'
     file.write_bytes(content)
-    return OnnxPredictor(file)
+    return OnnxPredictor(file), scorer(content, task['config'], spin=True)

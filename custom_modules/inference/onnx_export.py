@@ -215,7 +215,7 @@ def rgb(inputs: torch.Tensor | list[torch.Tensor]) -> Pixels:
     return np.ascontiguousarray(stacked.numpy()[:, ::-1])
 
 
-def scorer(content: bytes, name: str) -> Score:
-    """The function that an ONNX model's bytes compute."""
-    session = open_session(content, name)
+def scorer(content: bytes, name: str, spin: bool = False) -> Score:
+    """The function that an ONNX model's bytes compute; ``spin`` is ``open_session``'s."""
+    session = open_session(content, name, spin)
     return lambda photos: session.run(None, {session.get_inputs()[0].name: photos})[0]
