@@ -172,8 +172,8 @@ def exported_table(results: Mapping[str, Any]) -> Table:
         'Inference of the exported model',
         rows,
         [
-            'Ratios are to stock, measured in turns with these. While they wait for each other, ONNX Runtime’s threads '
-            'spin, as torch’s do, for the model alone, and sleep beside the reading of photos.'
+            'Ratios are to stock, measured in turns with these. Waiting for each other, ONNX Runtime’s threads spin, '
+            'as torch’s do, for the model alone, and sleep beside the reading of photos.'
         ],
     )
 
