@@ -25,10 +25,10 @@ REDUCTIONS = {
 
 _HEADER = struct.Struct('>HH')  # marker and length of a segment
 _SIZE = struct.Struct('>HH')  # height and width
-_HEIGHT = struct.Struct('>H')
-_EXIF, _SCAN, _RESTARTS, _END = 0xFFE1, 0xFFDA, 0xFFDD, b'\xff\xd9'
+_EXIF, _SCAN, _RESTARTS = 0xFFE1, 0xFFDA, 0xFFDD
 _FRAMES = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}  # these three are tables
-_SEQUENTIAL = frozenset({0xFFC0, 0xFFC1})
+_BASELINE, _END = b'\xff\xc0', b'\xff\xd9'
+_PICTURES = b'MPF\0'  # begins a list of pictures that follow the first one
 # A JPEG, three pixels wide and two high, whose upper left one is white, the others black.
 _CORNER = cv2.imencode('.jpg', np.array([[255, 0, 0], [0, 0, 0]], np.uint8))[1].tobytes()
 
@@ -38,8 +38,8 @@ class JpegHeader(NamedTuple):
 
     Attributes:
         size: Height and width when decoded, upright.
-        height_at: Where the bytes have the height, if a lower one there ends the decoding early: the data are one scan
-            from top to bottom, without restarts, and not to be turned; else None.
+        height_at: Offset of the height in the bytes, if a lower one there ends the decoding early: one scan from top
+            to bottom without restarts, nothing behind it, and not to be turned; else None.
     """
 
     size: tuple[int, int]
@@ -70,49 +70,59 @@ def greatest_reduction(shrinking: float) -> int:
     return next((reduction for reduction in REDUCTIONS if reduction <= shrinking), 1)  # they descend
 
 
-def without_lower_rows(content: bytes, header: JpegHeader, rows: int, reduction: int) -> bytes | bytearray:
-    """A JPEG that ends a little below its first ``rows`` rows, which decode, reduced, to the same pixels.
+def decode_upper_rows(content: bytes, header: JpegHeader, rows: int, reduction: int) -> np.ndarray:
+    """Decodes the upper part of a JPEG to (H, W, 3) uint8, BGR: the pixels that :func:`decode` has there.
 
-    Itself where it cannot be cut.
+    Args:
+        content: The bytes of its file.
+        header: Of it.
+        rows: How much of the photo's height is wanted, in its pixels. More can come.
+        reduction: As for :func:`decode`.
+
+    Raises:
+        ValueError: OpenCV cannot decode it.
     """
     rows += 2 * reduction  # colours, often stored for two rows at once, blend into the next ones
     if header.height_at is None or rows >= header.size[0]:
-        return content
+        return decode(content, reduction)
     cut = bytearray(content)
-    _HEIGHT.pack_into(cut, header.height_at, rows)
+    cut[header.height_at : header.height_at + 2] = rows.to_bytes(2)
     # Where libjpeg finds the end's marker, it says on stderr what it passed over. It reads up to 8 bytes ahead.
     cut[-len(_END) :] = bytes(8)
-    return cut
+    try:
+        return decode(cut, reduction)
+    except ValueError:  # the data end too early: at the end's marker, libjpeg fills in what lacks
+        return decode(content, reduction)
 
 
 def read_jpeg_header(content: bytes) -> JpegHeader | None:
     """The header of a JPEG; None for whatever has no clear one."""
     if content[:2] != b'\xff\xd8':
         return None
-    size, height_at, exif, at = None, 0, b'', 2
-    ends_early = content.endswith(_END)
+    size, frame, exif, at = None, 0, b'', 2
+    one_run = content.endswith(_END)
     try:
         while (segment := _HEADER.unpack_from(content, at))[0] != _SCAN:
             marker, length = segment
             if marker in _FRAMES:
-                height_at = at + 5
-                size = _SIZE.unpack_from(content, height_at)
-                ends_early = ends_early and marker in _SEQUENTIAL
+                size, frame = _SIZE.unpack_from(content, at + 5), at
             elif marker == _EXIF:
                 exif += content[at : at + 2 + length]
-            elif marker == _RESTARTS:
-                ends_early = False
             elif marker < 0xFF00:
                 return None
+            elif marker == _RESTARTS or content[at + 4 : at + 8] == _PICTURES:
+                one_run = False
             at += 2 + length
     except struct.error:
         return None
     if size is None or 0 in size:
         return None
-    # One scan with all components of the frame.
-    ends_early = ends_early and content[at + 4 : at + 5] == content[height_at + 4 : height_at + 5]
+    upright = True
     if exif:  # how OpenCV reads the orientation shows on a few pixels with the same EXIF data
         corner = decode(_CORNER[:2] + exif + _CORNER[2:])
-        ends_early = ends_early and corner.shape[0] == 2 and corner[0, 0, 0] > 127
-        size = size if corner.shape[0] == 2 else size[::-1]
-    return JpegHeader(size, height_at if ends_early else None)
+        upright = corner.shape[0] == 2 and corner[0, 0, 0] > 127
+        if corner.shape[0] == 3:
+            size = size[::-1]
+    all_components = content[at + 4 : at + 5] == content[frame + 9 : frame + 10]  # of the frame are in the first scan
+    top_down = content[frame : frame + 2] == _BASELINE and all_components and one_run and upright
+    return JpegHeader(size, frame + 5 if top_down else None)

@@ -10,7 +10,7 @@ import numpy as np
 from mmpretrain.datasets import RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 
-from custom_modules.datasets.decoding import decode, greatest_reduction, read_jpeg_header, without_lower_rows
+from custom_modules.datasets.decoding import decode, decode_upper_rows, greatest_reduction, read_jpeg_header
 
 # Without ``cache_randomness`` around it, which copies itself at each call.
 _rand_crop_params = vars(RandomResizedCrop)['rand_crop_params'].func
@@ -54,7 +54,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
             size = header.size
             top, left, height, width = self._draw(size)
             reduction = greatest_reduction(min(height / self.scale[0], width / self.scale[1]))
-            img = decode(without_lower_rows(content, header, top + height, reduction), reduction)
+            img = decode_upper_rows(content, header, top + height, reduction)
         rows, columns = (
             slice(round(start / reduction), round((start + length) / reduction))
             for start, length in ((top, height), (left, width))

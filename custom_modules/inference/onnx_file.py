@@ -127,8 +127,8 @@ def open_session(content: bytes, name: str, spin: bool = False) -> Any:
     Args:
         content: The model.
         name: For messages.
-        spin: Whether threads wait for each other without sleeping, as ONNX Runtime has them by default: a photo at a
-            time is a fifth faster on two cores, but the cores are taken from those that read photos.
+        spin: Whether threads wait for each other without sleeping, as ONNX Runtime has them by default: faster for a
+            photo at a time, but the cores are taken from what reads photos.
 
     Raises:
         InputError: They are no ONNX model, or there is no ONNX Runtime.

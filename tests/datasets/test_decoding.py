@@ -12,9 +12,9 @@ from PIL import Image
 from custom_modules.datasets.decoding import (
     REDUCTIONS,
     decode,
+    decode_upper_rows,
     greatest_reduction,
     read_jpeg_header,
-    without_lower_rows,
 )
 
 
@@ -72,8 +72,7 @@ def test_the_upper_rows_of_a_cut_jpeg_are_the_same(size, sampling, quality, rows
     picture = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
     options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling, cv2.IMWRITE_JPEG_QUALITY, quality]
     content = cv2.imencode('.jpg', picture[..., 0] if grey else picture, options)[1].tobytes()
-    cut = without_lower_rows(content, read_jpeg_header(content), rows, reduction)
-    whole, upper = decode(content, reduction), decode(cut, reduction)
+    whole, upper = decode(content, reduction), decode_upper_rows(content, read_jpeg_header(content), rows, reduction)
     kept = -(-rows // reduction)
     assert np.array_equal(upper[:kept], whole[:kept])
     assert upper.shape[0] == -(-min(size[0], rows + 2 * reduction) // reduction)
@@ -84,10 +83,26 @@ def test_the_upper_rows_of_a_cut_jpeg_are_the_same(size, sampling, quality, rows
 @pytest.mark.parametrize('ending', [b'', b'more'], ids=['', 'more after its end'])
 def test_only_what_ends_early_in_silence_is_cut(orientation, options, ending, capfd):
     content = jpeg(blurred(320, 480), orientation, **options) + ending
-    cut = without_lower_rows(content, read_jpeg_header(content), 100, 1)
-    assert (cut != content) == (orientation in (None, 0, 1, 9) and not options and not ending)
-    assert np.array_equal(decode(cut)[:100], decode(content)[:100])
+    whole, upper = decode(content), decode_upper_rows(content, read_jpeg_header(content), 100, 1)
+    assert (len(upper) < len(whole)) == (orientation in (None, 0, 1, 9) and not options and not ending)
+    assert np.array_equal(upper[:100], whole[:100])
     assert capfd.readouterr() == ('', '')
+
+
+def test_a_picture_that_others_follow_is_decoded_whole(capfd):
+    file = io.BytesIO()
+    blurred(320, 480).save(file, 'MPO', save_all=True, append_images=[blurred(32, 48)])
+    upper = decode_upper_rows(file.getvalue(), read_jpeg_header(file.getvalue()), 100, 1)
+    assert np.array_equal(upper, decode(file.getvalue()))
+    assert capfd.readouterr() == ('', '')
+
+
+@pytest.mark.parametrize('rows', [1, 100, 200, 300])
+def test_what_lacks_at_the_end_is_filled_in_as_ever(rows):
+    content = jpeg(blurred(320, 480), quality=95)
+    ended_early = content[: len(content) // 2] + content[-2:]
+    upper = decode_upper_rows(ended_early, read_jpeg_header(ended_early), rows, 1)
+    assert np.array_equal(upper[:rows], decode(ended_early)[:rows])
 
 
 def test_a_jpeg_of_several_scans_is_not_cut():
