@@ -141,7 +141,7 @@ def infer_in_turns(channel: Any, task: dict[str, Any]) -> None:
                 photos += batch
         rate = photos / (now() - began)
         if task['side'] in EXPORTED:
-            sleep(0.1)  # its threads spin on for 60 ms, which would be taken from the next side
+            sleep(0.1)  # its threads spin on for up to 60 ms, which would be taken from the next side
         channel.send(photos_per_s=rate)
 
 
