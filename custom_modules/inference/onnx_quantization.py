@@ -1,8 +1,8 @@
 """An exported model in 8 bits: static quantisation by ONNX Runtime. Nothing is read, compared or written here."""
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,30 @@ from custom_modules.inference.preprocessing import Pixels, Preprocessing
 CALIBRATION_PHOTOS = 100
 # Between the normalisation of the pixels and the softmax of the logits, which stay float.
 OPERATORS = ['Conv', 'Clip', 'Relu', 'Add', 'Mul', 'ReduceMean', 'GlobalAveragePool', 'Gemm', 'MatMul', 'MaxPool']
+
+# Times that a channel is scaled up at most: what few photos move in calibration, others may move more.
+MOST_SCALED = 8.0
+
+
+@dataclass
+class Convolution:
+    """One of a model's convolutions whose weights are stored in it.
+
+    Attributes:
+        node: Its ``onnx.NodeProto``.
+        weights: (O, I, H, W), for O output channels and the I input channels that each of them reads.
+        bias: (O,).
+    """
+
+    node: Any
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def seen(self, values: np.ndarray) -> np.ndarray:
+        """A value of each input channel, (C,), as each output channel reads them, (O, I)."""
+        read = self.weights.shape[1]
+        groups = len(values) // read
+        return values.reshape(groups, read).repeat(len(self.weights) // groups, axis=0)
 
 
 def calibration_photos(photos: Sequence[Any], count: int = CALIBRATION_PHOTOS) -> list[Any]:
@@ -44,8 +68,9 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
 
     Activations are unsigned, and weights signed with a scale for each channel: the ranges of a depthwise layer's
     channels differ so much that one scale for all would leave some of them a few levels (R. Krishnamoorthi, 2018,
-    section 3.1). QDQ form: ONNX Runtime fuses the pairs around an operator into its 8-bit kernel. What rounding shifts
-    the outputs of convolutions by is taken back by their biases.
+    section 3.1). The activations' channels are scaled beforehand, for their tensors have one scale. QDQ form: ONNX
+    Runtime fuses the pairs around an operator into its 8-bit kernel. What rounding shifts the outputs of convolutions
+    by is taken back by their biases.
 
     Args:
         content: An exported model.
@@ -57,6 +82,7 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
 
     model = onnx.load_from_string(content)
     name = model.graph.input[0].name
+    equalize(model, photos)
     round_weights(model, photos)  # before the ranges of the activations are measured
 
     class Reader(CalibrationDataReader):
@@ -85,6 +111,47 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
     return with_metadata(quantized, replace(metadata, about={**about, 'quantized': 'int8'}))
 
 
+def equalize(model: Any, photos: Sequence[Pixels]) -> None:
+    """Scales channels in place, so that those of a tensor make like use of its 8 bits; what it computes stays.
+
+    A convolution gives a channel scaled up, and the weights of what reads it are divided by as much (M. Nagel et al.,
+    2019, section 4.1): up to the reach of the tensor's widest channel where depthwise layers alone read it, for their
+    weights have a scale for each channel; elsewhere by the root of that, as weights lose what activations gain. ReLU6
+    cuts a scaled channel lower, but not below what these photos reach.
+
+    Args:
+        model: An ``onnx.ModelProto``. Only tensors between convolutions, at most with ReLUs, max pooling and sums
+            on the way, are scaled.
+        photos: What a channel's reach, its largest absolute value, is measured on, (3, H, W) each.
+    """
+    convolutions = _convolutions(model)
+    linked, cuts = _linked_tensors(model, convolutions)
+    rounded = {layer.node.input[0] for layer in convolutions.values()}
+    rounded |= {name for node in model.graph.node if node.op_type == 'Add' for name in node.input}
+    measured = sorted(rounded & {name for tensors in linked for name in tensors})
+    reach: dict[str, Any] = dict.fromkeys(measured, 0)
+    for inner in _inner_values(model, measured, photos):
+        for name, values in inner.items():
+            reach[name] = np.maximum(reach[name], abs(values).max(1))
+    for tensors in linked:
+        reaches = [reach[name] for name in measured if name in tensors]
+        if len({len(channels) for channels in reaches}) > 1:  # a sum of one channel with many
+            continue
+        highest = np.max(reaches, axis=0)
+        widest = min(highest.max(), *(cuts[name] for name in tensors & cuts.keys()), np.inf)
+        writers = [layer for name, layer in convolutions.items() if name in tensors]
+        readers = [layer for layer in convolutions.values() if layer.node.input[0] in tensors]
+        power = 1 if all(layer.weights.shape[1] == 1 for layer in readers) else 0.5
+        missing = np.divide(widest, highest, out=np.ones_like(highest), where=highest > 0)
+        scale = np.clip(missing**power, 1, MOST_SCALED)
+        for layer in writers:
+            layer.weights = layer.weights * scale[:, None, None, None]
+            layer.bias = layer.bias * scale
+        for layer in readers:
+            layer.weights = layer.weights / layer.seen(scale)[:, :, None, None]
+    _store(model, convolutions)
+
+
 def round_weights(model: Any, photos: Sequence[Pixels]) -> None:
     """Rounds convolutions' weights to 8 bits in place, with biases that keep each channel's mean nearly as it was.
 
@@ -95,35 +162,85 @@ def round_weights(model: Any, photos: Sequence[Pixels]) -> None:
         model: An ``onnx.ModelProto`` whose convolutions hold their weights, and biases if they have any; others stay.
         photos: What the means of the convolutions' inputs are measured on, (3, H, W) each.
     """
-    import onnx
+    convolutions = _convolutions(model)
+    inputs = list(dict.fromkeys(layer.node.input[0] for layer in convolutions.values()))
+    means: dict[str, Any] = dict.fromkeys(inputs, 0)
+    for inner in _inner_values(model, inputs, photos):
+        for name, values in inner.items():
+            means[name] = means[name] + values.mean(1) / len(photos)
+    for layer in convolutions.values():
+        largest = abs(layer.weights).max((1, 2, 3), keepdims=True)
+        step = np.maximum(largest, np.finfo(np.float32).tiny) / 127  # as quantize_static rounds signed weights
+        rounded = np.round(layer.weights / step) * step
+        shift = ((rounded - layer.weights).sum((2, 3)) * layer.seen(means[layer.node.input[0]])).sum(1)
+        layer.weights, layer.bias = rounded, layer.bias - shift
+    _store(model, convolutions)
+
+
+def _convolutions(model: Any) -> dict[str, Convolution]:
+    """The 2D convolutions that hold their weights, by the names of their outputs."""
     from onnx import numpy_helper
 
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    convolutions = [
-        node for node in model.graph.node if node.op_type == 'Conv' and all(name in stored for name in node.input[1:])
-    ]
-    if not convolutions:
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == 'Conv' and all(name in stored for name in node.input[1:]):
+            weights, *bias = (numpy_helper.to_array(stored[name]) for name in node.input[1:])
+            if weights.ndim == 4:
+                found[node.output[0]] = Convolution(node, weights, bias[0] if bias else np.zeros(len(weights)))
+    return found
+
+
+def _store(model: Any, convolutions: Mapping[str, Convolution]) -> None:
+    """Writes weights and biases back, under names of their own: exporters let convolutions share what is equal."""
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for output, layer in convolutions.items():
+        layer.node.input[1:] = [f'{output}_weight', f'{output}_bias']
+        for name, values in zip(layer.node.input[1:], (layer.weights, layer.bias), strict=True):
+            tensor = stored[name] if name in stored else model.graph.initializer.add()
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), name))
+
+
+def _linked_tensors(model: Any, convolutions: Mapping[str, Convolution]) -> tuple[list[set[str]], dict[str, float]]:
+    """Sets of tensors whose channels can be scaled, but only all alike; and where ReLU6 cuts which of them."""
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    fixed = {value.name for value in (*model.graph.input, *model.graph.output)}
+    sets = {output: {output} for output in convolutions}
+    cuts = {}
+    for node in model.graph.node:
+        output = node.output[0]
+        if output in convolutions:
+            continue
+        bounds = [numpy_helper.to_array(stored[name]) for name in node.input[1:] if name in stored]
+        if node.op_type == 'Clip' and len(bounds) == 2 and bounds[0] == 0:
+            inputs = node.input[:1]
+            cuts[output] = float(bounds[1])
+        elif node.op_type in ('Relu', 'MaxPool') or (node.op_type == 'Add' and not stored.keys() & {*node.input}):
+            inputs = node.input
+        else:
+            fixed.update(node.input, node.output)
+            continue
+        together = {output}.union(*(sets.get(name, {name}) for name in inputs))
+        sets.update(dict.fromkeys(together, together))
+    read = {layer.node.input[0] for layer in convolutions.values()}
+    distinct = {id(tensors): tensors for tensors in sets.values()}.values()
+    return [t for t in distinct if not t & fixed and t & convolutions.keys() and t & read], cuts
+
+
+def _inner_values(model: Any, names: Sequence[str], photos: Sequence[Pixels]) -> Iterator[dict[str, np.ndarray]]:
+    """Of each photo the tensors of these names, (C, positions)."""
+    import onnx
+
+    if not names:
         return
-    inputs = list(dict.fromkeys(node.input[0] for node in convolutions))
-    measured = onnx.ModelProto()
-    measured.CopyFrom(model)
-    measured.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inputs)
-    session = open_session(measured.SerializeToString(), 'model')
-    means: dict[str, Any] = dict.fromkeys(inputs, 0)
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = open_session(shown.SerializeToString(), 'model')
     for photo in photos:
-        for name, maps in zip(inputs, session.run(inputs, {model.graph.input[0].name: photo[None]}), strict=True):
-            means[name] = means[name] + maps.reshape(maps.shape[1], -1).mean(1) / len(photos)
-    for node in convolutions:
-        weights, *bias = (numpy_helper.to_array(stored[name]) for name in node.input[1:])
-        flat = weights.reshape(*weights.shape[:2], -1)
-        largest = abs(flat).max((1, 2), keepdims=True)
-        step = np.maximum(largest, np.finfo(np.float32).tiny) / 127  # as quantize_static rounds signed weights
-        rounded = (np.round(flat / step) * step).astype(np.float32)
-        mean = means[node.input[0]]
-        groups = len(mean) // flat.shape[1]
-        seen = mean.reshape(groups, -1).repeat(len(flat) // groups, axis=0)  # by each output channel
-        corrected = (sum(bias) - ((rounded - flat).sum(2) * seen).sum(1)).astype(np.float32)
-        # Under names of their own: exporters let convolutions share what is equal.
-        node.input[1:] = [f'{node.output[0]}_weight', f'{node.output[0]}_bias']
-        for name, values in zip(node.input[1:], (rounded.reshape(weights.shape), corrected), strict=True):
-            model.graph.initializer.append(numpy_helper.from_array(values, name))
+        found = session.run(names, {model.graph.input[0].name: photo[None]})
+        yield {name: values.reshape(values.shape[1], -1) for name, values in zip(names, found, strict=True)}

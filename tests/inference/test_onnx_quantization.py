@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from custom_modules.inference.onnx_file import Metadata, multiplies_8_bits_exactly, open_session
-from custom_modules.inference.onnx_quantization import quantize, round_weights
+from custom_modules.inference.onnx_quantization import MOST_SCALED, equalize, quantize, round_weights
 from custom_modules.inference.preprocessing import Preprocessing
 
 
@@ -63,6 +63,170 @@ def test_a_quantized_model_keeps_the_mean_of_each_channel():
     found = outputs(onnx.load_from_string(content), photos)
     step = outputs(model, photos).max() / 255
     np.testing.assert_allclose(found.mean((0, 2, 3)), outputs(model, photos).mean((0, 2, 3)), atol=step)
+
+
+def network(*nodes, channels=8, **weights):
+    """A model of nodes (kind, inputs, output, attributes) from ``inputs`` to ``scores``, photos of 6 x 6 pixels."""
+    made = [helper.make_node('Cast', ['photos'], ['inputs'], to=TensorProto.FLOAT)]
+    made += [helper.make_node(kind, reads.split(), [gives], **about) for kind, reads, gives, about in nodes]
+    values = {name: np.asarray(value, np.float32) for name, value in weights.items()}
+    graph = helper.make_graph(
+        made,
+        'network',
+        [helper.make_tensor_value_info('photos', TensorProto.UINT8, ['N', channels, 6, 6])],
+        [helper.make_tensor_value_info('scores', TensorProto.FLOAT, ['N', 'C', 'H', 'W'])],
+        [numpy_helper.from_array(value, name) for name, value in values.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid('', 21)], ir_version=10)
+
+
+def reaches(model, name, photos):
+    """The largest absolute value of each channel of a tensor."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    shown.graph.output.append(onnx.ValueInfoProto(name=name))
+    values = open_session(shown.SerializeToString(), 'model').run([name], {'photos': photos})[0]
+    return abs(values).max((0, 2, 3))
+
+
+PADDED = {'pads': [1, 1, 1, 1]}
+# How much a channel of a tensor reaches: as uneven as limits to scaling allow, and beyond them; none at all.
+UNEVEN = np.array([1, 2, 0.5, 4, 0.25, 1, 0.01, 0])[:, None, None, None]
+
+
+def weights_of(rng, *shape):
+    return rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
+
+
+def small_networks():
+    rng = np.random.default_rng(0)
+    first, second = weights_of(rng, 8, 8, 1, 1) * UNEVEN / 100, weights_of(rng, 8, 8, 3, 3)
+    depthwise, bias = weights_of(rng, 8, 1, 3, 3), rng.normal(size=8) / 10
+    clip = {'zero': 0, 'six': 6}
+    conv = {'first': first, 'bias': bias * (UNEVEN.ravel() > 0)}
+    return {
+        'depthwise': network(
+            ('Conv', 'inputs first bias', 'a', {}),
+            ('Clip', 'a zero six', 'b', {}),
+            ('Conv', 'b depthwise', 'scores', {'group': 8, **PADDED}),
+            depthwise=depthwise, **conv, **clip,
+        ),
+        'linear': network(
+            ('Conv', 'inputs first bias', 'b', {}), ('Conv', 'b second', 'scores', PADDED), second=second, **conv
+        ),
+        'two groups': network(
+            ('Conv', 'inputs first bias', 'b', {}),
+            ('Conv', 'b second', 'scores', {'group': 2, **PADDED}),
+            second=second[:, :4], **conv,
+        ),
+        'residual': network(
+            ('Conv', 'inputs first bias', 'a', {}),
+            ('Relu', 'a', 'r', {}),
+            ('MaxPool', 'r', 'p', {'kernel_shape': [2, 2]}),
+            ('Conv', 'p second', 'c', PADDED),
+            ('Add', 'c p', 's', {}),
+            ('Relu', 's', 'b', {}),
+            ('Conv', 'b third', 'scores', {}),
+            second=second * UNEVEN, third=weights_of(rng, 3, 8, 1, 1), **conv,
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', small_networks())
+def test_equalized_channels_use_more_of_their_tensor_and_the_model_computes_the_same(kind):
+    model = small_networks()[kind]
+    photos = np.random.default_rng(1).integers(0, 256, (5, 8, 6, 6), np.uint8)
+    before, reached = outputs(model, photos), reaches(model, 'b', photos)
+    equalize(model, list(photos))
+    onnx.checker.check_model(model)
+    np.testing.assert_allclose(outputs(model, photos), before, atol=1e-4 * abs(before).max())
+    after, alive = reaches(model, 'b', photos), reached > 0
+    grown, missing = after[alive] / reached[alive], reached.max() / reached[alive]
+    if kind == 'residual':  # scaled by the reach of the pooled channels too
+        assert after[alive].min() / after.max() > 2 / missing.max()
+    else:
+        np.testing.assert_allclose(grown, np.minimum(missing ** (kind == 'depthwise' or 0.5), MOST_SCALED), rtol=1e-4)
+        assert grown.max() > 2
+
+
+def test_relu6_does_not_cut_what_the_photos_reach():
+    """A sum makes a tensor wider than 6; its channels that went through ReLU6 may not be scaled beyond."""
+    rng = np.random.default_rng(0)
+    model = network(
+        ('Conv', 'inputs first', 'a', {}),
+        ('Clip', 'a zero six', 'c', {}),
+        ('Conv', 'inputs wide', 'w', {}),
+        ('Add', 'c w', 'b', {}),
+        ('Conv', 'b second', 'scores', {}),
+        first=np.eye(8)[:, :, None, None] / 100, second=weights_of(rng, 8, 8, 1, 1),
+        wide=np.diag([1, 0, 0, 0, 0, 0, 0, 0])[:, :, None, None], zero=0, six=6,
+    )  # fmt: skip
+    photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
+    before, reached = outputs(model, photos), reaches(model, 'b', photos)
+    equalize(model, list(photos))
+    np.testing.assert_allclose(outputs(model, photos), before, atol=1e-4 * abs(before).max())
+    scaled = np.sqrt(6 / reached[1:])
+    np.testing.assert_allclose(reaches(model, 'b', photos)[1:] / reached[1:], scaled, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'between',
+    [
+        ('Sigmoid', 'a', 'b', {}),
+        ('Clip', 'a minus six', 'b', {}),
+        ('Clip', 'a zero', 'b', {}),
+        ('Add', 'a six', 'b', {}),
+        ('Add', 'a inputs', 'b', {}),
+    ],
+)
+def test_channels_that_something_else_reads_or_writes_are_not_scaled(between):
+    rng = np.random.default_rng(0)
+    model = network(
+        ('Conv', 'inputs first', 'a', {}),
+        between,
+        ('Conv', 'b second', 'scores', {}),
+        first=weights_of(rng, 8, 8, 1, 1) * UNEVEN, second=weights_of(rng, 8, 8, 1, 1), zero=0, minus=-1, six=6,
+    )  # fmt: skip
+    photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
+    before, reached = outputs(model, photos), reaches(model, 'a', photos)
+    equalize(model, list(photos))
+    np.testing.assert_array_equal(reaches(model, 'a', photos), reached)
+    np.testing.assert_array_equal(outputs(model, photos), before)
+
+
+def test_a_sum_of_one_channel_with_many_is_not_scaled():
+    rng = np.random.default_rng(0)
+    model = network(
+        ('Conv', 'inputs first', 'a', {}),
+        ('Conv', 'inputs one', 'o', {}),
+        ('Add', 'a o', 'b', {}),
+        ('Conv', 'b second', 'scores', {}),
+        first=weights_of(rng, 8, 8, 1, 1) * UNEVEN, one=weights_of(rng, 1, 8, 1, 1),
+        second=weights_of(rng, 8, 8, 1, 1),
+    )  # fmt: skip
+    photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
+    before = outputs(model, photos)
+    equalize(model, list(photos))
+    np.testing.assert_array_equal(outputs(model, photos), before)
+
+
+def test_uneven_channels_lose_less_in_8_bits_when_scaled(monkeypatch):
+    rng = np.random.default_rng(0)
+    uneven = np.array([8, 1, 1, 1, 1, 1, 1, 1])[:, None, None, None]
+    model = network(
+        ('Conv', 'inputs first', 'a', {}),
+        ('Clip', 'a zero six', 'b', {}),
+        ('Conv', 'b depthwise', 'scores', {'group': 8, **PADDED}),
+        first=weights_of(rng, 8, 8, 1, 1) * uneven / 300, depthwise=weights_of(rng, 8, 1, 3, 3) / uneven,
+        zero=0, six=6,
+    )  # fmt: skip
+    photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
+    before, errors = outputs(model, photos), []
+    for scaling in (equalize, lambda model, photos: None):
+        monkeypatch.setattr('custom_modules.inference.onnx_quantization.equalize', scaling)
+        content = quantize(model.SerializeToString(), list(photos), Metadata(['rose'], Preprocessing((6, 6))))
+        errors.append(abs(outputs(onnx.load_from_string(content), photos) - before).mean())
+    assert errors[0] < errors[1] / 1.5
 
 
 def test_sums_of_8_bit_products_do_not_saturate():
