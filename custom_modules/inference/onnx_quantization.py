@@ -19,7 +19,7 @@ CALIBRATION_PHOTOS = 100
 # Between the normalisation of the pixels and the softmax of the logits, which stay float.
 OPERATORS = ['Conv', 'Clip', 'Relu', 'Add', 'Mul', 'ReduceMean', 'GlobalAveragePool', 'Gemm', 'MatMul', 'MaxPool']
 
-# Times that a channel is scaled up at most: what few photos move in calibration, others may move more.
+# At most this many times is a channel scaled up: one that calibration photos hardly move, others may move more.
 MOST_SCALED = 8.0
 
 
@@ -38,7 +38,7 @@ class Convolution:
     bias: np.ndarray
 
     def seen(self, values: np.ndarray) -> np.ndarray:
-        """A value of each input channel, (C,), as each output channel reads them, (O, I)."""
+        """Of a value for each input channel, (C,), those that each output channel reads, (O, I)."""
         read = self.weights.shape[1]
         groups = len(values) // read
         return values.reshape(groups, read).repeat(len(self.weights) // groups, axis=0)
@@ -112,12 +112,13 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
 
 
 def equalize(model: Any, photos: Sequence[Pixels]) -> None:
-    """Scales channels in place, so that those of a tensor make like use of its 8 bits; what it computes stays.
+    """Scales channels in place, so that each uses more of the 8 bits of its tensor.
 
-    A convolution gives a channel scaled up, and the weights of what reads it are divided by as much (M. Nagel et al.,
-    2019, section 4.1): up to the reach of the tensor's widest channel where depthwise layers alone read it, for their
-    weights have a scale for each channel; elsewhere by the root of that, as weights lose what activations gain. ReLU6
-    cuts a scaled channel lower, but not below what these photos reach.
+    Cross-layer equalization (M. Nagel et al., 2019, section 4.1), here by what activations reach on photos, not by the
+    ranges of weights: the convolution that writes a channel is multiplied, those that read it are divided. Up to the
+    tensor's widest channel where depthwise layers alone read it, for their weights have a scale for each channel;
+    elsewhere by the root of that, as rounding weights loses what rounding activations gains. The outputs stay the same
+    on these photos; on others ReLU6 may cut a scaled channel earlier.
 
     Args:
         model: An ``onnx.ModelProto``. Only tensors between convolutions, at most with ReLUs, max pooling and sums
@@ -126,9 +127,9 @@ def equalize(model: Any, photos: Sequence[Pixels]) -> None:
     """
     convolutions = _convolutions(model)
     linked, cuts = _linked_tensors(model, convolutions)
-    rounded = {layer.node.input[0] for layer in convolutions.values()}
-    rounded |= {name for node in model.graph.node if node.op_type == 'Add' for name in node.input}
-    measured = sorted(rounded & {name for tensors in linked for name in tensors})
+    read = {layer.node.input[0] for layer in convolutions.values()}
+    read |= {name for node in model.graph.node if node.op_type == 'Add' for name in node.input}
+    measured = sorted(read & {name for tensors in linked for name in tensors})
     reach: dict[str, Any] = dict.fromkeys(measured, 0)
     for inner in _inner_values(model, measured, photos):
         for name, values in inner.items():
@@ -137,13 +138,13 @@ def equalize(model: Any, photos: Sequence[Pixels]) -> None:
         reaches = [reach[name] for name in measured if name in tensors]
         if len({len(channels) for channels in reaches}) > 1:  # a sum of one channel with many
             continue
-        highest = np.max(reaches, axis=0)
-        widest = min(highest.max(), *(cuts[name] for name in tensors & cuts.keys()), np.inf)
+        highest = np.max(reaches, axis=0).astype(float)  # float32 overflows in dividing by a denormal reach
+        widest = min([highest.max(), *(cuts[name] for name in tensors & cuts.keys())])
         writers = [layer for name, layer in convolutions.items() if name in tensors]
         readers = [layer for layer in convolutions.values() if layer.node.input[0] in tensors]
         power = 1 if all(layer.weights.shape[1] == 1 for layer in readers) else 0.5
-        missing = np.divide(widest, highest, out=np.ones_like(highest), where=highest > 0)
-        scale = np.clip(missing**power, 1, MOST_SCALED)
+        ratio = np.divide(widest, highest, out=np.ones_like(highest), where=highest > 0)
+        scale = np.clip(ratio**power, 1, MOST_SCALED)
         for layer in writers:
             layer.weights = layer.weights * scale[:, None, None, None]
             layer.bias = layer.bias * scale
@@ -204,7 +205,7 @@ def _store(model: Any, convolutions: Mapping[str, Convolution]) -> None:
 
 
 def _linked_tensors(model: Any, convolutions: Mapping[str, Convolution]) -> tuple[list[set[str]], dict[str, float]]:
-    """Sets of tensors whose channels can be scaled, but only all alike; and where ReLU6 cuts which of them."""
+    """Sets of tensors that must share a scale per channel; and the upper bounds of Clips among them, by output."""
     from onnx import numpy_helper
 
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -227,7 +228,7 @@ def _linked_tensors(model: Any, convolutions: Mapping[str, Convolution]) -> tupl
         together = {output}.union(*(sets.get(name, {name}) for name in inputs))
         sets.update(dict.fromkeys(together, together))
     read = {layer.node.input[0] for layer in convolutions.values()}
-    distinct = {id(tensors): tensors for tensors in sets.values()}.values()
+    distinct = {id(tensors): tensors for tensors in sets.values()}.values()  # each stands there several times
     return [t for t in distinct if not t & fixed and t & convolutions.keys() and t & read], cuts
 
 

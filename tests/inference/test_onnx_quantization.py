@@ -90,7 +90,7 @@ def reaches(model, name, photos):
 
 
 PADDED = {'pads': [1, 1, 1, 1]}
-# How much a channel of a tensor reaches: as uneven as limits to scaling allow, and beyond them; none at all.
+# Factors of a tensor's channels: one beyond the limit to scaling, one dead.
 UNEVEN = np.array([1, 2, 0.5, 4, 0.25, 1, 0.01, 0])[:, None, None, None]
 
 
@@ -145,7 +145,9 @@ def test_equalized_channels_use_more_of_their_tensor_and_the_model_computes_the_
     if kind == 'residual':  # scaled by the reach of the pooled channels too
         assert after[alive].min() / after.max() > 2 / missing.max()
     else:
-        np.testing.assert_allclose(grown, np.minimum(missing ** (kind == 'depthwise' or 0.5), MOST_SCALED), rtol=1e-4)
+        np.testing.assert_allclose(
+            grown, np.minimum(missing ** (1 if kind == 'depthwise' else 0.5), MOST_SCALED), rtol=1e-4
+        )
         assert grown.max() > 2
 
 
@@ -192,6 +194,62 @@ def test_channels_that_something_else_reads_or_writes_are_not_scaled(between):
     equalize(model, list(photos))
     np.testing.assert_array_equal(reaches(model, 'a', photos), reached)
     np.testing.assert_array_equal(outputs(model, photos), before)
+
+
+def test_channels_that_something_else_reads_too_are_not_scaled():
+    rng = np.random.default_rng(0)
+    first, second = weights_of(rng, 8, 8, 1, 1) * UNEVEN, weights_of(rng, 8, 8, 1, 1)
+    branch = network(
+        ('Conv', 'inputs first', 'a', {}),
+        ('Conv', 'a second', 'b', {}),
+        ('Sigmoid', 'a', 'gate', {}),
+        ('Mul', 'b gate', 'scores', {}),
+        first=first, second=second,
+    )  # fmt: skip
+    shown = network(
+        ('Conv', 'inputs first', 'a', {}), ('Conv', 'a second', 'scores', {}), first=first, second=second
+    )  # fmt: skip
+    shown.graph.output.append(helper.make_tensor_value_info('a', TensorProto.FLOAT, ['N', 8, 6, 6]))
+    photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
+    for model in (branch, shown):
+        found = [open_session(model.SerializeToString(), 'model').run(None, {'photos': photos})]
+        equalize(model, list(photos))
+        found.append(open_session(model.SerializeToString(), 'model').run(None, {'photos': photos}))
+        for kept, now in zip(*found, strict=True):
+            np.testing.assert_array_equal(now, kept)
+
+
+def test_a_weight_that_convolutions_share_is_scaled_for_one_alone():
+    rng = np.random.default_rng(0)
+    model = network(
+        ('Conv', 'inputs first', 'a', {}),
+        ('Conv', 'a shared', 'b', {}),
+        ('Sigmoid', 'b', 'c', {}),
+        ('Conv', 'c shared', 'scores', {}),
+        first=weights_of(rng, 8, 8, 1, 1) * UNEVEN / 100, shared=weights_of(rng, 8, 8, 1, 1),
+    )  # fmt: skip
+    photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
+    before, reached = outputs(model, photos), reaches(model, 'a', photos)
+    equalize(model, list(photos))
+    np.testing.assert_allclose(outputs(model, photos), before, atol=1e-5 * abs(before).max())
+    assert (reaches(model, 'a', photos) / np.maximum(reached, 1e-9)).max() > 2
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('factor', [0, 1e-42])
+def test_a_dead_tensor_and_denormal_channels_are_no_trouble(factor):
+    rng = np.random.default_rng(0)
+    factors = np.full(8, factor)
+    factors[0] = factor > 0
+    model = network(
+        ('Conv', 'inputs first', 'a', {}),
+        ('Conv', 'a depthwise', 'scores', {'group': 8}),
+        first=weights_of(rng, 8, 8, 1, 1) * factors[:, None, None, None], depthwise=weights_of(rng, 8, 1, 3, 3),
+    )  # fmt: skip
+    photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
+    before = outputs(model, photos)
+    equalize(model, list(photos))
+    np.testing.assert_allclose(outputs(model, photos), before, atol=1e-5 * abs(before).max())
 
 
 def test_a_sum_of_one_channel_with_many_is_not_scaled():
