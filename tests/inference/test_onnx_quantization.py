@@ -65,15 +65,15 @@ def test_a_quantized_model_keeps_the_mean_of_each_channel():
     np.testing.assert_allclose(found.mean((0, 2, 3)), outputs(model, photos).mean((0, 2, 3)), atol=step)
 
 
-def network(*nodes, channels=8, **weights):
-    """A model of nodes (kind, inputs, output, attributes) from ``inputs`` to ``scores``, photos of 6 x 6 pixels."""
+def network(*nodes, **weights):
+    """A model of nodes (kind, inputs, output, attributes) from ``inputs``, (N, 8, 6, 6), to ``scores``."""
     made = [helper.make_node('Cast', ['photos'], ['inputs'], to=TensorProto.FLOAT)]
     made += [helper.make_node(kind, reads.split(), [gives], **about) for kind, reads, gives, about in nodes]
     values = {name: np.asarray(value, np.float32) for name, value in weights.items()}
     graph = helper.make_graph(
         made,
         'network',
-        [helper.make_tensor_value_info('photos', TensorProto.UINT8, ['N', channels, 6, 6])],
+        [helper.make_tensor_value_info('photos', TensorProto.UINT8, ['N', 8, 6, 6])],
         [helper.make_tensor_value_info('scores', TensorProto.FLOAT, ['N', 'C', 'H', 'W'])],
         [numpy_helper.from_array(value, name) for name, value in values.items()],
     )
