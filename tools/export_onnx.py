@@ -82,13 +82,14 @@ def main(argv: list[str] | None = None) -> int:
     metadata = make_metadata(predictor, cfg, meta, known.temperature, args.checkpoint)
     if args.data_root:
         check_classes(Path(args.data_root), predictor.classes, args.checkpoint)
-    content = export(predictor, metadata, args.checkpoint)
-    models = {out: content}
     if args.int8:
         from custom_modules.inference.onnx_quantization import calibration_photos, calibration_pixels, quantize
 
         chosen = [path for path, _ in calibration_photos(training_photos)]
-        pixels = calibration_pixels(chosen, metadata.preprocessing)
+        pixels = calibration_pixels(chosen, metadata.preprocessing)  # first, for a photo may be unreadable
+    content = export(predictor, metadata, args.checkpoint)
+    models = {out: content}
+    if args.int8:
         models[int8_out] = quantize(content, pixels, metadata)
 
     with tempfile.TemporaryDirectory() as drawn, progress_bar() as bar:
