@@ -16,8 +16,8 @@ from custom_modules.inference.outcomes import Unreadable
 from custom_modules.inference.preprocessing import Pixels, Preprocessing
 
 CALIBRATION_PHOTOS = 100
-# Between the normalisation of the pixels and the softmax of the logits, which stay float.
-OPERATORS = ['Conv', 'Clip', 'Relu', 'Add', 'Mul', 'ReduceMean', 'GlobalAveragePool', 'Gemm', 'MatMul', 'MaxPool']
+# Between the normalisation of the pixels and the head, which stay float: logits rounded to 8 bits would tie.
+OPERATORS = ['Conv', 'Clip', 'Relu', 'Add', 'Mul', 'ReduceMean', 'GlobalAveragePool', 'MatMul', 'MaxPool']
 
 # At most this many times is a channel scaled up: one that calibration photos hardly move, others may move more.
 MOST_SCALED = 8.0
@@ -36,6 +36,14 @@ class Convolution:
     node: Any
     weights: np.ndarray
     bias: np.ndarray
+
+    @property
+    def padded(self) -> bool:
+        """Whether it reads zeros around its input."""
+        given = {attribute.name: attribute for attribute in self.node.attribute}
+        return ('pads' in given and any(given['pads'].ints)) or (
+            'auto_pad' in given and given['auto_pad'].s.startswith(b'SAME')
+        )
 
     def seen(self, values: np.ndarray) -> np.ndarray:
         """Of a value for each input channel, (C,), those that each output channel reads, (O, I)."""
@@ -112,7 +120,10 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
 
 
 def equalize(model: Any, photos: Sequence[Pixels]) -> None:
-    """Scales channels in place, so that each uses more of the 8 bits of its tensor.
+    """Shifts and scales channels in place, so that each uses more of the 8 bits of its tensor.
+
+    The channels of convolutions and of their sums, without a ReLU, get a mean of zero, for their ranges may lie far
+    apart: the biases of the convolutions that write and read them take it. Not where a reader pads, with zeros.
 
     Cross-layer equalization (M. Nagel et al., 2019, section 4.1), here by what activations reach on photos, not by the
     ranges of weights: the convolution that writes a channel is multiplied, those that read it are divided. Up to the
@@ -128,22 +139,34 @@ def equalize(model: Any, photos: Sequence[Pixels]) -> None:
     convolutions = _convolutions(model)
     linked, cuts = _linked_tensors(model, convolutions)
     read = {layer.node.input[0] for layer in convolutions.values()}
-    read |= {name for node in model.graph.node if node.op_type == 'Add' for name in node.input}
+    sums = {node.output[0]: node for node in model.graph.node if node.op_type == 'Add'}
+    read |= {name for node in sums.values() for name in node.input}
     measured = sorted(read & {name for tensors in linked for name in tensors})
-    reach: dict[str, Any] = dict.fromkeys(measured, 0)
+    means: dict[str, Any] = dict.fromkeys(measured, 0)
+    lowest, highest = dict.fromkeys(measured, np.inf), dict.fromkeys(measured, -np.inf)
     for inner in _inner_values(model, measured, photos):
         for name, values in inner.items():
-            reach[name] = np.maximum(reach[name], abs(values).max(1))
+            means[name] = means[name] + values.mean(1) / len(photos)
+            lowest[name] = np.minimum(lowest[name], values.min(1))
+            highest[name] = np.maximum(highest[name], values.max(1))
     for tensors in linked:
-        reaches = [reach[name] for name in measured if name in tensors]
-        if len({len(channels) for channels in reaches}) > 1:  # a sum of one channel with many
+        inside = [name for name in measured if name in tensors]
+        if len({len(means[name]) for name in inside}) > 1:  # a sum of one channel with many
             continue
-        highest = np.max(reaches, axis=0).astype(float)  # float32 overflows in dividing by a denormal reach
-        widest = min([highest.max(), *(cuts[name] for name in tensors & cuts.keys())])
         writers = [layer for name, layer in convolutions.items() if name in tensors]
         readers = [layer for layer in convolutions.values() if layer.node.input[0] in tensors]
+        if tensors <= convolutions.keys() | sums.keys() and not any(layer.padded for layer in readers):
+            for layer in writers:
+                layer.bias = layer.bias - means[layer.node.output[0]]
+            for layer in readers:
+                layer.bias = layer.bias + (layer.weights.sum((2, 3)) * layer.seen(means[layer.node.input[0]])).sum(1)
+            reaches = [np.maximum(highest[name] - means[name], means[name] - lowest[name]) for name in inside]
+        else:
+            reaches = [np.maximum(highest[name], -lowest[name]) for name in inside]
+        reach = np.max(reaches, axis=0).astype(float)  # float32 overflows in dividing by a denormal reach
+        widest = min([reach.max(), *(cuts[name] for name in tensors & cuts.keys())])
         power = 1 if all(layer.weights.shape[1] == 1 for layer in readers) else 0.5
-        ratio = np.divide(widest, highest, out=np.ones_like(highest), where=highest > 0)
+        ratio = np.divide(widest, reach, out=np.ones_like(reach), where=reach > 0)
         scale = np.clip(ratio**power, 1, MOST_SCALED)
         for layer in writers:
             layer.weights = layer.weights * scale[:, None, None, None]

@@ -80,13 +80,22 @@ def network(*nodes, **weights):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid('', 21)], ir_version=10)
 
 
-def reaches(model, name, photos):
-    """The largest absolute value of each channel of a tensor."""
+def inner(model, name, photos):
+    """A tensor, (N, C, H, W)."""
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     shown.graph.output.append(onnx.ValueInfoProto(name=name))
-    values = open_session(shown.SerializeToString(), 'model').run([name], {'photos': photos})[0]
-    return abs(values).max((0, 2, 3))
+    return open_session(shown.SerializeToString(), 'model').run([name], {'photos': photos})[0]
+
+
+def reaches(model, name, photos):
+    """The largest absolute value of each channel of a tensor."""
+    return abs(inner(model, name, photos)).max((0, 2, 3))
+
+
+def means(model, name, photos):
+    """The mean of each channel of a tensor."""
+    return inner(model, name, photos).mean((0, 2, 3))
 
 
 PADDED = {'pads': [1, 1, 1, 1]}
@@ -233,6 +242,45 @@ def test_a_weight_that_convolutions_share_is_scaled_for_one_alone():
     equalize(model, list(photos))
     np.testing.assert_allclose(outputs(model, photos), before, atol=1e-5 * abs(before).max())
     assert (reaches(model, 'a', photos) / np.maximum(reached, 1e-9)).max() > 2
+
+
+FAR_APART = np.array([0, 20, -20, 5, 0, 0, -5, 0])
+
+
+@pytest.mark.parametrize(
+    ('middle', 'last', 'shifted'),
+    [
+        ([], {}, True),
+        ([('Add', 'a a', 'b', {})], {}, True),
+        ([('Conv', 'a second', 'c', {}), ('Add', 'a c', 'b', {})], {}, True),
+        ([], {'pads': [0, 0, 0, 0], 'auto_pad': 'NOTSET'}, True),
+        ([], PADDED, False),
+        ([], {'auto_pad': 'SAME_UPPER'}, False),
+        ([('Relu', 'a', 'b', {})], {}, False),
+        ([('MaxPool', 'a', 'b', {'kernel_shape': [2, 2]})], {}, False),
+    ],
+)
+def test_channels_whose_ranges_lie_far_apart_get_a_mean_of_zero(middle, last, shifted):
+    rng = np.random.default_rng(0)
+    model = network(
+        ('Conv', 'inputs first far', 'a', {}),
+        *middle,
+        ('Conv', 'b third' if middle else 'a third', 'scores', last),
+        first=weights_of(rng, 8, 8, 1, 1) / 100, far=FAR_APART, second=weights_of(rng, 8, 8, 1, 1),
+        third=weights_of(rng, 3, 8, 3, 3),
+    )  # fmt: skip
+    photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
+    before, names = outputs(model, photos), ['a', 'b'] if middle else ['a']
+    far_apart = [means(model, name, photos) for name in names]
+    equalize(model, list(photos))
+    np.testing.assert_allclose(outputs(model, photos), before, atol=1e-5 * abs(before).max())
+    for name, kept in zip(names, far_apart, strict=True):
+        now = means(model, name, photos)
+        assert abs(kept).max() > 5
+        if shifted:
+            np.testing.assert_allclose(now, 0, atol=1e-4)
+        else:
+            assert ((abs(now) >= abs(kept) * 0.999) | (abs(kept) < 1)).all()  # scaled up at most
 
 
 @pytest.mark.filterwarnings('error')
