@@ -16,8 +16,8 @@ from custom_modules.inference.outcomes import Unreadable
 from custom_modules.inference.preprocessing import Pixels, Preprocessing
 
 CALIBRATION_PHOTOS = 100
-# Between the normalisation of the pixels and the head, which stay float: logits rounded to 8 bits would tie.
-OPERATORS = ['Conv', 'Clip', 'Relu', 'Add', 'Mul', 'ReduceMean', 'GlobalAveragePool', 'MatMul', 'MaxPool']
+# Between the normalisation of the pixels and the layer that gives the logits, which stay float.
+OPERATORS = ['Conv', 'Clip', 'Relu', 'Add', 'Mul', 'ReduceMean', 'GlobalAveragePool', 'Gemm', 'MatMul', 'MaxPool']
 
 # At most this many times is a channel scaled up: one that calibration photos hardly move, others may move more.
 MOST_SCALED = 8.0
@@ -76,9 +76,9 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
 
     Activations are unsigned, and weights signed with a scale for each channel: the ranges of a depthwise layer's
     channels differ so much that one scale for all would leave some of them a few levels (R. Krishnamoorthi, 2018,
-    section 3.1). The activations' channels are scaled beforehand, for their tensors have one scale. QDQ form: ONNX
-    Runtime fuses the pairs around an operator into its 8-bit kernel. What rounding shifts the outputs of convolutions
-    by is taken back by their biases.
+    section 3.1). The activations' channels are shifted and scaled beforehand, for their tensors have one scale. QDQ
+    form: ONNX Runtime fuses the pairs around an operator into its 8-bit kernel. What rounding shifts the outputs of
+    convolutions by is taken back by their biases.
 
     Args:
         content: An exported model.
@@ -89,7 +89,8 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     model = onnx.load_from_string(content)
-    name = model.graph.input[0].name
+    name, scores = model.graph.input[0].name, model.graph.output[0].name
+    logits = {node.input[0] for node in model.graph.node if node.op_type == 'Softmax' and node.output[0] == scores}
     equalize(model, photos)
     round_weights(model, photos)  # before the ranges of the activations are measured
 
@@ -112,6 +113,7 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=OPERATORS,
+            nodes_to_exclude=[node.name for node in model.graph.node if node.output[0] in logits],  # rounded, they tie
         )
         quantized = onnx.load(out)
     # Its scores are others than those that the temperature was fitted to, and that the value is of.

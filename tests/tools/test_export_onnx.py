@@ -96,6 +96,8 @@ def test_eight_bits_are_measured_beside_the_original(best, data, call, tmp_path)
     convolutions = [node for node in model.graph.node if node.op_type == 'Conv']
     quantized = {node.output[0]: node for node in model.graph.node if node.op_type == 'DequantizeLinear'}
     assert all(weights[quantized[node.input[1]].input[0]] == onnx.TensorProto.INT8 for node in convolutions)
+    (softmax,) = (node for node in model.graph.node if node.op_type == 'Softmax')
+    assert {node.output[0]: node.op_type for node in model.graph.node}[softmax.input[0]] == 'Gemm'  # not rounded
     assert call('predict', data / 'val', '--checkpoint', 'a_int8.onnx').code == 0
 
 
