@@ -16,7 +16,7 @@ from custom_modules.inference.outcomes import Unreadable
 from custom_modules.inference.preprocessing import Pixels, Preprocessing
 
 CALIBRATION_PHOTOS = 100
-# Between the normalisation of the pixels and the layer that gives the logits, which stay float.
+# Between the normalisation of the pixels and the layer that gives the logits, which stay in float32.
 OPERATORS = ['Conv', 'Clip', 'Relu', 'Add', 'Mul', 'ReduceMean', 'GlobalAveragePool', 'Gemm', 'MatMul', 'MaxPool']
 
 # At most this many times is a channel scaled up: one that calibration photos hardly move, others may move more.
@@ -39,10 +39,10 @@ class Convolution:
 
     @property
     def padded(self) -> bool:
-        """Whether it reads zeros around its input."""
-        given = {attribute.name: attribute for attribute in self.node.attribute}
-        return ('pads' in given and any(given['pads'].ints)) or (
-            'auto_pad' in given and given['auto_pad'].s.startswith(b'SAME')
+        """Whether it may read zeros around its input."""
+        return any(
+            (given.name == 'pads' and any(given.ints)) or (given.name == 'auto_pad' and given.s.startswith(b'SAME'))
+            for given in self.node.attribute
         )
 
     def seen(self, values: np.ndarray) -> np.ndarray:
@@ -50,6 +50,10 @@ class Convolution:
         read = self.weights.shape[1]
         groups = len(values) // read
         return values.reshape(groups, read).repeat(len(self.weights) // groups, axis=0)
+
+    def answer_to(self, weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """What such ``weights`` make of an input whose channels hold these ``values`` everywhere, (C,): (O,)."""
+        return (weights.sum((2, 3)) * self.seen(values)).sum(1)
 
 
 def calibration_photos(photos: Sequence[Any], count: int = CALIBRATION_PHOTOS) -> list[Any]:
@@ -89,8 +93,8 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     model = onnx.load_from_string(content)
-    name, scores = model.graph.input[0].name, model.graph.output[0].name
-    logits = {node.input[0] for node in model.graph.node if node.op_type == 'Softmax' and node.output[0] == scores}
+    name = model.graph.input[0].name
+    centre(model, photos)
     equalize(model, photos)
     round_weights(model, photos)  # before the ranges of the activations are measured
 
@@ -113,7 +117,7 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=OPERATORS,
-            nodes_to_exclude=[node.name for node in model.graph.node if node.output[0] in logits],  # rounded, they tie
+            nodes_to_exclude=_head(model),  # logits that are near each other would get the same of 256 levels
         )
         quantized = onnx.load(out)
     # Its scores are others than those that the temperature was fitted to, and that the value is of.
@@ -121,11 +125,33 @@ def quantize(content: bytes, photos: Sequence[Pixels], metadata: Metadata) -> by
     return with_metadata(quantized, replace(metadata, about={**about, 'quantized': 'int8'}))
 
 
-def equalize(model: Any, photos: Sequence[Pixels]) -> None:
-    """Shifts and scales channels in place, so that each uses more of the 8 bits of its tensor.
+def centre(model: Any, photos: Sequence[Pixels]) -> None:
+    """Shifts channels in place to a mean of zero, for those of a tensor may lie far apart and have one scale.
 
-    The channels of convolutions and of their sums, without a ReLU, get a mean of zero, for their ranges may lie far
-    apart: the biases of the convolutions that write and read them take it. Not where a reader pads, with zeros.
+    Those that convolutions and their sums write and convolutions alone read: the biases of both make up for it. Not
+    where a reader pads, for the padding stays zero, nor where a ReLU or max pooling lies between. No output changes.
+
+    Args:
+        model: An ``onnx.ModelProto``.
+        photos: What the means are measured on, (3, H, W) each.
+    """
+    convolutions = _convolutions(model)
+    sums = {node.output[0] for node in model.graph.node if node.op_type == 'Add'}
+    linear = [tensors for tensors in _linked_tensors(model, convolutions)[0] if tensors <= convolutions.keys() | sums]
+    means = _means(model, sorted(set().union(*linear)), photos)
+    for tensors in linear:
+        readers = [layer for layer in convolutions.values() if layer.node.input[0] in tensors]
+        if any(layer.padded for layer in readers):
+            continue
+        for output in tensors & convolutions.keys():
+            convolutions[output].bias = convolutions[output].bias - means[output]
+        for layer in readers:
+            layer.bias = layer.bias + layer.answer_to(layer.weights, means[layer.node.input[0]])
+    _store(model, convolutions)
+
+
+def equalize(model: Any, photos: Sequence[Pixels]) -> None:
+    """Scales channels in place, so that each uses more of the 8 bits of its tensor.
 
     Cross-layer equalization (M. Nagel et al., 2019, section 4.1), here by what activations reach on photos, not by the
     ranges of weights: the convolution that writes a channel is multiplied, those that read it are divided. Up to the
@@ -141,31 +167,18 @@ def equalize(model: Any, photos: Sequence[Pixels]) -> None:
     convolutions = _convolutions(model)
     linked, cuts = _linked_tensors(model, convolutions)
     read = {layer.node.input[0] for layer in convolutions.values()}
-    sums = {node.output[0]: node for node in model.graph.node if node.op_type == 'Add'}
-    read |= {name for node in sums.values() for name in node.input}
+    read |= {name for node in model.graph.node if node.op_type == 'Add' for name in node.input}
     measured = sorted(read & {name for tensors in linked for name in tensors})
-    means: dict[str, Any] = dict.fromkeys(measured, 0)
-    lowest, highest = dict.fromkeys(measured, np.inf), dict.fromkeys(measured, -np.inf)
+    reaches: dict[str, Any] = dict.fromkeys(measured, 0)
     for inner in _inner_values(model, measured, photos):
-        for name, values in inner.items():
-            means[name] = means[name] + values.mean(1) / len(photos)
-            lowest[name] = np.minimum(lowest[name], values.min(1))
-            highest[name] = np.maximum(highest[name], values.max(1))
+        reaches = {name: np.maximum(reaches[name], abs(values).max(1)) for name, values in inner.items()}
     for tensors in linked:
-        inside = [name for name in measured if name in tensors]
-        if len({len(means[name]) for name in inside}) > 1:  # a sum of one channel with many
+        inside = [reaches[name] for name in measured if name in tensors]
+        if len({len(each) for each in inside}) > 1:  # a sum of one channel with many
             continue
+        reach = np.max(inside, axis=0).astype(float)  # float32 overflows in dividing by a denormal reach
         writers = [layer for name, layer in convolutions.items() if name in tensors]
         readers = [layer for layer in convolutions.values() if layer.node.input[0] in tensors]
-        if tensors <= convolutions.keys() | sums.keys() and not any(layer.padded for layer in readers):
-            for layer in writers:
-                layer.bias = layer.bias - means[layer.node.output[0]]
-            for layer in readers:
-                layer.bias = layer.bias + (layer.weights.sum((2, 3)) * layer.seen(means[layer.node.input[0]])).sum(1)
-            reaches = [np.maximum(highest[name] - means[name], means[name] - lowest[name]) for name in inside]
-        else:
-            reaches = [np.maximum(highest[name], -lowest[name]) for name in inside]
-        reach = np.max(reaches, axis=0).astype(float)  # float32 overflows in dividing by a denormal reach
         widest = min([reach.max(), *(cuts[name] for name in tensors & cuts.keys())])
         power = 1 if all(layer.weights.shape[1] == 1 for layer in readers) else 0.5
         ratio = np.divide(widest, reach, out=np.ones_like(reach), where=reach > 0)
@@ -189,16 +202,12 @@ def round_weights(model: Any, photos: Sequence[Pixels]) -> None:
         photos: What the means of the convolutions' inputs are measured on, (3, H, W) each.
     """
     convolutions = _convolutions(model)
-    inputs = list(dict.fromkeys(layer.node.input[0] for layer in convolutions.values()))
-    means: dict[str, Any] = dict.fromkeys(inputs, 0)
-    for inner in _inner_values(model, inputs, photos):
-        for name, values in inner.items():
-            means[name] = means[name] + values.mean(1) / len(photos)
+    means = _means(model, sorted({layer.node.input[0] for layer in convolutions.values()}), photos)
     for layer in convolutions.values():
         largest = abs(layer.weights).max((1, 2, 3), keepdims=True)
         step = np.maximum(largest, np.finfo(np.float32).tiny) / 127  # as quantize_static rounds signed weights
         rounded = np.round(layer.weights / step) * step
-        shift = ((rounded - layer.weights).sum((2, 3)) * layer.seen(means[layer.node.input[0]])).sum(1)
+        shift = layer.answer_to(rounded - layer.weights, means[layer.node.input[0]])
         layer.weights, layer.bias = rounded, layer.bias - shift
     _store(model, convolutions)
 
@@ -255,6 +264,26 @@ def _linked_tensors(model: Any, convolutions: Mapping[str, Convolution]) -> tupl
     read = {layer.node.input[0] for layer in convolutions.values()}
     distinct = {id(tensors): tensors for tensors in sets.values()}.values()  # each stands there several times
     return [t for t in distinct if not t & fixed and t & convolutions.keys() and t & read], cuts
+
+
+def _head(model: Any) -> list[str]:
+    """The names of the nodes from the layer that gives the logits to the scores."""
+    writers = {output: node for node in model.graph.node for output in node.output}
+    names, tensors = [], [model.graph.output[0].name]
+    while tensors:
+        if node := writers.get(tensors.pop()):
+            names.append(node.name)
+            if node.op_type not in ('Conv', 'Gemm', 'MatMul'):
+                tensors.extend(node.input)
+    return names
+
+
+def _means(model: Any, names: Sequence[str], photos: Sequence[Pixels]) -> dict[str, np.ndarray]:
+    """The mean of each channel, (C,), of the tensors of these names."""
+    means: dict[str, Any] = dict.fromkeys(names, 0)
+    for inner in _inner_values(model, names, photos):
+        means = {name: means[name] + values.mean(1) / len(photos) for name, values in inner.items()}
+    return means
 
 
 def _inner_values(model: Any, names: Sequence[str], photos: Sequence[Pixels]) -> Iterator[dict[str, np.ndarray]]:

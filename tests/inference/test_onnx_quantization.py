@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from custom_modules.inference.onnx_file import Metadata, multiplies_8_bits_exactly, open_session
-from custom_modules.inference.onnx_quantization import MOST_SCALED, equalize, quantize, round_weights
+from custom_modules.inference.onnx_quantization import MOST_SCALED, centre, equalize, quantize, round_weights
 from custom_modules.inference.preprocessing import Preprocessing
 
 
@@ -57,9 +57,12 @@ def test_a_quantized_model_keeps_the_mean_of_each_channel():
     # Small weights beside a large one: all rounded to the same side.
     weights = np.full((8, 8, 1, 1), 0.0049, np.float32)
     weights[:, 0] = 1
-    model = convolution(weights, np.zeros(8, np.float32))
-    photos = rng.integers(0, 256, (5, 8, 4, 4), np.uint8)
-    content = quantize(model.SerializeToString(), list(photos), Metadata(['rose'], Preprocessing((4, 4))))
+    model = network(
+        ('Conv', 'inputs weights', 'a', {}), ('Conv', 'a head', 'scores', {}),
+        weights=weights, head=np.eye(8)[:, :, None, None],
+    )  # fmt: skip
+    photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
+    content = quantize(model.SerializeToString(), list(photos), Metadata(['rose'], Preprocessing((6, 6))))
     found = outputs(onnx.load_from_string(content), photos)
     step = outputs(model, photos).max() / 255
     np.testing.assert_allclose(found.mean((0, 2, 3)), outputs(model, photos).mean((0, 2, 3)), atol=step)
@@ -68,7 +71,7 @@ def test_a_quantized_model_keeps_the_mean_of_each_channel():
 def network(*nodes, **weights):
     """A model of nodes (kind, inputs, output, attributes) from ``inputs``, (N, 8, 6, 6), to ``scores``."""
     made = [helper.make_node('Cast', ['photos'], ['inputs'], to=TensorProto.FLOAT)]
-    made += [helper.make_node(kind, reads.split(), [gives], **about) for kind, reads, gives, about in nodes]
+    made += [helper.make_node(kind, reads.split(), [gives], gives, **about) for kind, reads, gives, about in nodes]
     values = {name: np.asarray(value, np.float32) for name, value in weights.items()}
     graph = helper.make_graph(
         made,
@@ -190,7 +193,8 @@ def test_relu6_does_not_cut_what_the_photos_reach():
         ('Add', 'a inputs', 'b', {}),
     ],
 )
-def test_channels_that_something_else_reads_or_writes_are_not_scaled(between):
+@pytest.mark.parametrize('change', [centre, equalize])
+def test_channels_that_something_else_reads_or_writes_stay(between, change):
     rng = np.random.default_rng(0)
     model = network(
         ('Conv', 'inputs first', 'a', {}),
@@ -199,13 +203,14 @@ def test_channels_that_something_else_reads_or_writes_are_not_scaled(between):
         first=weights_of(rng, 8, 8, 1, 1) * UNEVEN, second=weights_of(rng, 8, 8, 1, 1), zero=0, minus=-1, six=6,
     )  # fmt: skip
     photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
-    before, reached = outputs(model, photos), reaches(model, 'a', photos)
-    equalize(model, list(photos))
-    np.testing.assert_array_equal(reaches(model, 'a', photos), reached)
+    before, kept = outputs(model, photos), inner(model, 'a', photos)
+    change(model, list(photos))
+    np.testing.assert_array_equal(inner(model, 'a', photos), kept)
     np.testing.assert_array_equal(outputs(model, photos), before)
 
 
-def test_channels_that_something_else_reads_too_are_not_scaled():
+@pytest.mark.parametrize('change', [centre, equalize])
+def test_channels_that_something_else_reads_too_stay(change):
     rng = np.random.default_rng(0)
     first, second = weights_of(rng, 8, 8, 1, 1) * UNEVEN, weights_of(rng, 8, 8, 1, 1)
     branch = network(
@@ -222,7 +227,7 @@ def test_channels_that_something_else_reads_too_are_not_scaled():
     photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
     for model in (branch, shown):
         found = [open_session(model.SerializeToString(), 'model').run(None, {'photos': photos})]
-        equalize(model, list(photos))
+        change(model, list(photos))
         found.append(open_session(model.SerializeToString(), 'model').run(None, {'photos': photos}))
         for kept, now in zip(*found, strict=True):
             np.testing.assert_array_equal(now, kept)
@@ -255,12 +260,16 @@ FAR_APART = np.array([0, 20, -20, 5, 0, 0, -5, 0])
         ([('Conv', 'a second', 'c', {}), ('Add', 'a c', 'b', {})], {}, True),
         ([], {'pads': [0, 0, 0, 0], 'auto_pad': 'NOTSET'}, True),
         ([], PADDED, False),
+        ([], {'pads': [0, 0, 0, 1]}, False),
         ([], {'auto_pad': 'SAME_UPPER'}, False),
+        ([], {'auto_pad': 'SAME_LOWER'}, False),
+        ([('Conv', 'a third', 'c', PADDED), ('Add', 'a a', 'b', {})], {}, False),
+        ([('Conv', 'a second', 'c', {}), ('Add', 'a c', 'b', {})], PADDED, False),
         ([('Relu', 'a', 'b', {})], {}, False),
         ([('MaxPool', 'a', 'b', {'kernel_shape': [2, 2]})], {}, False),
     ],
 )
-def test_channels_whose_ranges_lie_far_apart_get_a_mean_of_zero(middle, last, shifted):
+def test_channels_get_a_mean_of_zero_unless_padded_or_cut(middle, last, shifted):
     rng = np.random.default_rng(0)
     model = network(
         ('Conv', 'inputs first far', 'a', {}),
@@ -272,15 +281,15 @@ def test_channels_whose_ranges_lie_far_apart_get_a_mean_of_zero(middle, last, sh
     photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
     before, names = outputs(model, photos), ['a', 'b'] if middle else ['a']
     far_apart = [means(model, name, photos) for name in names]
-    equalize(model, list(photos))
+    centre(model, list(photos))
+    onnx.checker.check_model(model)
     np.testing.assert_allclose(outputs(model, photos), before, atol=1e-5 * abs(before).max())
     for name, kept in zip(names, far_apart, strict=True):
-        now = means(model, name, photos)
         assert abs(kept).max() > 5
         if shifted:
-            np.testing.assert_allclose(now, 0, atol=1e-4)
+            np.testing.assert_allclose(means(model, name, photos), 0, atol=1e-4)
         else:
-            assert ((abs(now) >= abs(kept) * 0.999) | (abs(kept) < 1)).all()  # scaled up at most
+            np.testing.assert_array_equal(means(model, name, photos), kept)
 
 
 @pytest.mark.filterwarnings('error')
@@ -316,23 +325,52 @@ def test_a_sum_of_one_channel_with_many_is_not_scaled():
     np.testing.assert_array_equal(outputs(model, photos), before)
 
 
-def test_uneven_channels_lose_less_in_8_bits_when_scaled(monkeypatch):
+@pytest.mark.parametrize(('change', 'factors', 'biases'), [('equalize', [8, *[1] * 7], 0), ('centre', 1, FAR_APART)])
+def test_channels_lose_less_in_8_bits_when_changed(monkeypatch, change, factors, biases):
     rng = np.random.default_rng(0)
-    uneven = np.array([8, 1, 1, 1, 1, 1, 1, 1])[:, None, None, None]
+    factors = np.broadcast_to(factors, 8)[:, None, None, None]
     model = network(
-        ('Conv', 'inputs first', 'a', {}),
-        ('Clip', 'a zero six', 'b', {}),
-        ('Conv', 'b depthwise', 'scores', {'group': 8, **PADDED}),
-        first=weights_of(rng, 8, 8, 1, 1) * uneven / 300, depthwise=weights_of(rng, 8, 1, 3, 3) / uneven,
-        zero=0, six=6,
+        ('Conv', 'inputs first biases', 'a', {}),
+        *([('Clip', 'a zero six', 'b', {})] if change == 'equalize' else []),
+        ('Conv', 'b depthwise' if change == 'equalize' else 'a depthwise', 'c', {'group': 8}),
+        ('Conv', 'c head', 'scores', {}),
+        first=weights_of(rng, 8, 8, 1, 1) * factors / 300, biases=np.broadcast_to(biases, 8),
+        depthwise=weights_of(rng, 8, 1, 3, 3) / factors, head=np.eye(8)[:, :, None, None], zero=0, six=6,
     )  # fmt: skip
     photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
     before, errors = outputs(model, photos), []
-    for scaling in (equalize, lambda model, photos: None):
-        monkeypatch.setattr('custom_modules.inference.onnx_quantization.equalize', scaling)
+    for changing in (True, False):
+        if not changing:
+            monkeypatch.setattr(f'custom_modules.inference.onnx_quantization.{change}', lambda model, photos: None)
         content = quantize(model.SerializeToString(), list(photos), Metadata(['rose'], Preprocessing((6, 6))))
         errors.append(abs(outputs(onnx.load_from_string(content), photos) - before).mean())
     assert errors[0] < errors[1] / 1.5
+
+
+@pytest.mark.parametrize(
+    'head',
+    [
+        [('Conv', 'a head', 'scores', {})],
+        [('MatMul', 'a columns', 'm', {}), ('Add', 'm bias', 'l', {}), ('Softmax', 'l', 'scores', {'axis': 1})],
+        [('Conv', 'a head', 'c', {}), ('GlobalAveragePool', 'c', 'l', {}), ('Softmax', 'l', 'scores', {'axis': 1})],
+        [('Conv', 'a head', 'c', {}), ('Conv', 'a second', 'd', {}), ('Add', 'c d', 'scores', {})],
+    ],
+)
+def test_all_is_rounded_but_the_layer_that_gives_the_logits(head):
+    rng = np.random.default_rng(0)
+    model = network(
+        ('Conv', 'inputs first', 'f', {}), ('Relu', 'f', 'r', {}), ('Conv', 'r hidden', 'a', {}), *head,
+        columns=weights_of(rng, 6, 6), bias=1,
+        **{name: weights_of(rng, 8, 8, 1, 1) for name in ('first', 'hidden', 'head', 'second')},
+    )  # fmt: skip
+    photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
+    content = quantize(model.SerializeToString(), list(photos), Metadata(['rose'], Preprocessing((6, 6))))
+    nodes = onnx.load_from_string(content).graph.node
+    kinds = {output: node.op_type for node in nodes for output in node.output}
+    rounded = {node.name: kinds.get(node.input[1]) for node in nodes if node.op_type in ('Conv', 'MatMul')}
+    layers = [output for kind, _, output, _ in head if kind in ('Conv', 'MatMul')]
+    assert rounded == {'f': 'DequantizeLinear', 'a': 'DequantizeLinear', **dict.fromkeys(layers)}
+    assert kinds['scores'] == head[-1][0]  # not DequantizeLinear
 
 
 def test_sums_of_8_bit_products_do_not_saturate():
