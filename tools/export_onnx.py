@@ -86,7 +86,8 @@ def main(argv: list[str] | None = None) -> int:
         from custom_modules.inference.onnx_quantization import calibration_photos, calibration_pixels, quantize
 
         chosen = [path for path, _ in calibration_photos(training_photos)]
-        pixels = calibration_pixels(chosen, metadata.preprocessing)  # before an export's seconds: one may be bad
+        # Before the export, which takes seconds: a photo may be unreadable.
+        pixels = calibration_pixels(chosen, metadata.preprocessing)
     content = export(predictor, metadata, args.checkpoint)
     models = {out: content}
     if args.int8:

@@ -258,6 +258,7 @@ FAR_APART = np.array([0, 20, -20, 5, 0, 0, -5, 0])
         ([], {}, True),
         ([('Add', 'a a', 'b', {})], {}, True),
         ([('Conv', 'a second', 'c', {}), ('Add', 'a c', 'b', {})], {}, True),
+        ([('Conv', 'inputs one', 'c', {}), ('Add', 'a c', 'b', {})], {}, True),
         ([], {'pads': [0, 0, 0, 0], 'auto_pad': 'NOTSET'}, True),
         ([], PADDED, False),
         ([], {'pads': [0, 0, 0, 1]}, False),
@@ -276,7 +277,7 @@ def test_channels_get_a_mean_of_zero_unless_padded_or_cut(middle, last, shifted)
         *middle,
         ('Conv', 'b third' if middle else 'a third', 'scores', last),
         first=weights_of(rng, 8, 8, 1, 1) / 100, far=FAR_APART, second=weights_of(rng, 8, 8, 1, 1),
-        third=weights_of(rng, 3, 8, 3, 3),
+        third=weights_of(rng, 3, 8, 3, 3), one=weights_of(rng, 1, 8, 1, 1) / 100,
     )  # fmt: skip
     photos = rng.integers(0, 256, (5, 8, 6, 6), np.uint8)
     before, names = outputs(model, photos), ['a', 'b'] if middle else ['a']
@@ -325,14 +326,20 @@ def test_a_sum_of_one_channel_with_many_is_not_scaled():
     np.testing.assert_array_equal(outputs(model, photos), before)
 
 
-@pytest.mark.parametrize(('change', 'factors', 'biases'), [('equalize', [8, *[1] * 7], 0), ('centre', 1, FAR_APART)])
-def test_channels_lose_less_in_8_bits_when_changed(monkeypatch, change, factors, biases):
+@pytest.mark.parametrize(
+    ('change', 'factors', 'biases', 'between', 'pads'),
+    [
+        ('equalize', [8, 1, 1, 1, 1, 1, 1, 1], 0, ('Clip', 'a zero six', 'b', {}), PADDED),
+        ('centre', 1, FAR_APART, ('Add', 'a a', 'b', {}), {}),
+    ],
+)
+def test_channels_lose_less_in_8_bits_when_changed(monkeypatch, change, factors, biases, between, pads):
     rng = np.random.default_rng(0)
     factors = np.broadcast_to(factors, 8)[:, None, None, None]
     model = network(
         ('Conv', 'inputs first biases', 'a', {}),
-        *([('Clip', 'a zero six', 'b', {})] if change == 'equalize' else []),
-        ('Conv', 'b depthwise' if change == 'equalize' else 'a depthwise', 'c', {'group': 8}),
+        between,
+        ('Conv', 'b depthwise', 'c', {'group': 8, **pads}),
         ('Conv', 'c head', 'scores', {}),
         first=weights_of(rng, 8, 8, 1, 1) * factors / 300, biases=np.broadcast_to(biases, 8),
         depthwise=weights_of(rng, 8, 1, 3, 3) / factors, head=np.eye(8)[:, :, None, None], zero=0, six=6,
