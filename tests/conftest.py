@@ -213,7 +213,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights file as tools/fetch_weights.py writes them, of a MobileNetV2 that was never trained."""
     import torch
 
-    from custom_modules.engine.pretrained_weights import build_backbone
+    from custom_modules.models.pretrained_weights import build_backbone
 
     torch.manual_seed(0)
     backbone = build_backbone('mobilenet_v2')

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.engine.weights_catalogue import WEIGHTS
+from custom_modules.models.weights_catalogue import WEIGHTS
 from custom_modules.errors import run_tool
 
 
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.name is None:
         parser.error('NAME is required: one of ' + ', '.join(WEIGHTS))
 
-    from custom_modules.engine.pretrained_weights import TOLERANCE, fetch_weights, import_weights, present
+    from custom_modules.models.pretrained_weights import TOLERANCE, fetch_weights, import_weights, present
     from custom_modules.files import check_folder
 
     path = args.out / WEIGHTS[args.name].file

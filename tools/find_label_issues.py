@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.datasets.report_file import check_out, write_out
+from custom_modules.report_file import check_out, write_out
 from custom_modules.errors import InputError, run_tool
 from custom_modules.progress import progress_bar
 
@@ -63,12 +63,12 @@ def main(argv: list[str] | None = None) -> int:
     if args.out:
         check_out(args.out, args.data)
 
-    from custom_modules.datasets.label_issues import find_suspects, format_suspects, read_labelled
+    from custom_modules.evaluation.label_issues import find_suspects, format_suspects, read_labelled
     from custom_modules.datasets.raw_folders import printable
 
     data = read_labelled(args.data)
 
-    from custom_modules.datasets.embeddings import Embedder, embed_photos, read_embeddings
+    from custom_modules.evaluation.embeddings import Embedder, embed_photos, read_embeddings
 
     paths = [data.root / photo.path for photo in data.photos]
     done = read_embeddings(paths, args.weights, args.cache)
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     suspects = find_suspects(judged, done.features, data.classes, args.seed)
     if args.out:
         if args.out.suffix.lower() == '.html':
-            from custom_modules.datasets.label_issues_page import render_page
+            from custom_modules.evaluation.label_issues_page import render_page
 
             text = render_page(data.root, len(judged), suspects, unreadable)
         else:

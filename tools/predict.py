@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
-from custom_modules.evaluation.predictions import SUFFIXES
+from custom_modules.metrics.predictions import SUFFIXES
 from custom_modules.inference.open_predictor import is_exported, open_predictor
 from custom_modules.inference.sorting import MODES, UNSURE
 
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
 
     from custom_modules.files import check_folder
-    from custom_modules.inference.photo_list import list_photos
+    from custom_modules.photos.listing import list_photos
     from custom_modules.inference.sorting import check_names, check_target
 
     out = Path(args.out) if args.out else None
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     paths = list_photos(args.inputs, stdin)
 
     from custom_modules.datasets.raw_folders import printable
-    from custom_modules.evaluation.predictions import columns, row, write_rows
+    from custom_modules.metrics.predictions import columns, row, write_rows
     from custom_modules.files import write_atomically
     from custom_modules.inference.journal import ALONE, predict_resumably
     from custom_modules.inference.outcomes import Summary, check_unsure, format_line
@@ -134,7 +134,7 @@ def join(launcher: str) -> 'Process':
     from mmengine.config import Config
     from mmengine.dist import barrier, get_dist_info
 
-    from custom_modules.engine.launch import place
+    from custom_modules.engine.runner import place
     from custom_modules.inference.journal import Process
 
     patience = {'backend': 'nccl', 'timeout': 86400}  # waits for the slowest process

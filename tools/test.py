@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
-from custom_modules.evaluation.predictions import SUFFIXES
+from custom_modules.metrics.predictions import SUFFIXES
 from custom_modules.inference.open_predictor import is_exported
 
 
@@ -59,14 +59,14 @@ def main(argv: list[str] | None = None) -> int:
 
     from custom_modules.datasets.manifest import read_manifest_digest
     from custom_modules.datasets.raw_folders import printable
-    from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint, weights_digest
-    from custom_modules.engine.launch import TerseRunner, has_accelerator, place
+    from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint, weights_digest
+    from custom_modules.engine.runner import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_classes, check_dataset, check_weights
     from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
     from custom_modules.evaluation import out_of_distribution, robustness
     from custom_modules.evaluation.model_card import card_of
-    from custom_modules.evaluation.predictions import columns, count, format_counts, row, write_rows
-    from custom_modules.evaluation.predictions_metric import PredictionsMetric
+    from custom_modules.metrics.predictions import columns, count, format_counts, row, write_rows
+    from custom_modules.metrics.predictions_metric import PredictionsMetric
     from custom_modules.evaluation.report import Evaluation, check_extras, write_report
     from custom_modules.evaluation.results import ECE, figures, format_scaling, results_warning, set_aside
     from custom_modules.files import check_folder, write_atomically
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         if os.path.lexists(args.out):
             raise InputError(f'--out {args.out}: exists already; name another file, or delete it')
     if exported:
-        from custom_modules.inference.onnx_classifier import read_exported, use_exported
+        from custom_modules.models.onnx_classifier import read_exported, use_exported
 
         checkpoint = read_exported(args.checkpoint, cfg)
     else:

@@ -96,11 +96,11 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
     from mmengine.logging import print_log
 
     from custom_modules.datasets.demo_flowers import prepare_demo_flowers
-    from custom_modules.engine.checkpoints import newest_checkpoint
+    from custom_modules.models.checkpoints import newest_checkpoint
     from custom_modules.engine.compute import half_precision
-    from custom_modules.engine.launch import TerseRunner, has_accelerator, place
+    from custom_modules.engine.runner import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_run, check_workers
-    from custom_modules.engine.preflight_hook import DryRunDone, PreflightHook
+    from custom_modules.engine.hooks.preflight_hook import DryRunDone, PreflightHook
     from custom_modules.engine.resume import find_checkpoint, set_aside
     from custom_modules.engine.run_config import (
         default_work_dir,

@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
-from custom_modules.evaluation.predictions import SURE
+from custom_modules.metrics.predictions import SURE
 from custom_modules.inference.open_predictor import is_exported, open_predictor
 
 

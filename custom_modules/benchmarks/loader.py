@@ -56,7 +56,7 @@ def load_in_turns(channel: Any, task: dict[str, Any]) -> None:
     from torch.utils.data import DataLoader
 
     from custom_modules.benchmarks.measured_config import measured_config, upstream_pipeline
-    from custom_modules.engine.seed_hook import SeededPhotos
+    from custom_modules.engine.hooks.seed_hook import SeededPhotos
 
     cv2.setNumThreads(0)  # as MMEngine's Runner sets it
     cfg = measured_config(task)
@@ -110,7 +110,7 @@ def draw_crop(pipeline: list[dict], path: str, place: int) -> tuple[tuple[int, i
     from mmpretrain.datasets.transforms import RandomResizedCrop
 
     from custom_modules.benchmarks.measured_config import image_size
-    from custom_modules.engine.seed_hook import seed_generators
+    from custom_modules.engine.hooks.seed_hook import seed_generators
 
     step: dict = next((step for step in pipeline if 'RandomResizedCrop' in step['type']), {})
     known = {key: value for key, value in step.items() if key in ('crop_ratio_range', 'aspect_ratio_range')}

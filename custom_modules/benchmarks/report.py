@@ -356,7 +356,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
 def write_report(out: Path, results: Mapping[str, Any]) -> None:
     """Writes ``benchmark.json`` with every sample, ``benchmark.md``, and ``benchmark.png`` if there is a figure."""
     from custom_modules.benchmarks.drawing import draw
-    from custom_modules.evaluation.figures import as_png
+    from custom_modules.metrics.plots import as_png
 
     out.mkdir(parents=True, exist_ok=True)
     content = json.dumps({**results, 'at_a_million': at_a_million(results)}, indent=1, ensure_ascii=False) + '\n'

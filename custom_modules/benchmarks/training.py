@@ -70,7 +70,7 @@ def train_in_turns(channel: Any, task: dict[str, Any]) -> None:
 
     from custom_modules.benchmarks.measured_config import measured_config, train_only
     from custom_modules.benchmarks.turns_hook import TurnsHook
-    from custom_modules.engine.launch import TerseRunner
+    from custom_modules.engine.runner import TerseRunner
 
     cfg = measured_config(task)
     train_only(cfg, task['iterations'])

@@ -18,7 +18,7 @@ from custom_modules.datasets.dataset_checks import (
     Finding,
     weights_option,
 )
-from custom_modules.datasets.pages import render, thumbnail
+from custom_modules.pages import render, thumbnail
 from custom_modules.datasets.raw_folders import printable
 
 FIELDS = ('finding', 'kind', 'severity', 'path', 'detail', 'advice')
@@ -70,7 +70,7 @@ def rows(report: CheckReport) -> list[dict[str, Any]]:
 
 
 def format_report(report: CheckReport, suffix: str) -> str:
-    """Returns the report as one of :data:`~custom_modules.datasets.report_file.SUFFIXES` has it."""
+    """Returns the report as one of :data:`~custom_modules.report_file.SUFFIXES` has it."""
     return {'.html': format_html, '.csv': format_csv, '.json': format_json}[suffix.lower()](report)
 
 

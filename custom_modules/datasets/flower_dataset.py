@@ -7,7 +7,7 @@ from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
 from custom_modules.datasets.annotation import read_classes, read_samples
-from custom_modules.datasets.decoding import decode
+from custom_modules.photos.decoding import decode
 from custom_modules.errors import PhotoError
 
 

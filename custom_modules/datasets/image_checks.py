@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from custom_modules.datasets.duplicates import (
+from custom_modules.photos.fingerprint import (
     FORMATS,
     IMPORTS,
     Fingerprint,
@@ -17,7 +17,7 @@ from custom_modules.datasets.duplicates import (
     require_imagehash,
     why_unreadable,
 )
-from custom_modules.datasets.parallel import map_photos
+from custom_modules.photos.parallel import map_photos
 from custom_modules.progress import StepProgress
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_modules.datasets.annotation import SIDES, Sample
-from custom_modules.datasets.duplicates import DHASH_BITS, PHASH_BITS, Fingerprint
+from custom_modules.photos.fingerprint import DHASH_BITS, PHASH_BITS, Fingerprint
 from custom_modules.datasets.raw_folders import LeftOut
 from custom_modules.datasets.split_plan import Plan
 from custom_modules.errors import InputError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from custom_modules.datasets.annotation import SIDES, refuse, write_classes, write_samples
 from custom_modules.datasets.comparison import Comparison, compare_photos
-from custom_modules.datasets.duplicates import Fingerprint
+from custom_modules.photos.fingerprint import Fingerprint
 from custom_modules.datasets.manifest import format_manifest, make_manifest
 from custom_modules.datasets.raw_folders import HIDDEN, LeftOut, list_folder, printable, scan_raw
 from custom_modules.datasets.split_plan import (

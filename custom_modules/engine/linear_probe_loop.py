@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.runner import Runner
 from mmpretrain.registry import LOOPS
 
-from custom_modules.engine.linear_probe import solve_head
+from custom_modules.models.linear_probe import solve_head
 from custom_modules.engine.resumable_train_loop import ResumableTrainLoop
 
 

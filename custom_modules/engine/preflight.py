@@ -18,8 +18,8 @@ from torch import Tensor
 
 from custom_modules.datasets.annotation import check_disjoint, read_classes, read_samples
 from custom_modules.datasets.manifest import read_manifest_digest
-from custom_modules.engine.augmented_photos_hook import random_state_kept
-from custom_modules.engine.checkpoints import checkpoint_classes, load_checkpoint
+from custom_modules.engine.hooks.augmented_photos_hook import random_state_kept
+from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint
 from custom_modules.engine.parameters import parameters
 from custom_modules.errors import InputError, as_configured
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from custom_modules.engine.checkpoints import (
+from custom_modules.models.checkpoints import (
     TornCheckpointError,
     checkpoints_by_progress,
     load_checkpoint,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mmengine.runner import Runner
 
-from custom_modules.engine.best_checkpoint_hook import BestCheckpointHook
-from custom_modules.engine.checkpoints import newest_checkpoint
-from custom_modules.evaluation.predictions import Proportion
+from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
+from custom_modules.models.checkpoints import newest_checkpoint
+from custom_modules.metrics.predictions import Proportion
 
 
 def run_summary(runner: Runner, demo: bool = False) -> str:

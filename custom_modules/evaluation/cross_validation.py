@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.calibration import expected_calibration_error, mean_nll, nll
-from custom_modules.evaluation.predictions import Prediction, Proportion, columns, write_rows
+from custom_modules.metrics.calibration import expected_calibration_error, mean_nll, nll
+from custom_modules.metrics.predictions import Prediction, Proportion, columns, write_rows
 from custom_modules.evaluation.run_comparison import markdown_table, spread
 from custom_modules.files import write_atomically
 

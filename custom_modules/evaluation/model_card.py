@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from custom_modules import __version__
 from custom_modules.datasets.manifest import read_manifest
-from custom_modules.datasets.pages import render
-from custom_modules.engine.weights_catalogue import LICENCES, WEIGHTS
+from custom_modules.pages import render
+from custom_modules.models.weights_catalogue import LICENCES, WEIGHTS
 from custom_modules.errors import InputError
-from custom_modules.evaluation.calibration import scaling_fault
-from custom_modules.evaluation.predictions import SURE, Proportion
+from custom_modules.metrics.calibration import scaling_fault
+from custom_modules.metrics.predictions import SURE, Proportion
 from custom_modules.evaluation.results import ECE, results_warning
 from custom_modules.evaluation.training_log import config_text, parse_config, section, settings_table
 
@@ -85,8 +85,8 @@ def card_of(
     Raises:
         InputError: The checkpoint names no classes, or its meta holds more than plain values.
     """
-    from custom_modules.engine.checkpoints import weights_digest
-    from custom_modules.engine.publishing import count_parameters, describe
+    from custom_modules.models.checkpoints import weights_digest
+    from custom_modules.models.publishing import count_parameters, describe
 
     meta, state = describe(checkpoint, name), checkpoint['state_dict']
     return model_card(
@@ -115,8 +115,8 @@ def model_card(
 
     Args:
         name: What the model is called: its file.
-        meta: Of its checkpoint, as :func:`custom_modules.engine.publishing.describe` gives it.
-        weights: Its :func:`custom_modules.engine.checkpoints.weights_digest`.
+        meta: Of its checkpoint, as :func:`custom_modules.models.publishing.describe` gives it.
+        weights: Its :func:`custom_modules.models.checkpoints.weights_digest`.
         parameters: How many numbers were, or could be, trained.
         results: ``metrics.json`` of a test of these weights; None without one.
         manifest: That of the dataset it was trained on, where it is at hand.

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.calibration import scaling_fault, tempered
-from custom_modules.evaluation.predictions import SURE, Prediction, Proportion
+from custom_modules.metrics.calibration import scaling_fault, tempered
+from custom_modules.metrics.predictions import SURE, Prediction, Proportion
 
 if TYPE_CHECKING:
-    from custom_modules.engine.launch import TerseRunner
+    from custom_modules.engine.runner import TerseRunner
     from custom_modules.inference.outcomes import Unreadable
 
 TPR = 0.95  # share of the test photos that a threshold is to let pass
@@ -138,8 +138,8 @@ def list_others(folder: str, data_root: Path) -> 'tuple[list[str], list[Unreadab
     """
     from custom_modules.datasets.flower_dataset import is_readable
     from custom_modules.inference.outcomes import Unreadable
-    from custom_modules.inference.photo_file import BROKEN, file_problem
-    from custom_modules.inference.photo_list import list_photos
+    from custom_modules.photos.opening import BROKEN, file_problem
+    from custom_modules.photos.listing import list_photos
 
     if not Path(folder).is_dir():
         raise InputError(f'--ood {folder}: no such folder; name one with photos of none of the classes')
@@ -166,7 +166,7 @@ def answer(runner: 'TerseRunner', loader: Mapping[str, Any], paths: Sequence[str
         paths: The photos, all readable.
     """
     from custom_modules.datasets.unlabelled_photos import UnlabelledPhotos
-    from custom_modules.evaluation.predictions_metric import PredictionsMetric
+    from custom_modules.metrics.predictions_metric import PredictionsMetric
 
     photos = UnlabelledPhotos(paths, loader['dataset']['pipeline'])
     metric = PredictionsMetric()

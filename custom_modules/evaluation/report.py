@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from custom_modules.datasets.annotation import read_samples
 from custom_modules.datasets.manifest import read_manifest
-from custom_modules.datasets.pages import render as render_template
+from custom_modules.pages import render as render_template
 from custom_modules.errors import InputError
-from custom_modules.evaluation.calibration import (
+from custom_modules.metrics.calibration import (
     BINS,
     coverage_curve,
     cross_fitted,
     reliability_bins,
     scaling_fault,
 )
-from custom_modules.evaluation.confusion import confused_pairs, confusion_matrix, row_normalised
+from custom_modules.metrics.confusion import confused_pairs, confusion_matrix, row_normalised
 from custom_modules.evaluation.model_card import card_path
-from custom_modules.evaluation.predictions import SURE, Counts, Prediction, columns, row, write_rows
+from custom_modules.metrics.predictions import SURE, Counts, Prediction, columns, row, write_rows
 from custom_modules.evaluation.results import set_aside
 from custom_modules.evaluation.robustness import Example
 from custom_modules.evaluation.training_log import config_text, parse_config, read_history, settings_table
@@ -111,7 +111,7 @@ def write_report(folder: Path, test: Evaluation) -> Path | None:
     page = render(test, drawn)
 
     def fill(new: Path) -> None:
-        from custom_modules.evaluation.figures import as_png, as_svg
+        from custom_modules.metrics.plots import as_png, as_svg
 
         (new / 'metrics.json').write_text(json.dumps(test.results, indent=1))
         with (new / 'predictions.csv').open('wb') as file:
@@ -153,9 +153,9 @@ def render(test: Evaluation, drawn: dict[str, 'Figure']) -> str:
     """The page as text."""
     from markupsafe import Markup
 
-    from custom_modules.datasets.pages import data_address, thumbnail
+    from custom_modules.pages import data_address, thumbnail
     from custom_modules.evaluation.cam import resized
-    from custom_modules.evaluation.figures import as_inline_svg
+    from custom_modules.metrics.plots import as_inline_svg
 
     descriptions = {
         'coverage': 'Accuracy over the share of photos that are kept, the surest first',
@@ -204,7 +204,7 @@ def render(test: Evaluation, drawn: dict[str, 'Figure']) -> str:
 
 def _cards(test: Evaluation) -> tuple[list[dict], list[tuple[str, list[dict]]], dict[int, str]]:
     """Cards of the wrong photos, worst first, and of groups of right ones; a thumbnail of each wrong photo's index."""
-    from custom_modules.datasets.pages import data_address
+    from custom_modules.pages import data_address
     from custom_modules.evaluation.cam import explain, heat, resized
 
     labels, truths = test.labels, test.truths

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_modules.errors import InputError, said_by
-from custom_modules.evaluation.calibration import (
+from custom_modules.metrics.calibration import (
     BINS,
     at_coverage,
     coverage_curve,
@@ -21,7 +21,7 @@ from custom_modules.evaluation.calibration import (
     scale,
     scaling_fault,
 )
-from custom_modules.evaluation.predictions import Counts, Prediction, check_scores
+from custom_modules.metrics.predictions import Counts, Prediction, check_scores
 
 ECE = f'ece/{BINS}_bins'  # its key in metrics.json
 COVERAGES = 1.0, 0.95, 0.9, 0.8, 0.5  # share of the photos, the surest first
@@ -102,7 +102,7 @@ def find_results(checkpoint: Path, weights: str) -> tuple[Path, dict[str, Any]] 
 
     Args:
         checkpoint: The file, whatever it was called when it was tested.
-        weights: Its :func:`custom_modules.engine.checkpoints.weights_digest`.
+        weights: Its :func:`custom_modules.models.checkpoints.weights_digest`.
 
     Raises:
         InputError: There is such a file that holds no results.
@@ -177,7 +177,7 @@ def know(checkpoint: Path, weights: str, meta: Mapping[str, Any]) -> Known:
 
     Args:
         checkpoint: Its file.
-        weights: Its :func:`custom_modules.engine.checkpoints.weights_digest`.
+        weights: Its :func:`custom_modules.models.checkpoints.weights_digest`.
         meta: What it carries.
 
     Raises:

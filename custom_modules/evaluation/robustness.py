@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_modules.errors import InputError, as_configured
-from custom_modules.evaluation.calibration import Calibration, calibration
-from custom_modules.evaluation.predictions import SURE, Counts, Prediction, Proportion, count
-from custom_modules.evaluation.predictions_metric import PredictionsMetric
+from custom_modules.metrics.calibration import Calibration, calibration
+from custom_modules.metrics.predictions import SURE, Counts, Prediction, Proportion, count
+from custom_modules.metrics.predictions_metric import PredictionsMetric
 
 if TYPE_CHECKING:
-    from custom_modules.engine.launch import TerseRunner
+    from custom_modules.engine.runner import TerseRunner
 
 PLAIN = 'as they are'
 CONDITIONS: dict[str, list[dict[str, Any]]] = {
@@ -82,7 +82,7 @@ class Example(NamedTuple):
 
 def change(loader: Mapping[str, Any], steps: Sequence[dict]) -> dict[str, Any]:
     """The config of a test's loader with ``steps`` before the last one of its pipeline, which packs the pixels."""
-    import custom_modules.datasets.recompress_jpeg  # noqa: F401  configs older than it do not import it
+    import custom_modules.datasets.transforms.recompress_jpeg  # noqa: F401  configs older than it do not import it
 
     changed = deepcopy(dict(loader))
     pipeline = changed['dataset']['pipeline']

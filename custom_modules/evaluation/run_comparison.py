@@ -7,7 +7,7 @@ from itertools import combinations
 from math import comb
 from typing import Any, NamedTuple
 
-from custom_modules.evaluation.predictions import Proportion
+from custom_modules.metrics.predictions import Proportion
 
 
 class Answer(NamedTuple):

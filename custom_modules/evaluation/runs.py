@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_modules.datasets.raw_folders import printable
-from custom_modules.engine.checkpoints import load_checkpoint, weights_digest
+from custom_modules.models.checkpoints import load_checkpoint, weights_digest
 from custom_modules.errors import InputError
 from custom_modules.evaluation.run_comparison import Answer, Run
 from custom_modules.evaluation.training_log import config_text, parse_config, read_history, section
@@ -72,7 +72,7 @@ def read_answers(report: Path, checkpoint: dict) -> dict[str, Answer]:
 
     Args:
         report: The folder that ``tools/test.py --report`` writes.
-        checkpoint: As :func:`custom_modules.engine.checkpoints.load_checkpoint` gives it.
+        checkpoint: As :func:`custom_modules.models.checkpoints.load_checkpoint` gives it.
 
     Raises:
         InputError: The report cannot be read.

@@ -54,7 +54,7 @@ def config_text(meta: dict) -> str | None:
 
 def parse_config(text: str) -> dict[str, Any]:
     """The settings of a config that came with a checkpoint, which is never run; empty if it is more than settings."""
-    from custom_modules.inference.saved_config import parse_settings
+    from custom_modules.models.saved_config import parse_settings
 
     try:
         return parse_settings(text)

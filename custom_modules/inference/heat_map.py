@@ -3,7 +3,7 @@
 from pathlib import Path
 from threading import Lock
 
-from custom_modules.datasets.pages import data_address
+from custom_modules.pages import data_address
 from custom_modules.evaluation.cam import explain, heat
 from custom_modules.inference.predictor import Predictor
 

@@ -26,7 +26,7 @@ def open_predictor(path: str, config: str | None = None) -> 'Engine':
         InputError: The file cannot be used.
     """
     if is_exported(path):
-        from custom_modules.inference.onnx_file import INSTALL
+        from custom_modules.models.onnx_file import INSTALL
 
         try:
             from custom_modules.inference.onnx_predictor import OnnxPredictor
@@ -47,9 +47,9 @@ def open_checkpoint(path: str, config: str | None = None) -> 'tuple[Config, dict
     Raises:
         InputError: One of the two cannot be used.
     """
-    from custom_modules.engine.checkpoints import load_checkpoint
+    from custom_modules.models.checkpoints import load_checkpoint
     from custom_modules.engine.run_config import read_config
-    from custom_modules.inference.saved_config import read_saved_config
+    from custom_modules.models.saved_config import read_saved_config
 
     checkpoint = load_checkpoint(path)
     return read_config(config, {}, None, None) if config else read_saved_config(checkpoint, path), checkpoint

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from custom_modules.datasets.raw_folders import printable
 from custom_modules.errors import InputError
-from custom_modules.evaluation.predictions import Prediction
+from custom_modules.metrics.predictions import Prediction
 from custom_modules.inference.sorting import UNSURE
 
 

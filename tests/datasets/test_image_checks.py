@@ -12,8 +12,8 @@ from mmengine.config import Config
 from PIL import Image
 
 from custom_modules.datasets.image_checks import inspect, inspect_all, photo_findings
-from custom_modules.datasets.load_photo import LoadPhoto
-from custom_modules.datasets.load_random_resized_crop import LoadRandomResizedCrop
+from custom_modules.datasets.transforms.load_photo import LoadPhoto
+from custom_modules.datasets.transforms.load_random_resized_crop import LoadRandomResizedCrop
 
 CROP = 32  # pixels
 

@@ -18,7 +18,7 @@ from custom_modules.engine.compute import (
     to_channels_last,
     without_batch_norm,
 )
-from custom_modules.engine.launch import TerseRunner
+from custom_modules.engine.runner import TerseRunner
 from custom_modules.engine.run_config import read_config
 
 # The first seven tensors each leave a crumb, of their alignment, in glibc's cache of small pieces, and so a gap too

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from custom_modules.engine.in_place_relu6 import InPlaceReLU6, to_in_place_relu6
-from custom_modules.engine.launch import TerseRunner
+from custom_modules.engine.runner import TerseRunner
 from custom_modules.engine.run_config import read_config
 
 
@@ -66,7 +66,7 @@ def test_told_not_to_it_leaves_the_input():
     [('cpu', {}, True), ('cuda', {}, False), ('cpu', {'efficient_conv_bn_eval': ['backbone']}, False)],
 )
 def test_trainings_on_a_cpu_take_it(device, options, taken, tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr('custom_modules.engine.launch.get_device', lambda: device)
+    monkeypatch.setattr('custom_modules.engine.runner.get_device', lambda: device)
     cfg = read_config(str(tiny_config), options, None, str(tmp_path))
     cfg.experiment_name = tmp_path.name
     modules = TerseRunner.from_cfg(cfg).model.modules()

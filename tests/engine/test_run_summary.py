@@ -6,9 +6,9 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from custom_modules.engine.best_checkpoint_hook import BestCheckpointHook
+from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.run_summary import run_summary
-from custom_modules.evaluation.nll_metric import MeanNLL
+from custom_modules.metrics.nll_metric import MeanNLL
 
 
 @pytest.fixture

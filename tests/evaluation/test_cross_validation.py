@@ -20,7 +20,7 @@ from custom_modules.evaluation.cross_validation import (
     read_table,
     write_table,
 )
-from custom_modules.evaluation.predictions import Prediction, row
+from custom_modules.metrics.predictions import Prediction, row
 
 
 def recipe(name, **seeds):

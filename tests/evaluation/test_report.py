@@ -13,7 +13,7 @@ from html_elements import Elements
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation import cam, report
-from custom_modules.evaluation.predictions import Prediction, count
+from custom_modules.metrics.predictions import Prediction, count
 from custom_modules.evaluation.report import Evaluation, write_report
 from custom_modules.evaluation.results import figures
 
@@ -144,7 +144,7 @@ def test_a_report_that_fails_leaves_the_old_one(folder, tested, monkeypatch):
         raise OSError(28, 'No space left on device')
 
     before = (folder / 'index.html').read_bytes()
-    monkeypatch.setattr('custom_modules.evaluation.figures.as_png', fail)
+    monkeypatch.setattr('custom_modules.metrics.plots.as_png', fail)
     with pytest.raises(OSError, match='No space'):
         write_report(folder, tested)
     assert (folder / 'index.html').read_bytes() == before

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.predictions import Prediction, count
+from custom_modules.metrics.predictions import Prediction, count
 from custom_modules.evaluation.results import (
     Known,
     figures,

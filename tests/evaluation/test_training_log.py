@@ -49,7 +49,7 @@ def test_a_resumed_run_is_one_curve(tmp_path):
 
 
 def test_the_history_is_what_the_tiny_run_logged(trained):
-    from custom_modules.engine.checkpoints import load_checkpoint
+    from custom_modules.models.checkpoints import load_checkpoint
 
     logged = load_checkpoint(trained.work_dir / 'epoch_2.pth')['CurvesHook']['history']
     # A checkpoint is saved before its epoch is validated.

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from custom_modules.evaluation.calibration import tempered
-from custom_modules.evaluation.predictions import Prediction
+from custom_modules.metrics.calibration import tempered
+from custom_modules.metrics.predictions import Prediction
 from custom_modules.inference.classify_upload import MAX_BYTES, NO_IMAGE, THREADS, TOO_BIG, Classifier
 from custom_modules.inference.outcomes import Unreadable
-from custom_modules.inference.photo_file import TOO_LARGE
+from custom_modules.photos.opening import TOO_LARGE
 
 SCORES = [0.5, 0.3, 0.2]
 

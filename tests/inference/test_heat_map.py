@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
 
-from custom_modules.engine.checkpoints import load_checkpoint
+from custom_modules.models.checkpoints import load_checkpoint
 from custom_modules.inference.heat_map import SIZE, HeatMaps
 from custom_modules.inference.predictor import Predictor
-from custom_modules.inference.saved_config import read_saved_config
+from custom_modules.models.saved_config import read_saved_config
 
 
 def predictor(trained, pixels):

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.predictions import Prediction
+from custom_modules.metrics.predictions import Prediction
 from custom_modules.inference.journal import Journal, Process, predict_resumably
 
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from custom_modules.errors import InputError
-from custom_modules.inference.onnx_file import UNSEALED, seal
+from custom_modules.models.onnx_file import UNSEALED, seal
 
 BLOCKED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'cv2', 'scipy', 'rich', 'onnx', 'imagehash')
 

@@ -5,9 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from custom_modules.inference.onnx_file import Metadata, multiplies_8_bits_exactly, open_session
+from custom_modules.models.onnx_file import Metadata, multiplies_8_bits_exactly, open_session
 from custom_modules.inference.onnx_quantization import MOST_SCALED, centre, equalize, quantize, round_weights
-from custom_modules.inference.preprocessing import Preprocessing
+from custom_modules.models.preprocessing import Preprocessing
 
 
 def convolution(weights, bias, groups=1):
@@ -410,7 +410,7 @@ def test_sums_of_8_bit_products_do_not_saturate():
 
 @pytest.mark.parametrize('exactly', [True, False])
 def test_sessions_ask_for_exact_kernels_where_they_are_needed(monkeypatch, exactly):
-    monkeypatch.setattr('custom_modules.inference.onnx_file.multiplies_8_bits_exactly', lambda: exactly)
+    monkeypatch.setattr('custom_modules.models.onnx_file.multiplies_8_bits_exactly', lambda: exactly)
     model = convolution(np.ones((8, 8, 1, 1), np.float32), None)
     set_to = open_session(model.SerializeToString(), 'model').get_session_options()
     if exactly:

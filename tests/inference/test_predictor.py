@@ -2,9 +2,9 @@
 
 from copy import deepcopy
 
-from custom_modules.engine.checkpoints import load_checkpoint
+from custom_modules.models.checkpoints import load_checkpoint
 from custom_modules.inference.predictor import Predictor
-from custom_modules.inference.saved_config import read_saved_config
+from custom_modules.models.saved_config import read_saved_config
 
 
 def test_the_digest_is_of_all_that_decides_the_scores(trained):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from test_classify_upload import SCORES, Engine
 
-from custom_modules.evaluation.predictions import Prediction
+from custom_modules.metrics.predictions import Prediction
 from custom_modules.inference.classify_upload import KINDS, MAX_BYTES, MAX_MEGABYTES, Answer, Classifier
 
 pytest.importorskip('gradio')

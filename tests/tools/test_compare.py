@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from custom_modules.engine.checkpoints import load_checkpoint, weights_digest
+from custom_modules.models.checkpoints import load_checkpoint, weights_digest
 from custom_modules.evaluation.runs import read_run
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from custom_modules.engine.checkpoints import load_checkpoint
+from custom_modules.models.checkpoints import load_checkpoint
 from tools.train import main
 
 ROOT = Path(__file__).parents[2]

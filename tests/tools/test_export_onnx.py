@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
-from custom_modules.inference.onnx_file import is_intact
+from custom_modules.models.onnx_file import is_intact
 
 CLASSES = ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 
-from custom_modules.engine.weights_catalogue import WEIGHTS
+from custom_modules.models.weights_catalogue import WEIGHTS
 from custom_modules.errors import run_tool
 from tools.fetch_weights import main
 

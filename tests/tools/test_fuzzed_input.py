@@ -17,7 +17,7 @@ from PIL import Image
 CASES = 12  # of each picture
 onnx = pytest.importorskip('onnx', reason='onnx is an extra')
 
-from custom_modules.inference.onnx_file import UNSEALED, seal  # noqa: E402
+from custom_modules.models.onnx_file import UNSEALED, seal  # noqa: E402
 
 
 @pytest.fixture

@@ -227,7 +227,7 @@ def test_memory_does_not_grow_with_the_photos(best, tmp_path):
     """Outcomes are on the disk, not in memory: 20 000 of them cost less than 4 MB (paths excepted)."""
     import tracemalloc
 
-    from custom_modules.evaluation.predictions import Prediction
+    from custom_modules.metrics.predictions import Prediction
 
     journal = Journal(tmp_path / 'part', 'task')
     tracemalloc.start()

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from custom_modules.engine.checkpoints import load_checkpoint, weights_digest
+from custom_modules.models.checkpoints import load_checkpoint, weights_digest
 
 LOADS = """
 import sys, torch

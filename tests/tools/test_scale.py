@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from custom_modules.datasets.parallel import cores, map_photos
+from custom_modules.photos.parallel import cores, map_photos
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = int(os.environ.get('SCALE_PHOTOS', 10_000))

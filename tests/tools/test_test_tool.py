@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from custom_modules.engine.checkpoints import weights_digest
+from custom_modules.models.checkpoints import weights_digest
 
 REPORT = ['--report'] if find_spec('pytorch_grad_cam') else []  # an extra
 CLASSES = ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']

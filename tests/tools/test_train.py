@@ -107,7 +107,7 @@ def test_tensorboard(trained):
 
 
 def test_mmengines_checkpoints_load_as_data(trained):
-    from custom_modules.engine.checkpoints import load_checkpoint
+    from custom_modules.models.checkpoints import load_checkpoint
 
     checkpoint = load_checkpoint(trained.work_dir / 'epoch_2.pth')
     assert {'state_dict', 'optimizer', 'message_hub', 'param_schedulers'} <= set(checkpoint)
@@ -160,7 +160,7 @@ def test_kill_and_resume(tiny_config, tool_environment, call, tmp_path):
     if after['value'] == before['value']:
         assert after['epoch'] == before['epoch']
 
-    from custom_modules.engine.checkpoints import load_checkpoint
+    from custom_modules.models.checkpoints import load_checkpoint
 
     last = load_checkpoint(work_dir / f'epoch_{done + 1}.pth')
     assert [record['epoch'] for record in last['CurvesHook']['history']] == list(range(1, done + 2))
@@ -253,7 +253,7 @@ def test_saving_in_the_middle_of_an_epoch_needs_its_hook(tiny_config, call):
 def test_a_full_disk_and_a_removed_photo_end_a_run_and_leave_the_last_checkpoint(
     run_copy, tiny_config, data, call, tmp_path, monkeypatch
 ):
-    from custom_modules.engine.checkpoints import load_checkpoint
+    from custom_modules.models.checkpoints import load_checkpoint
 
     root = Path(shutil.copytree(data, tmp_path / 'data'))
     resume = ['train', tiny_config, '--data-root', root, '--work-dir', run_copy, '--resume']
@@ -271,7 +271,7 @@ def test_a_full_disk_and_a_removed_photo_end_a_run_and_leave_the_last_checkpoint
     def removes_photos(self, runner) -> None:
         shutil.rmtree(root / 'train' / 'rose')
 
-    monkeypatch.setattr('custom_modules.engine.alarms_hook.AlarmsHook.before_train_epoch', removes_photos)
+    monkeypatch.setattr('custom_modules.engine.hooks.alarms_hook.AlarmsHook.before_train_epoch', removes_photos)
     result = call(*resume)
     assert (result.code, len(result.err.splitlines())) == (2, 1)
     assert f'{root / "train" / "rose"}' in result.err

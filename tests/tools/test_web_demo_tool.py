@@ -172,8 +172,8 @@ def test_an_exported_model_needs_no_torch_and_no_opencv(tool_environment, tmp_pa
     import httpx
     from onnx import TensorProto, helper
 
-    from custom_modules.inference.onnx_file import Metadata, seal
-    from custom_modules.inference.preprocessing import Preprocessing
+    from custom_modules.models.onnx_file import Metadata, seal
+    from custom_modules.models.preprocessing import Preprocessing
 
     # Says how red, green and blue a photo is.
     pixels = helper.make_tensor_value_info('pixels', TensorProto.UINT8, ['N', 3, 8, 8])

@@ -1,0 +1,41 @@
+"""The registered loader of photos that are shrunk afterwards: decodes them no larger than that needs."""
+
+from mmcv.transforms import BaseTransform
+from mmpretrain.registry import TRANSFORMS
+
+from custom_modules.photos.decoding import decode, greatest_reduction, read_jpeg_header
+
+
+@TRANSFORMS.register_module()
+class LoadPhoto(BaseTransform):
+    """Loads a photo upright, a JPEG at 1/2, 1/4 or 1/8 of its size where its short edge stays long enough.
+
+    For pipelines that go on with ``ResizeEdge``, of the short edge. Reduced pixels are averages, where a bilinear
+    resize to a tenth skips most. A photo with a short edge below ``2 * min_short_edge`` is loaded in full: the pixels
+    are those of ``LoadImageFromFile``.
+
+    Required key: ``img_path``. Added keys: ``img``, (H, W, 3) uint8, BGR; ``img_shape``, its height and width;
+    ``ori_shape``, those in the file.
+
+    Args:
+        min_short_edge: What the short edge is not reduced below, in pixels: the ``scale`` of ``ResizeEdge``.
+    """
+
+    def __init__(self, min_short_edge: int) -> None:
+        if min_short_edge < 1:
+            raise ValueError(f'min_short_edge must be 1 or more, got {min_short_edge}')
+        self.min_short_edge = min_short_edge
+
+    def transform(self, results: dict) -> dict:
+        """Loads ``results['img_path']``."""
+        with open(results['img_path'], 'rb') as file:
+            content = file.read()
+        header = read_jpeg_header(content)
+        img = decode(content, greatest_reduction(min(header.size) / self.min_short_edge) if header else 1)
+        results['img'] = img
+        results['img_shape'] = img.shape[:2]
+        results['ori_shape'] = header.size if header else img.shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(min_short_edge={self.min_short_edge})'

@@ -1,0 +1,79 @@
+"""The registered loader of training photos: draws the crop first, then decodes the photo no larger than that needs."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import mmcv
+import numpy as np
+from mmpretrain.datasets import RandomResizedCrop
+from mmpretrain.registry import TRANSFORMS
+
+from custom_modules.photos.decoding import decode, decode_upper_rows, greatest_reduction, read_jpeg_header
+
+# Without ``cache_randomness`` around it, which copies itself at each call.
+_rand_crop_params = vars(RandomResizedCrop)['rand_crop_params'].func
+
+
+@TRANSFORMS.register_module()
+class LoadRandomResizedCrop(RandomResizedCrop):
+    """``LoadImageFromFile`` and MMPretrain's ``RandomResizedCrop`` in one.
+
+    The crop is drawn as there, from the size in a JPEG's header, and most JPEGs are not decoded below it. Where it is
+    to be shrunk to half or less, the photo is decoded at 1/2, 1/4 or 1/8, and the crop's edges move to the nearest of
+    those larger pixels. Other crops have the same pixels as there.
+
+    Required key: ``img_path``. Added keys: ``img``, (height, width, 3) uint8, BGR; ``img_shape``, its shape;
+    ``ori_shape``, the photo's height and width.
+
+    Args:
+        scale: Height and width of the result, or one number for both, in pixels.
+        flip_prob: How often the crop is mirrored. ``RandomFlip``, as the next step, draws and does the same, but takes
+            one twentieth of the whole loading. Defaults to ``0.0``.
+        **kwargs: ``RandomResizedCrop``'s: ``crop_ratio_range``, ``aspect_ratio_range``, ``max_attempts``,
+            ``interpolation``, ``backend``.
+    """
+
+    def __init__(self, scale: Sequence[int] | int, flip_prob: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(scale, **kwargs)
+        if not 0 <= flip_prob <= 1:
+            raise ValueError(f'flip_prob must lie in [0, 1], got {flip_prob}')
+        self.flip_prob = flip_prob
+
+    def transform(self, results: dict) -> dict:
+        """Loads and crops ``results['img_path']``."""
+        with open(results['img_path'], 'rb') as file:
+            content = file.read()
+        header, reduction = read_jpeg_header(content), 1
+        if header is None:  # what is no JPEG is decoded in full anyway
+            img = decode(content)
+            size = img.shape[:2]
+            top, left, height, width = self._draw(size)
+        else:
+            size = header.size
+            top, left, height, width = self._draw(size)
+            reduction = greatest_reduction(min(height / self.scale[0], width / self.scale[1]))
+            img = decode_upper_rows(content, header, top + height, reduction)
+        rows, columns = (
+            slice(round(start / reduction), round((start + length) / reduction))
+            for start, length in ((top, height), (left, width))
+        )
+        img = img[rows, columns]
+        img = mmcv.imresize(img, self.scale[::-1], interpolation=self.interpolation, backend=self.backend)
+        if self.flip_prob:
+            results['flip'] = np.random.rand() < self.flip_prob
+            results['flip_direction'] = 'horizontal' if results['flip'] else None
+            if results['flip']:
+                cv2.flip(img, 1, img)  # in place: no new memory to fill
+        results['img'] = img
+        results['img_shape'] = img.shape
+        results['ori_shape'] = size
+        return results
+
+    def _draw(self, size: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """Top, left, height and width of a crop, drawn as upstream does, which looks at the shape alone."""
+        return _rand_crop_params(self, SimpleNamespace(shape=size))
+
+    def __repr__(self) -> str:
+        return f'{super().__repr__()[:-1]}, flip_prob={self.flip_prob})'

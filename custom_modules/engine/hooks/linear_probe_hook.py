@@ -1,0 +1,52 @@
+"""Starts fine-tuning from a linear probe instead of a random head. The probe itself is in linear_probe.py."""
+
+import time
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmpretrain.registry import HOOKS
+
+from custom_modules.models.linear_probe import solve_head
+from custom_modules.engine.run_config import in_order
+from custom_modules.engine.stop_signals import ShieldedWorker
+from custom_modules.errors import InputError, as_configured
+
+
+@HOOKS.register_module()
+class LinearProbeHook(Hook):
+    """Solves the head on the pretrained features before the first step (Kumar et al. 2022, *LP-FT*).
+
+    A random head sends random gradients through a pretrained backbone, and the first epochs go into mending that. The
+    solved one starts where a linear classifier on frozen features ends. Its weights are larger than a random head's,
+    and so are the gradients: a learning rate that suits a random head can lose points here.
+
+    A resumed run goes on with its own head.
+
+    Args:
+        pipeline: The transforms that the training photos go through, without augmentation; None for those of
+            ``val_dataloader``, or without one ``test_dataloader``. Defaults to None.
+        batch_size: Photos at a time. Defaults to 32.
+        l2: Weight of the penalty on the head's weights. Defaults to 0.01.
+    """
+
+    def __init__(self, pipeline: list[dict] | None = None, batch_size: int = 32, l2: float = 0.01) -> None:
+        self.pipeline = pipeline
+        self.batch_size = batch_size
+        self.l2 = l2
+
+    def before_train(self, runner: Runner) -> None:
+        if runner._resume:
+            return
+        began = time.monotonic()
+        seen = runner.cfg.get('val_dataloader') or runner.cfg.get('test_dataloader')
+        if not (self.pipeline or seen):
+            raise InputError('LinearProbeHook: the config has no val_dataloader to take the pipeline of: name one')
+        settings = in_order(runner.cfg.train_dataloader, self.pipeline or seen.dataset.pipeline, self.batch_size)
+        with as_configured('LinearProbeHook, its photos through its pipeline and the model'):
+            loader = Runner.build_dataloader(settings)
+            loader.worker_init_fn = ShieldedWorker(loader.worker_init_fn)
+            features, outputs = solve_head(runner.model, loader, self.l2)
+        runner.logger.info(
+            f'linear probe: head solved on {len(features)} photos in {time.monotonic() - began:.0f} s, '
+            f'right on {outputs["accuracy_top-1"]:.2f} % of them'
+        )

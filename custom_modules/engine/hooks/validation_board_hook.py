@@ -1,0 +1,153 @@
+"""Puts into TensorBoard what scalars do not tell of a validation, and what the run was. Judges nothing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import mmcv
+import numpy as np
+import torch
+from mmengine.dist import collect_results, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.visualization import TensorboardVisBackend
+from mmpretrain.registry import HOOKS
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from custom_modules.engine.hooks.augmented_photos_hook import photo_grid
+from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
+from custom_modules.metrics.confusion import confusion_matrix
+from custom_modules.metrics.plots import as_array, confusion
+
+LAYOUT = {
+    'training and validation': {
+        'loss': ['Multiline', ['epoch/loss_train', 'epoch/loss_val']],
+        'top-1 accuracy, %': ['Multiline', ['epoch/accuracy_train', 'epoch/accuracy_val']],
+        'learning rate': ['Multiline', ['epoch/lr']],
+    }
+}
+THUMBNAIL = 48  # pixels
+
+
+@HOOKS.register_module()
+class ValidationBoardHook(Hook):
+    """Adds to TensorBoard, after each validation: confusion matrix, precision-recall curves, misclassified photos.
+
+    Once a run: a custom-scalars layout, and the hyperparameters with the best and last top-1. Does nothing without
+    a ``TensorboardVisBackend``.
+
+    Args:
+        photos: How many misclassified photos to show, those with the surest wrong answer first. Defaults to 16.
+        projector: Whether to add the validation photos' features, with thumbnails, to the embedding projector when the
+            training ends; takes another pass over them. Defaults to False.
+        accuracy: Key of the validation accuracy, in percent. Defaults to 'accuracy/top1'.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, photos: int = 16, projector: bool = False, accuracy: str = 'accuracy/top1') -> None:
+        self.photos = photos
+        self.projector = projector
+        self.accuracy = accuracy
+        self._training = False
+        self._last: float | None = None
+        self._found: list[tuple[str, int, list[float]]] = []
+
+    def before_train(self, runner: Runner) -> None:
+        self._training = True
+        if writer := board(runner):
+            writer.add_custom_scalars(LAYOUT)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._found = []
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        if self._training:
+            self._found += [
+                (sample.img_path, int(sample.gt_label), sample.pred_score.tolist()) for sample in outputs or ()
+            ]
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if not self._training:
+            return
+        self._last = (metrics or {}).get(self.accuracy)
+        found = collect_results(self._found, len(runner.val_dataloader.dataset))
+        writer = board(runner)
+        if writer is None or not found:
+            return
+        classes = runner.val_dataloader.dataset.metainfo['classes']
+        paths = [path for path, _, _ in found]
+        truths = np.array([truth for _, truth, _ in found])
+        scores = np.array([score for _, _, score in found])
+        labels = scores.argmax(1)
+        matrix = confusion(confusion_matrix(truths, labels, len(classes)), classes)
+        writer.add_image('validation/confusion matrix', as_array(matrix), runner.epoch, dataformats='HWC')
+        for label, name in enumerate(classes):
+            writer.add_pr_curve(f'precision-recall/{name}', truths == label, scores[:, label], runner.epoch)
+        wrong = np.flatnonzero(labels != truths)
+        worst = sorted(wrong, key=lambda i: -scores[i].max())[: self.photos]
+        if worst:
+            names = [f'{classes[truths[i]]}\nas {classes[labels[i]]} {scores[i].max():.2f}' for i in worst]
+            grid = photo_grid([mmcv.imread(paths[i], channel_order='rgb') for i in worst], names)
+            writer.add_image('validation/misclassified photos', grid, runner.epoch, dataformats='HWC')
+
+    def after_train(self, runner: Runner) -> None:
+        writer = board(runner)
+        if writer is None:
+            return
+        best = next((hook for hook in runner.hooks if isinstance(hook, BestCheckpointHook)), None)
+        results = {'hparam/best_top1': best and best.best_value, 'hparam/last_top1': self._last}
+        known = {tag: value for tag, value in results.items() if value is not None}
+        for summary in hparams(hyperparameters(runner), known):
+            writer._get_file_writer().add_summary(summary)
+        for tag, value in known.items():
+            writer.add_scalar(tag, value, runner.epoch)
+        if self.projector and runner.val_loop is not None:
+            add_embeddings(runner, writer)
+
+
+def board(runner: Runner) -> SummaryWriter | None:
+    """The writer of the run's TensorBoard; None without one, or in a process other than the first."""
+    if not is_main_process():
+        return None
+    backends = runner.visualizer._vis_backends.values()
+    return next((backend.experiment for backend in backends if isinstance(backend, TensorboardVisBackend)), None)
+
+
+def hyperparameters(runner: Runner) -> dict[str, str | float | int]:
+    """What one would sort runs by."""
+    cfg = runner.cfg
+    optimizer = runner.optim_wrapper.optimizer
+    return {
+        'backbone': cfg.model.backbone.type,
+        'optimizer': type(optimizer).__name__,
+        'lr': float(optimizer.defaults['lr']),
+        'weight decay': float(optimizer.defaults.get('weight_decay', 0)),
+        'batch size': (runner.train_dataloader.batch_size or 0) * runner.world_size,
+        'epochs': runner.max_epochs,
+        'seed': runner.seed,
+        'data': str(cfg.train_dataloader.dataset.get('data_root')),
+    }
+
+
+@torch.inference_mode()
+def add_embeddings(runner: Runner, writer: SummaryWriter) -> None:
+    """Adds the features that the head sees of each validation photo, (N, C), with its class and a thumbnail."""
+    model = runner.model
+    while is_model_wrapper(model):
+        model = model.module
+    model.eval()
+    classes = runner.val_dataloader.dataset.metainfo['classes']
+    features, names, thumbnails = [], [], []
+    for batch in runner.val_dataloader:
+        names += [classes[int(sample.gt_label)] for sample in batch['data_samples']]
+        for picture in batch['inputs']:  # (3, H, W) uint8 BGR
+            small = cv2.resize(picture.numpy()[::-1].transpose(1, 2, 0), (THUMBNAIL, THUMBNAIL))
+            thumbnails.append(torch.from_numpy(small).permute(2, 0, 1).float() / 255)
+        found = model.extract_feat(model.data_preprocessor(batch)['inputs'])
+        features.append((found[-1] if isinstance(found, tuple) else found).flatten(1).float().cpu())
+    writer.add_embedding(torch.cat(features), names, torch.stack(thumbnails), runner.epoch, 'validation photos')

@@ -1,0 +1,53 @@
+"""Which class is taken for which: counts and pairs from labels. Plain data in, plain data out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from custom_modules.metrics.predictions import Proportion
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """A class that is taken for another.
+
+    Args:
+        truth: The true class's label.
+        label: The predicted class's label.
+        share: How many of the true class's photos.
+        photos: Indices of these photos, in input order.
+    """
+
+    truth: int
+    label: int
+    share: Proportion
+    photos: tuple[int, ...]
+
+
+def confusion_matrix(truths: ArrayLike, labels: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """Counts, ``(K, K)``: a row for each true class, a column for each predicted one."""
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (np.asarray(truths, int), np.asarray(labels, int)), 1)
+    return matrix
+
+
+def row_normalised(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Each row in percent of its sum, ``(K, K)``; NaN where a class has no photo."""
+    sums = matrix.sum(axis=1, keepdims=True).astype(float)
+    sums[sums == 0] = np.nan
+    return 100 * matrix / sums
+
+
+def confused_pairs(truths: Sequence[int], labels: Sequence[int]) -> list[ConfusedPair]:
+    """All pairs of true and predicted class that differ, the most frequent first, then by their labels."""
+    photos: dict[tuple[int, int], list[int]] = {}
+    for i, pair in enumerate(zip(truths, labels, strict=True)):
+        if pair[0] != pair[1]:
+            photos.setdefault(pair, []).append(i)
+    totals = list(truths)
+    ordered = sorted(photos.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [
+        ConfusedPair(*pair, Proportion(len(found), totals.count(pair[0])), tuple(found)) for pair, found in ordered
+    ]

@@ -1,0 +1,247 @@
+"""Checkpoint files: written whole or not at all, loaded without running code. What goes into one is the caller's.
+
+Importing this module makes MMEngine write and load local checkpoints so; configs name it in ``custom_imports``.
+"""
+
+import hashlib
+import io
+import math
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
+from numpy._core import multiarray
+
+from custom_modules.models.weights_catalogue import require_file
+from custom_modules.errors import InputError
+from custom_modules.files import sha256_of, write_atomically
+
+
+def _history_method(cls: type, name: str) -> Callable:
+    """Stands in for ``getattr``, by which a pickled ``HistoryBuffer`` names its own statistics; gives nothing else."""
+    if cls is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise pickle.UnpicklingError(f'Unsupported global: getattr of {name!r}')
+    return getattr(cls, name)
+
+
+# What MMEngine's own checkpoints hold beyond torch's default allow-list (torch >= 2.6 loads with weights_only=True).
+torch.serialization.add_safe_globals(
+    [
+        HistoryBuffer,  # message_hub: the logged scalars (mmengine #1650, #1655)
+        (_history_method, '__builtin__.getattr'),  # its statistics, pickled under protocol 2 (mmengine #1655)
+        (_history_method, 'builtins.getattr'),
+        # A HistoryBuffer holds two arrays of numbers; numpy rebuilds them from these (mmengine #1655).
+        np.ndarray,
+        np.dtype,
+        np.dtypes.Float64DType,
+        np.dtypes.Int64DType,
+        (multiarray._reconstruct, 'numpy._core.multiarray._reconstruct'),
+        (multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),  # written under numpy 1
+        (multiarray.scalar, 'numpy._core.multiarray.scalar'),
+        (multiarray.scalar, 'numpy.core.multiarray.scalar'),
+    ]
+)
+
+
+def save_atomically(checkpoint: dict, path: Path) -> None:
+    """Writes a checkpoint whole or not at all."""
+    content = io.BytesIO()  # torch, writing to a full disk itself, would hide that behind an error of its own
+    torch.save(checkpoint, content)
+    write_atomically(path, lambda file: file.write(content.getbuffer()))
+
+
+class TornCheckpointError(InputError):
+    """A checkpoint that was not written to its end, or that the disk has not kept.
+
+    Args:
+        path: The file.
+        reason: What shows it.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f'{path}: torn, or no checkpoint ({reason}); take another one')
+
+
+class AtomicLocalBackend(LocalBackend):
+    """MMEngine's local files, but written whole or not at all: upstream writes checkpoints in place."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Writes ``obj`` to ``filepath``, whose folder is made if need be."""
+        path = Path(filepath)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(obj))
+
+
+register_backend('local', AtomicLocalBackend, force=True, prefixes='')
+
+
+@CheckpointLoader.register_scheme(prefixes='', force=True)
+def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
+    """Loads a local checkpoint as data: whatever would run code is refused.
+
+    Returns:
+        What the file holds: ``state_dict``, ``meta``, … or the bare state dict of other projects.
+
+    Raises:
+        TornCheckpointError: The file is cut short, or not what was once written.
+        InputError: The file is missing, no checkpoint, not what its name says, or would run code; one line that says
+            which.
+    """
+    path = Path(filename).expanduser()
+    require_file(path)
+    check_name(path)
+    check_archive(path)
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        unsafe = re.search(r'global:? (?:GLOBAL )?([\w.]+)', str(error), re.IGNORECASE)
+        what = f'it would run code ({unsafe[1]})' if unsafe else 'it is no checkpoint, or it would run code'
+        raise InputError(f'{path}: not loaded, {what}; use a file from a source you trust, or train again') from error
+    except Exception as error:  # fed with garbage, torch raises almost anything
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TornCheckpointError(path, first) from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f'{path}: holds a {type(checkpoint).__name__}, not a checkpoint')
+    for key in ('state_dict', 'meta'):
+        if not isinstance(checkpoint.get(key, {}), dict):
+            raise InputError(
+                f'{path}: its {key} is a {type(checkpoint[key]).__name__}: no checkpoint; take another one'
+            )
+    if not all(isinstance(key, str) for key in checkpoint.get('state_dict') or ()):
+        raise InputError(f'{path}: its state_dict has keys that are no names: no checkpoint; take another one')
+    return checkpoint
+
+
+# Whoever publishes weights, OpenMMLab, torchvision and tools/publish.py, lets the name end in the first digits of the
+# file's sha256. A date is none.
+_NAMED_HASH = re.compile(r'.*-(?!(?:19|20)\d{6}\.)([0-9a-f]{8})\.pth')
+
+
+def named_hash(path: Path) -> str | None:
+    """The digits that a published file's sha256 begins with, as its name says; None for other names."""
+    found = _NAMED_HASH.fullmatch(path.name)
+    return found and found[1]
+
+
+def check_name(path: Path) -> None:
+    """Makes sure that a file whose name says what its sha256 begins with is that file.
+
+    Raises:
+        InputError: It is another, or cannot be read.
+    """
+    if (named := named_hash(path)) and not (sha256 := file_sha256(path)).startswith(named):
+        raise InputError(
+            f'{path}: damaged, or another file: its sha256 begins with {sha256[:8]}, not {named} as its name says; '
+            'get it again'
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hex.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise InputError(f'{path}: {error.strerror or error}') from error
+
+
+def check_archive(path: Path) -> None:
+    """Makes sure that a file in torch's zip format is whole and no larger inside than outside.
+
+    torch itself compares no checksums: a flipped bit becomes another weight. It writes no compressed entries; one
+    could fill the memory when read (a zip bomb).
+
+    Raises:
+        TornCheckpointError: A checksum is wrong, or the directory at the end is missing.
+        InputError: An entry is compressed, or the entries together are larger than the file.
+    """
+    with path.open('rb') as file:
+        if file.read(4) != b'PK\x03\x04':
+            return  # torch's format before 1.6, or no checkpoint: torch.load tells
+        try:
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+                stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+                if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
+                    raise InputError(
+                        f'{path}: not loaded, it is larger inside than outside, as no checkpoint of torch is (a zip '
+                        'bomb?); use a file from a source you trust'
+                    )
+                broken = archive.testzip()
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise TornCheckpointError(path, str(error)) from error
+    if broken is not None:
+        raise TornCheckpointError(path, f'wrong checksum of {broken}')
+
+
+def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """The sha256 of what a state dict holds, keys and bytes, in whatever order and layout it holds them."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def checkpoints_by_progress(work_dir: Path) -> list[Path]:
+    """The checkpoints of a run that it can be resumed from, the newest last.
+
+    Names decide, not upstream's ``last_checkpoint`` file, which is written in place and may be torn: ``epoch_3.pth``
+    is older than ``epoch_3_iter_700.pth`` from the middle of the fourth epoch, which is older than ``epoch_4.pth``. Of
+    MMEngine's ``iter_700.pth`` the content has to tell the epoch.
+    """
+    found = [(progress(path), path) for path in work_dir.glob('*.pth') if NUMBERED.fullmatch(path.name)]
+    return [path for _, path in sorted(found)]
+
+
+NUMBERED = re.compile(r'(?:epoch_(?P<epoch>\d+)(?:_iter_(?P<iter>\d+))?|iter_\d+)\.pth')
+
+
+def progress(path: Path) -> tuple[float, int]:
+    """Whole epochs and, in the middle of one, iterations in all, which sorts checkpoints by age."""
+    name = NUMBERED.fullmatch(path.name)
+    if name and name['epoch']:
+        return int(name['epoch']), int(name['iter'] or 0)
+    try:
+        meta = load_checkpoint(path).get('meta') or {}
+    except TornCheckpointError:
+        return math.inf, 0  # as if the newest, so that it is met and told of
+    return meta.get('epoch', 0), meta.get('iter', 0)
+
+
+def newest_checkpoint(work_dir: Path) -> Path | None:
+    """The checkpoint of a run to resume from; None without any. Whether it is whole shows when it is loaded."""
+    return next(reversed(checkpoints_by_progress(work_dir)), None)
+
+
+def checkpoint_classes(checkpoint: dict, name: str) -> list[str]:
+    """The class names that a checkpoint was trained for, in label order.
+
+    Raises:
+        InputError: It holds none, for ImageNet's or guessed names would be worse than none (mmpretrain #1091); or one
+            stands there twice, and their scores could not be told apart.
+    """
+    meta = checkpoint.get('meta') or {}
+    theirs = meta.get('dataset_meta')
+    found = [part.get('classes') for part in (meta, theirs) if isinstance(part, dict)]
+    classes = next((names for names in found if isinstance(names, list | tuple) and names), [])
+    if not (classes and all(isinstance(item, str) for item in classes)):
+        raise InputError(
+            f'{name}: holds no class names, so its scores cannot be named; give a best.pth or epoch_N.pth'
+        )
+    if twice := sorted({item for item in classes if classes.count(item) > 1}):
+        raise InputError(f'{name}: has more than one class called {", ".join(twice)}; give a best.pth or epoch_N.pth')
+    return list(classes)

@@ -1,0 +1,159 @@
+"""What best.pth holds, when it is written, and that a resume loses nothing of it."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from custom_modules.engine import best_checkpoint_hook, checkpoints
+from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
+from custom_modules.engine.hooks.validate_on_resume_hook import ValidateOnResumeHook
+from custom_modules.errors import InputError
+
+
+def load(work_dir: Path) -> dict:
+    return torch.load(work_dir / 'best.pth', weights_only=True)
+
+
+class Weights(Hook):
+    """Notes the weights that each validation sees."""
+
+    def __init__(self):
+        self.seen = []
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        if batch_idx == 0:
+            self.seen.append({key: value.clone() for key, value in runner.model.state_dict().items()})
+
+
+def test_file_holds_plain_weights_and_meta(tiny_run, tmp_path):
+    hook, weights = BestCheckpointHook(), Weights()
+    tiny_run([hook, weights], epochs=3, accuracies=[50.0, 75.0, 62.5]).train()
+    best = load(tmp_path)
+    assert set(best) == {'state_dict', 'meta'}
+    assert all(torch.equal(best['state_dict'][key], value) for key, value in weights.seen[1].items())
+    meta = best['meta']
+    assert (meta['classes'], meta['metric'], meta['value']) == (['dark', 'bright'], 'accuracy/top1', 75.0)
+    assert (meta['epoch'], meta['iter'], meta['seed'], meta['dataset_digest']) == (2, 6, 0, None)
+    assert 'tiny' in meta['config']
+    assert set(meta['versions']) == {'custom_modules', 'torch', 'mmengine', 'mmpretrain', 'mmcv'}
+    assert (hook.best_value, hook.best_epoch, hook.last_value) == (75.0, 2, 62.5)
+    assert not list(tmp_path.glob('.*'))
+
+
+@pytest.mark.parametrize('update_buffers', [False, True])
+def test_saves_the_ema_weights_that_were_validated(tiny_run, tmp_path, update_buffers):
+    weights = Weights()
+    weights.priority = 'LOW'  # sees the model after EMAHook's swap
+    ema = {'type': 'EMAHook', 'momentum': 0.5, 'update_buffers': update_buffers}
+    runner = tiny_run([BestCheckpointHook(), ema, weights], epochs=1)
+    runner.train()
+    saved = load(tmp_path)['state_dict']
+    assert all(torch.equal(saved[key], value) for key, value in weights.seen[0].items())
+    assert not torch.equal(saved['fc.weight'], runner.model.fc.weight)
+
+
+def test_refuses_to_stand_behind_ema(tiny_run):
+    runner = tiny_run([{'type': 'EMAHook'}, {'type': 'BestCheckpointHook', 'priority': 'LOW'}])
+    with pytest.raises(InputError, match='higher priority'):
+        runner.train()
+
+
+@pytest.mark.parametrize(
+    ('rule', 'accuracies', 'epoch'),
+    [
+        ('greater', [50.0, 75.0, 75.0], 2),  # a tie keeps the earlier
+        ('greater', [math.nan, 25.0, math.inf], 2),  # what is not finite never wins
+        ('less', [50.0, 25.0, 75.0], 2),
+    ],
+)
+def test_which_epoch_wins(tiny_run, tmp_path, rule, accuracies, epoch):
+    tiny_run([BestCheckpointHook(rule=rule)], epochs=3, accuracies=accuracies).train()
+    assert load(tmp_path)['meta']['epoch'] == epoch
+
+
+def test_no_file_when_nothing_was_finite(tiny_run, tmp_path):
+    hook = BestCheckpointHook()
+    tiny_run([hook], accuracies=[math.nan, math.nan]).train()
+    assert hook.best_value is None
+    assert not (tmp_path / 'best.pth').exists()
+
+
+def test_missing_metric_names_those_that_exist(tiny_run):
+    with pytest.raises(InputError, match=r"'accuracy/top5'; there is accuracy/top1"):
+        tiny_run([BestCheckpointHook('accuracy/top5')]).train()
+
+
+def test_misspelt_rule():
+    with pytest.raises(InputError, match='greater'):
+        BestCheckpointHook(rule='max')
+
+
+def test_failed_save_keeps_the_file_there_was(tiny_run, tmp_path, monkeypatch):
+    tiny_run([BestCheckpointHook()], epochs=1).train()
+    before = (tmp_path / 'best.pth').read_bytes()
+
+    def disk_full(checkpoint, file):
+        file.write(b'half')
+        raise OSError('no space left on device')
+
+    runner = tiny_run([BestCheckpointHook()], epochs=1)
+    monkeypatch.setattr(checkpoints.torch, 'save', disk_full)
+    monkeypatch.setattr(runner, 'save_checkpoint', lambda *args, **kwargs: None)
+    with pytest.raises(OSError, match='no space'):
+        runner.train()
+    assert (tmp_path / 'best.pth').read_bytes() == before
+    assert not list(tmp_path.glob('.*'))
+
+
+def test_best_survives_a_resume(tiny_run, tmp_path):
+    tiny_run([BestCheckpointHook()], epochs=2, accuracies=[75.0, 50.0]).train()
+    hook = BestCheckpointHook()
+    tiny_run([hook], epochs=4, accuracies=[62.5, 75.0], resume=True).train()
+    assert (hook.best_value, hook.best_epoch, hook.last_value) == (75.0, 1, 75.0)
+    assert load(tmp_path)['meta']['epoch'] == 1
+
+
+def test_result_newer_than_the_checkpoint_survives_a_resume(tiny_run, tmp_path):
+    """Epoch 2 is validated after epoch_2.pth was saved: only best.pth knows of the 75 %."""
+    tiny_run([BestCheckpointHook()], epochs=2, accuracies=[50.0, 75.0]).train()
+    hook = BestCheckpointHook()
+    tiny_run([hook], epochs=3, accuracies=[62.5], resume=True).train()
+    assert (hook.best_value, hook.best_epoch) == (75.0, 2)
+    assert load(tmp_path)['meta']['value'] == 75.0
+
+
+def test_validation_cut_short_is_made_up_for(tiny_run, tmp_path):
+    class Kill(Hook):
+        def before_val_epoch(self, runner):
+            if runner.epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny_run([BestCheckpointHook(), Kill()], epochs=3, accuracies=[50.0, 75.0]).train()
+    tiny_run([BestCheckpointHook(), ValidateOnResumeHook()], epochs=3, accuracies=[75.0, 62.5], resume=True).train()
+    assert load(tmp_path)['meta']['epoch'] == 2
+
+
+def test_best_of_another_run_in_the_work_dir_counts_for_nothing(tiny_run, tmp_path):
+    other = tmp_path / 'other'
+    tiny_run([BestCheckpointHook()], epochs=1, accuracies=[100.0], work_dir=tmp_path).train()
+    tiny_run([BestCheckpointHook()], epochs=1, accuracies=[90.0], work_dir=other).train()
+    hook = BestCheckpointHook()
+    tiny_run([hook], epochs=2, accuracies=[50.0], resume=True, load_from=str(other / 'epoch_1.pth')).train()
+    assert (hook.best_value, hook.best_epoch) == (50.0, 2)
+    assert load(tmp_path)['meta']['value'] == 50.0
+
+
+def test_validation_alone_writes_nothing(tiny_run, tmp_path):
+    tiny_run([BestCheckpointHook()]).val()
+    assert not (tmp_path / 'best.pth').exists()
+
+
+def test_keys_of_wrapped_models_are_plain():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    whole = best_checkpoint_hook.plain_state_dict(torch.compile(model))
+    part = best_checkpoint_hook.plain_state_dict(torch.nn.Sequential(torch.compile(model[0])))
+    assert set(whole) == set(part) == {'0.weight', '0.bias'}

@@ -1,0 +1,235 @@
+"""When it saves in the middle of an epoch, what becomes of the files, and how a signal ends a run."""
+
+import errno
+import os
+import re
+import signal
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from custom_modules.models.checkpoints import load_checkpoint
+from custom_modules.engine.hooks.curves_hook import CurvesHook
+from custom_modules.engine.hooks.mid_epoch_checkpoint_hook import MidEpochCheckpointHook
+from custom_modules.engine.hooks.seed_hook import SeedHook
+from custom_modules.engine.stop_signals import Stopped, stop_signals_caught
+from custom_modules.engine.hooks.validate_on_resume_hook import ValidateOnResumeHook
+from custom_modules.errors import InputError
+
+LOOP = {'type': 'ResumableTrainLoop', 'max_epochs': 2}  # of three batches each
+EVERY = 1e-9  # minutes
+
+
+class Seen(Hook):
+    """Notes the number and the photos of every batch, and which checkpoints there are after it."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, work_dir) -> None:
+        self.work_dir = work_dir
+        self.batches: list[tuple] = []
+        self.files: list[list[str]] = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.batches.append((runner.epoch, batch_idx, [int(photo[0, 0, 0]) for photo in data_batch['inputs']]))
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.note()
+
+    def after_val_epoch(self, runner, metrics=None):
+        self.note()
+
+    def note(self):
+        self.files.append(sorted(path.stem for path in self.work_dir.glob('epoch_*.pth')))
+
+
+class Signals(Hook):
+    """Sends this process a signal at a moment, by the name of the hook's method and the iteration."""
+
+    def __init__(self, moment: str, iteration: int, number: int = signal.SIGTERM) -> None:
+        def send(runner, **kwargs):
+            if runner.iter == iteration:
+                signal.raise_signal(number)
+
+        setattr(self, moment, send)
+
+    def get_triggered_stages(self):
+        return [name for name in vars(self) if name in self.stages]
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):
+    """A function that trains with the hooks under test and returns what was seen; ``Stopped`` is raised."""
+
+    def train(*hooks, minutes=0.0, **settings):
+        seen = Seen(tmp_path)
+        ours = [SeedHook(), CurvesHook(), MidEpochCheckpointHook(minutes), ValidateOnResumeHook()]
+        runner = tiny_run([*hooks, *ours, seen], **{'train_cfg': LOOP, **settings})
+        with stop_signals_caught():
+            runner.train()
+        return seen
+
+    return train
+
+
+def resume(run, tmp_path, name, **settings):
+    return run(resume=True, load_from=str(tmp_path / f'{name}.pth'), **settings)
+
+
+def test_one_file_at_a_time_which_the_epochs_checkpoint_replaces(run):
+    seen = run(minutes=EVERY)
+    assert seen.files == [
+        ['epoch_0_iter_1'],
+        ['epoch_0_iter_2'],
+        ['epoch_0_iter_3'],
+        ['epoch_1'],
+        ['epoch_1', 'epoch_1_iter_4'],
+        ['epoch_1', 'epoch_1_iter_5'],
+        ['epoch_1', 'epoch_1_iter_6'],
+        ['epoch_1', 'epoch_2'],
+    ]
+
+
+def test_off_it_saves_nothing(run):
+    assert not [name for names in run(minutes=0).files for name in names if 'iter' in name]
+
+
+def test_where_epochs_are_not_saved_the_file_stays(run, tmp_path):
+    hooks = {'checkpoint': {'type': 'CheckpointHook', 'interval': 5, 'save_last': False}}
+    run(minutes=EVERY, default_hooks=hooks)
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_1_iter_6.pth']
+
+
+@pytest.mark.parametrize('iteration', [0, 2, 4])
+def test_a_signal_stops_after_the_iteration_and_resume_goes_on_with_the_next(iteration, run, tmp_path):
+    straight = run(work_dir=tmp_path / 'straight')
+    with pytest.raises(Stopped, match=rf'by SIGTERM after iteration {iteration + 1}; its state is in .*\.pth'):
+        run(Signals('before_train_iter', iteration))
+    name = f'epoch_{iteration // 3}_iter_{iteration + 1}'
+    resumed = resume(run, tmp_path, name)
+    assert resumed.batches == straight.batches[iteration + 1 :]
+    one, other = (load_checkpoint(folder / 'epoch_2.pth') for folder in (tmp_path, tmp_path / 'straight'))
+    assert all(torch.equal(one['state_dict'][key], other['state_dict'][key]) for key in other['state_dict'])
+    histories = ([{**row, 'seconds': 0} for row in last['CurvesHook']['history']] for last in (one, other))
+    assert next(histories) == next(histories)
+
+
+def test_the_number_of_a_logged_batch_goes_on(run, tmp_path):
+    with pytest.raises(Stopped):
+        run(Signals('before_train_iter', 4))
+    resume(run, tmp_path, 'epoch_1_iter_5')
+    logs = sorted(tmp_path.rglob('*.log'))  # by time; one file for two runs within a second
+    text = ''.join(file.read_text() for file in logs).rpartition('resumed epoch: 1, iter: 5')[2]
+    assert re.findall(r'Epoch\(train\) +(\[\d+\]\[\d/\d\])', text) == ['[2][3/3]']
+    assert 'Validating epoch 1 again' not in text, 'the checkpoint is younger than that validation'
+
+
+def test_during_validation_the_run_ends_at_once_where_the_epoch_is_saved(run, tmp_path):
+    validated = []
+
+    class Counts(Hook):
+        def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            validated.append(batch_idx)
+
+    with pytest.raises(Stopped, match='by SIGINT while validating epoch 1, whose checkpoint exists'):
+        run(Counts(), Signals('before_val_epoch', 3, signal.SIGINT))
+    assert validated == [0]
+    straight = run(work_dir=tmp_path / 'straight')
+    assert resume(run, tmp_path, 'epoch_1').batches == straight.batches[3:]
+
+
+def test_during_a_validation_whose_epoch_is_not_saved_it_goes_on_until_it_can_be(run, tmp_path):
+    hooks = {'checkpoint': {'type': 'CheckpointHook', 'interval': 5}}
+    with pytest.raises(Stopped, match='after iteration 4'):
+        run(Signals('before_val_epoch', 3), default_hooks=hooks)
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_1_iter_4.pth']
+
+
+def test_a_finished_run_is_not_stopped(run):
+    run(Signals('after_train', 6))
+
+
+@pytest.mark.parametrize('iteration', range(3))
+def test_accumulated_gradients_are_not_lost(iteration, run, tmp_path):
+    wrapper = {'optimizer': {'type': 'SGD', 'lr': 0.5}, 'accumulative_counts': 2}
+    straight = run(work_dir=tmp_path / 'straight', optim_wrapper=wrapper)
+    with pytest.raises(Stopped):
+        run(Signals('before_train_iter', iteration), optim_wrapper=wrapper)
+    # After the third an epoch ends, in the midst of two: its checkpoint holds the gradients.
+    name, done = [('epoch_0_iter_2', 2), ('epoch_0_iter_2', 2), ('epoch_1', 3)][iteration]
+    resumed = resume(run, tmp_path, name, optim_wrapper=wrapper)
+    assert resumed.batches == straight.batches[done:]
+    one, other = (load_checkpoint(folder / 'epoch_2.pth') for folder in (tmp_path, tmp_path / 'straight'))
+    assert all(torch.equal(one['state_dict'][key], other['state_dict'][key]) for key in other['state_dict'])
+
+
+@pytest.mark.parametrize(
+    'schedule',
+    [
+        {'type': 'OneCycleLR', 'eta_max': 0.5, 'total_steps': 6, 'by_epoch': False},
+        {'type': 'ReduceOnPlateauLR', 'monitor': 'accuracy/top1', 'rule': 'greater', 'patience': 0},
+        {'type': 'CosineAnnealingLR', 'T_max': 2, 'convert_to_iter_based': True},
+        {'type': 'PolyLR', 'end': 6, 'by_epoch': False},
+    ],
+    ids=lambda schedule: schedule['type'],
+)
+def test_schedules_go_on(schedule, run, tmp_path):
+    given = {'param_scheduler': schedule, 'accuracies': [50.0] * 3}
+    run(work_dir=tmp_path / 'straight', **given)
+    with pytest.raises(Stopped):
+        run(Signals('before_train_iter', 4), **given)
+    resume(run, tmp_path, 'epoch_1_iter_5', **given)
+    one, other = (load_checkpoint(folder / 'epoch_2.pth') for folder in (tmp_path, tmp_path / 'straight'))
+    assert all(torch.equal(one['state_dict'][key], other['state_dict'][key]) for key in other['state_dict'])
+    assert one['param_schedulers'] == other['param_schedulers']
+
+
+def test_other_batches_are_refused(run, tmp_path):
+    with pytest.raises(Stopped):
+        run(Signals('before_train_iter', 4))
+    loader = {
+        'dataset': torch.utils.data.Subset(range(8), range(8)),
+        'batch_size': 4,
+        'sampler': {'type': 'DefaultSampler'},
+    }
+    with pytest.raises(
+        InputError, match=r'batches 3, batch_size 3, .* this run has .* batches 2, batch_size 4'
+    ) as said:
+        resume(run, tmp_path, 'epoch_1_iter_5', train_dataloader=loader)
+    assert 'with --resume and the path of epoch_1.pth' in str(said.value)
+
+
+def test_mmengines_loop_is_refused_to_begin_in_the_middle(run, tmp_path):
+    with pytest.raises(Stopped):
+        run(Signals('before_train_iter', 4))
+    with pytest.raises(InputError, match=r'needs train_cfg\.type ResumableTrainLoop'):
+        resume(run, tmp_path, 'epoch_1_iter_5', train_cfg={'by_epoch': True, 'max_epochs': 2})
+
+
+def test_checkpoints_that_mmengine_saves_by_iteration_can_be_resumed_too(run, tmp_path):
+    hooks = {'checkpoint': {'type': 'CheckpointHook', 'interval': 1, 'by_epoch': False}}
+    straight = run(default_hooks=hooks)
+    assert resume(run, tmp_path, 'iter_4', default_hooks=hooks).batches == straight.batches[4:]
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(run, tmp_path, monkeypatch):
+    class FillsDisk(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if runner.iter == 4:
+
+                def full(descriptor):
+                    raise OSError(errno.ENOSPC, 'No space left on device')
+
+                monkeypatch.setattr(os, 'fsync', full)
+
+    with pytest.raises(OSError, match='No space left') as caught:
+        run(FillsDisk(), minutes=EVERY)
+    assert caught.value.filename.endswith('epoch_1_iter_5.pth')
+    assert sorted(path.name for path in tmp_path.glob('*epoch_*')) == ['epoch_1.pth', 'epoch_1_iter_4.pth']
+    load_checkpoint(tmp_path / 'epoch_1_iter_4.pth')
+
+
+def test_a_negative_time_is_refused():
+    with pytest.raises(InputError, match='minutes is -1; it must be 0 or more'):
+        MidEpochCheckpointHook(-1)

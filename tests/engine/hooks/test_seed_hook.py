@@ -1,0 +1,165 @@
+"""What is drawn for a photo depends on seed, epoch and place; for an iteration on seed, rank and number."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import DATASETS
+from torch.utils.data import DataLoader, Dataset
+
+from custom_modules.datasets import flower_dataset  # noqa: F401  registers it
+from custom_modules.engine.hooks.seed_hook import SeededPhotos, SeedHook, seed_generators
+
+init_default_scope('mmpretrain')
+
+
+def draws() -> list[float]:
+    return [random.random(), float(np.random.rand()), float(torch.rand(()))]
+
+
+class Draws(Dataset):
+    """Photos that are three random numbers."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, place: int) -> torch.Tensor:
+        return torch.tensor(draws())
+
+
+def load(dataset: Dataset, epochs: int = 2, **loader: object) -> torch.Tensor:
+    """Two epochs in order, as the hook has them loaded."""
+    dataset.__getitems__ = photos = SeededPhotos(dataset)
+    batches = DataLoader(dataset, batch_size=3, **loader)
+    loaded = []
+    for epoch in range(epochs):
+        photos.progress[:] = torch.tensor([7, epoch])
+        loaded.append(torch.cat(list(batches)))
+    return torch.stack(loaded)
+
+
+@pytest.mark.parametrize(
+    'loader',
+    [
+        {'num_workers': 1},
+        {'num_workers': 2, 'persistent_workers': True},
+        {'num_workers': 5, 'persistent_workers': True, 'prefetch_factor': 4},
+        {'num_workers': 2, 'persistent_workers': True, 'multiprocessing_context': 'spawn'},
+    ],
+    ids=str,
+)
+def test_the_number_of_workers_and_how_they_start_change_nothing(loader):
+    assert torch.equal(load(Draws()), load(Draws(), **loader))
+
+
+def test_no_two_photos_or_epochs_draw_alike():
+    loaded = load(Draws(), epochs=4).reshape(-1, 3)
+    for column in loaded.T:
+        assert len(column.unique()) == len(column)
+
+
+@pytest.mark.parametrize(
+    'wrapper',
+    [
+        lambda inner: {'type': 'RepeatDataset', 'times': 2, 'dataset': inner},
+        lambda inner: {'type': 'ClassBalancedDataset', 'oversample_thr': 0.9, 'dataset': inner},
+        lambda inner: {
+            'type': 'ConcatDataset',
+            'datasets': [inner, {**inner, 'ann_file': 'val.txt', 'data_prefix': 'val'}],
+        },
+        lambda inner: {'type': 'KFoldDataset', 'num_splits': 4, 'dataset': inner},
+    ],
+    ids=['RepeatDataset', 'ClassBalancedDataset', 'ConcatDataset', 'KFoldDataset'],
+)
+def test_wrapped_datasets(wrapper, data):
+    pipeline = [
+        {'type': 'LoadImageFromFile'},
+        {'type': 'RandomResizedCrop', 'scale': 16},
+        {'type': 'ColorJitter', 'brightness': 0.5},
+        {'type': 'PackInputs'},
+    ]
+    dataset = DATASETS.build(wrapper({'type': 'FlowerDataset', 'data_root': str(data), 'pipeline': pipeline}))
+
+    def pixels(workers: int) -> list[list[bytes]]:
+        dataset.__getitems__ = photos = SeededPhotos(dataset)
+        loader = DataLoader(dataset, 8, num_workers=workers, persistent_workers=workers > 0, collate_fn=list)
+        epochs = []
+        for epoch in range(2):
+            photos.progress[:] = torch.tensor([7, epoch])
+            epochs.append([item['inputs'].numpy().tobytes() for batch in loader for item in batch])
+        return epochs
+
+    alone = pixels(0)
+    assert alone == pixels(2)
+    # Every photo of both epochs is another one, so a repeated photo is augmented anew each time.
+    assert len({*alone[0], *alone[1]}) == 2 * len(dataset)
+
+
+class Drawn(Hook):
+    """Notes what the model would draw in each iteration."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, list] = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.rows[runner.iter] = draws()
+
+
+class Disturbs(Hook):
+    """Leaves the generators as nothing else would, which without workers the loading of photos does too."""
+
+    priority = 'VERY_HIGH'
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        seed_generators(os.urandom(8).hex())
+
+
+def test_iterations_of_a_resumed_run_draw_the_same(tiny_run, tmp_path):
+    straight, resumed = Drawn(), Drawn()
+    tiny_run([Disturbs(), SeedHook(), straight], epochs=3, work_dir=tmp_path / 'straight').train()
+    tiny_run([SeedHook()], epochs=2).train()
+    tiny_run([Disturbs(), SeedHook(), resumed], epochs=3, resume=True).train()
+    assert resumed.rows == {number: straight.rows[number] for number in (6, 7, 8)}
+    assert len({tuple(row) for row in straight.rows.values()}) == 9
+
+
+class Order(Hook):
+    def __init__(self) -> None:
+        self.blue: dict[int, list] = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.blue[runner.iter] = [int(photo[0, 0, 0]) for photo in data_batch['inputs']]
+
+
+@pytest.mark.parametrize('randomness', [{'seed': None}, {'seed': 3, 'diff_rank_seed': True}], ids=str)
+def test_a_seed_that_was_not_given_survives_a_resume(randomness, tiny_run, tmp_path):
+    straight, resumed, drawn, redrawn = Order(), Order(), Drawn(), Drawn()
+    first = tiny_run([SeedHook(), straight, drawn], epochs=2, randomness=randomness)
+    first.train()
+    (tmp_path / 'epoch_2.pth').unlink()
+    settings = {'resume': True, 'load_from': str(tmp_path / 'epoch_1.pth'), 'randomness': randomness}
+    second = tiny_run([SeedHook(), resumed, redrawn], epochs=2, **settings)
+    second.train()
+    assert second.seed == first.seed
+    for before, after in ((straight.blue, resumed.blue), (drawn.rows, redrawn.rows)):
+        assert after == {number: before[number] for number in (3, 4, 5)}
+
+
+def test_the_seeds_are_fixed():
+    # Another hash would change every result there is.
+    assert seed_generators('photo', 0, 0, 0) == 3898112121142150493
+    assert draws() == pytest.approx([0.691955822446417, 0.013564730518517, 0.472571790218354])
+
+
+def test_every_rank_draws_another_number(monkeypatch, tiny_run):
+    runner = tiny_run([])
+    numbers = set()
+    for rank in range(4):
+        runner._rank = rank
+        SeedHook().before_train_iter(runner, 0)
+        numbers.add(tuple(draws()))
+    assert len(numbers) == 4

@@ -1,0 +1,145 @@
+"""Where a run computes: the config is fitted to the device, the environment to the launcher."""
+
+import os
+import subprocess
+from datetime import timedelta
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from custom_modules.engine import launch
+from custom_modules.engine.runner import TerseRunner, place
+from custom_modules.errors import InputError
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """An environment without a launcher; what is set in it is undone."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(('SLURM', 'OMPI'))}
+    for key in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'):
+        kept.pop(key, None)
+    monkeypatch.setattr(os, 'environ', kept)
+    return kept
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Records which process group is started, and starts none."""
+    calls = []
+    monkeypatch.setattr(
+        torch.distributed, 'init_process_group', lambda backend, timeout: calls.append((backend, timeout))
+    )
+    monkeypatch.setattr(launch, 'init_dist', lambda launcher, **kwargs: calls.append((launcher, kwargs)))
+    monkeypatch.setattr(launch, 'set_multi_processing', lambda **kwargs: None)
+    return calls
+
+
+def config():
+    return Config(
+        {
+            'train_dataloader': {'num_workers': 2, 'persistent_workers': True},
+            'val_dataloader': {'num_workers': 0, 'persistent_workers': True},
+            'test_dataloader': None,
+            'env_cfg': {'mp_cfg': {}, 'dist_cfg': {'backend': 'nccl', 'timeout': 600}},
+        }
+    )
+
+
+@pytest.mark.parametrize(('device', 'pinned'), [('cpu', False), ('cuda', True), ('mps', True)])
+def test_the_loaders_suit_the_device(device, pinned, monkeypatch):
+    monkeypatch.setattr(launch, 'get_device', lambda: device)
+    cfg = config()
+    place(cfg, 'none')
+    assert cfg.launcher == 'none'
+    assert cfg.train_dataloader == {'num_workers': 2, 'persistent_workers': True, 'pin_memory': pinned}
+    assert cfg.val_dataloader == {'num_workers': 0, 'persistent_workers': False, 'pin_memory': pinned}
+    assert 'model_wrapper_cfg' not in cfg
+
+
+def test_a_config_that_pins_is_left_to_it(monkeypatch):
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
+    cfg = config()
+    cfg.train_dataloader.pin_memory = False
+    place(cfg, 'none')
+    assert cfg.train_dataloader.pin_memory is False
+
+
+def test_torchrun_on_a_cpu(monkeypatch, environment, started):
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    environment.update(RANK='1', LOCAL_RANK='1', WORLD_SIZE='2', MASTER_ADDR='host', MASTER_PORT='1234')
+    cfg = config()
+    place(cfg, 'pytorch')
+    assert started == [('gloo', timedelta(seconds=600))]
+    assert cfg.model_wrapper_cfg == {'type': 'MMDistributedDataParallel', 'device_ids': None}
+    assert (environment['MASTER_ADDR'], environment['MASTER_PORT']) == ('host', '1234')
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'given'), [('pytorch', {'RANK': '0'}), ('slurm', {'SLURM_PROCID': '0'})], ids=lambda v: str(v)
+)
+def test_on_an_accelerator_mmengine_starts_the_group(launcher, given, monkeypatch, environment, started):
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
+    environment.update(given)
+    cfg = config()
+    place(cfg, launcher)
+    assert started == [(launcher, {'backend': 'nccl', 'timeout': 600})]
+    assert 'model_wrapper_cfg' not in cfg
+
+
+def test_slurm_on_a_cpu(monkeypatch, environment, started):
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    environment.update(
+        SLURM_PROCID='3', SLURM_LOCALID='1', SLURM_NTASKS='4', SLURM_NODELIST='node[07-08]', LOCAL_RANK='0'
+    )
+
+    def scontrol(command, **kwargs):
+        assert command == ['scontrol', 'show', 'hostnames', 'node[07-08]']
+        return subprocess.CompletedProcess(command, 0, stdout='node07\nnode08\n')
+
+    monkeypatch.setattr(launch.subprocess, 'run', scontrol)
+    place(config(), 'slurm')
+    assert started == [('gloo', timedelta(seconds=600))]
+    found = {key: environment[key] for key in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')}
+    assert found == {
+        'RANK': '3',
+        'LOCAL_RANK': '1',
+        'WORLD_SIZE': '4',
+        'MASTER_ADDR': 'node07',
+        'MASTER_PORT': '29500',
+    }
+
+
+def test_mpi_on_a_cpu(monkeypatch, environment, started):
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    environment.update(OMPI_COMM_WORLD_RANK='1', OMPI_COMM_WORLD_LOCAL_RANK='1', OMPI_COMM_WORLD_SIZE='2')
+    with pytest.raises(InputError, match='MASTER_ADDR has to name the first host'):
+        place(config(), 'mpi')
+    environment['MASTER_ADDR'] = '127.0.0.1'
+    place(config(), 'mpi')
+    assert started == [('gloo', timedelta(seconds=600))]
+    assert (environment['RANK'], environment['WORLD_SIZE']) == ('1', '2')
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+@pytest.mark.parametrize(('launcher', 'by'), [('pytorch', 'torchrun'), ('slurm', 'srun'), ('mpi', 'mpirun')])
+def test_a_process_that_the_launcher_did_not_start(launcher, by, device, monkeypatch, environment, started):
+    monkeypatch.setattr(launch, 'get_device', lambda: device)
+    with pytest.raises(InputError, match=f'--launcher {launcher}: this process was not started by {by}'):
+        place(config(), launcher)
+    assert not started
+
+
+@pytest.mark.parametrize(
+    ('absent', 'said'),
+    [
+        (['train_cfg'], 'train_cfg: the config has none; train_dataloader and optim_wrapper need it'),
+        (['val_cfg', 'val_evaluator'], 'val_cfg, val_evaluator: the config has none; val_dataloader needs it'),
+        (['test_dataloader'], 'test_dataloader: the config has none; test_cfg and test_evaluator need it'),
+    ],
+)
+def test_half_a_loop_is_refused(absent, said, tiny_config):
+    cfg = Config.fromfile(tiny_config)
+    cfg.update(dict.fromkeys(absent))
+    with pytest.raises(InputError, match=f'^{said}$'):
+        TerseRunner.from_cfg(cfg)

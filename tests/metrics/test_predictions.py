@@ -1,0 +1,137 @@
+"""Predictions as plain data: counting, listing, and the metric that hands them on."""
+
+import csv
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import precision_recall_fscore_support
+from statsmodels.stats.proportion import proportion_confint
+
+from custom_modules.metrics.intervals import wilson_interval
+from custom_modules.metrics.predictions import (
+    Prediction,
+    Proportion,
+    columns,
+    count,
+    format_counts,
+    row,
+    write_rows,
+)
+
+CLASSES = ['daisy', 'rose, wild', 'tulip']
+
+
+def predictions(pairs):
+    """A prediction for each (label, predicted)."""
+    return [
+        Prediction(f'{i}.jpg', [0.8 if k == predicted else 0.1 for k in range(3)], label)
+        for i, (label, predicted) in enumerate(pairs)
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40))
+def test_counts_are_scikit_learns(pairs):
+    counts = count(predictions(pairs), CLASSES)
+    labels, predicted = zip(*pairs, strict=True)
+    n, right = len(pairs), sum(label == guess for label, guess in pairs)
+    assert (counts.top1.k, counts.top1.n) == (right, n)
+    assert counts.error.percent == pytest.approx(100 - counts.top1.percent)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=range(3), zero_division=np.nan
+    )
+    for i, name in enumerate(CLASSES):
+        assert counts.recall[name].n == support[i]
+        for ours, theirs in ((counts.precision[name].percent, precision[i]), (counts.recall[name].percent, recall[i])):
+            assert (ours is None) == math.isnan(theirs)
+            if ours is not None:
+                assert ours == pytest.approx(100 * theirs)
+        assert counts.f1(name) == (None if math.isnan(f1[i]) else pytest.approx(100 * f1[i]))
+        involved = sum(i in pair for pair in pairs)
+        assert (counts.f1_interval(name) is None) == (involved == 0)
+        if involved:
+            share = np.array(proportion_confint(counts.recall[name].k, involved, method='wilson'))
+            assert counts.f1_interval(name) == pytest.approx(200 * share / (1 + share), abs=1e-9)
+            assert counts.f1_interval(name)[0] <= counts.f1(name) + 1e-9 <= counts.f1_interval(name)[1] + 2e-9
+    assert sum(part.k for part in counts.recall.values()) == right
+    json.dumps(counts.as_dict(), allow_nan=False)
+
+
+def test_the_first_of_equal_scores_is_predicted_as_torch_does():
+    assert Prediction('x', [0.2, 0.4, 0.4]).label == int(torch.tensor([0.2, 0.4, 0.4]).argmax()) == 1
+
+
+def test_proportions():
+    assert str(Proportion(540, 572)) == '94.41 % (540/572, 95 % interval 92.21-96.01)'
+    assert str(Proportion(0, 0)) == '- (0/0)'
+    assert Proportion(0, 0).as_dict() == {'percent': None, 'k': 0, 'n': 0, 'wilson95': None}
+    low, high = Proportion(3, 15).interval
+    assert (low / 100, high / 100) == pytest.approx(wilson_interval(3, 15))
+
+
+def test_no_predictions():
+    with pytest.raises(ValueError, match='no predictions'):
+        count([], CLASSES)
+
+
+def written(table, fields, suffix):
+    """What a table becomes, as text."""
+    file = io.BytesIO()
+    write_rows(file, iter(table), fields, suffix)
+    return file.getvalue().decode('utf-8', 'surrogateescape')
+
+
+@pytest.mark.parametrize('truth', [1, None])
+def test_rows_survive_csv_and_json(truth):
+    fields = columns(CLASSES, with_truth=truth is not None)
+    table = [row(Prediction(path, [0.125, 0.25, 0.625], truth), CLASSES) for path in ('a, "b"\n.jpg', '\udcff.jpg')]
+    assert list(table[0]) == fields
+    assert fields[:4] == ['path', 'truth', 'label', 'score'] if truth else ['path', 'label', 'score', 'score_daisy']
+    assert json.loads(written(table, fields, '.json')) == table
+    assert [json.loads(line) for line in written(table, fields, '.jsonl').splitlines()] == table
+    read = list(csv.DictReader(io.StringIO(written(table, fields, '.csv'), newline='')))
+    assert read == [{key: str(value) for key, value in values.items()} for values in table]
+    assert (read[0]['label'], read[0]['score']) == ('tulip', '0.625')
+
+
+def test_an_empty_table_is_still_one():
+    fields = columns(CLASSES)
+    assert json.loads(written([], fields, '.json')) == []
+    assert written([], fields, '.jsonl') == ''
+    assert list(csv.reader(io.StringIO(written([], fields, '.csv')))) == [fields]
+    with pytest.raises(ValueError, match=r"unknown format '\.txt'"):
+        written([], fields, '.txt')
+
+
+def test_the_table_for_the_terminal():
+    counts = count(predictions([(0, 0), (0, 1), (1, 1)]), CLASSES)
+    text = format_counts(counts, 0.51234)
+    assert 'top-1 accuracy  66.67 % (2/3, 95 % interval 20.77-93.85)' in text
+    assert 'top-1 error     33.33 % (1/3, ' in text
+    assert 'mean NLL        0.5123' in text
+    *_, daisy, rose, tulip = text.splitlines()
+    assert daisy.split() == ['daisy', '50.00', '%', '(1/2)', '100.00', '%', '(1/1)', '66.67', '%']
+    assert rose.startswith('rose, wild  100.00 % (1/1)')
+    assert tulip.split() == ['tulip', '-', '(0/0)', '-', '(0/0)', '-']
+    assert 'NLL' not in format_counts(counts, None)
+    assert 'ECE, 15 bins    1.23 %' in format_counts(counts, None, 0.0123)
+
+
+def test_the_metric_hands_on_predictions_in_order():
+    from mmpretrain.structures import DataSample
+
+    from custom_modules.metrics.predictions_metric import PredictionsMetric
+
+    metric = PredictionsMetric()
+    for i in range(3):
+        sample = DataSample(metainfo={'img_path': f'{i}.jpg'}).set_gt_label(i)
+        sample.set_pred_score(torch.tensor([0.25, 0.5, 0.25]))
+        metric.process({}, [sample.to_dict()])
+    assert metric.evaluate(3) == {}
+    assert [(p.path, p.truth, p.label) for p in metric.predictions] == [(f'{i}.jpg', i, 1) for i in range(3)]
+    assert metric.predictions[0].scores == [0.25, 0.5, 0.25]

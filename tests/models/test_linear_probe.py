@@ -1,0 +1,72 @@
+"""The head solved on features: the optimum of its objective, the same by one process or several, and how it is met."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+from sklearn.linear_model import LogisticRegression
+
+from custom_modules.models.linear_probe import logistic_regression, solve_head
+from custom_modules.errors import InputError
+
+
+@pytest.mark.parametrize('l2', [0.001, 0.1])
+def test_logistic_regression_finds_scikit_learns_optimum(l2):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 90)
+    features = (rng.normal(size=(90, 6)) + labels[:, None] * 0.5).astype(np.float32)
+    # scikit-learn minimises C * (sum of losses) + half the squared weights
+    theirs = LogisticRegression(C=1 / (l2 * len(labels)), tol=1e-8, max_iter=10_000).fit(features, labels)
+    weight, bias = logistic_regression(torch.from_numpy(features), torch.from_numpy(labels), 3, l2)
+    scores = (torch.from_numpy(features) @ weight.T + bias).softmax(1)
+    assert weight.shape == (3, 6)
+    np.testing.assert_allclose(scores, theirs.predict_proba(features), atol=2e-3)
+
+
+@pytest.fixture
+def model_and_loader(tiny_config, trained):
+    """The tiny classifier after its training, and a loader of its training photos without augmentation."""
+    cfg = Config.fromfile(tiny_config)
+    init_default_scope('mmpretrain')
+    model = MODELS.build(cfg.model | {'data_preprocessor': cfg.data_preprocessor})
+    model.load_state_dict(torch.load(trained.work_dir / 'best.pth')['state_dict'])
+    loader = cfg.train_dataloader
+    loader.update(sampler={'type': 'DefaultSampler', 'shuffle': False}, persistent_workers=False)
+    loader.dataset.pipeline = cfg.test_pipeline
+    return model, Runner.build_dataloader(loader)
+
+
+def test_the_head_is_solved_and_nothing_else_touched(model_and_loader):
+    model, loader = model_and_loader
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    features, outputs = solve_head(model, loader, l2=1e-5)
+    assert features.shape == (40, model.head.in_channels)
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {'head.fc.weight', 'head.fc.bias'}
+
+    right = losses = 0.0
+    model.eval()
+    for batch in loader:
+        truth = torch.cat([sample.gt_label for sample in batch['data_samples']])
+        scores = torch.stack([sample.pred_score for sample in model.test_step(batch)])
+        right += float((scores.argmax(1) == truth).sum())
+        losses -= float(scores[torch.arange(len(truth)), truth].log().sum().detach())
+    assert float(outputs['accuracy_top-1']) == pytest.approx(right / 40 * 100)
+    assert float(outputs['loss']) == pytest.approx(losses / 40, rel=1e-3)
+    assert right / 40 > 0.5  # of five classes
+
+
+def test_another_head_is_refused(model_and_loader):
+    model, loader = model_and_loader
+    model.head = torch.nn.Identity()
+    with pytest.raises(InputError, match='LinearClsHead'):
+        solve_head(model, loader, l2=0.001)
+
+
+@pytest.mark.parametrize('l2', [-1.0, float('nan')])
+def test_a_penalty_that_rewards_is_refused(model_and_loader, l2):
+    with pytest.raises(InputError, match='l2 is'):
+        solve_head(*model_and_loader, l2=l2)

@@ -1,0 +1,97 @@
+"""Pixels without OpenCV: those of the test pipeline, whatever the file."""
+
+import os
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from custom_modules.errors import InputError
+from custom_modules.models.preprocessing import Preprocessing, resize_bilinear
+
+SIZES = st.integers(1, 120)
+
+
+@given(SIZES, SIZES, SIZES, SIZES, st.integers(0, 99))
+def test_the_resize_is_opencvs_to_the_bit(height, width, new_height, new_width, seed):
+    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    expected = cv2.resize(picture, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+    found = resize_bilinear(picture, (new_height, new_width))
+    np.testing.assert_array_equal(found, expected)
+    part = slice(new_height // 3, new_height), slice(0, new_width // 2 + 1)
+    np.testing.assert_array_equal(resize_bilinear(picture, (new_height, new_width), part), expected[part])
+
+
+PIPELINES = {
+    'reduced': [
+        {'type': 'LoadPhoto', 'min_short_edge': 64},
+        {'type': 'ResizeEdge', 'scale': 64, 'edge': 'short'},
+        {'type': 'CenterCrop', 'crop_size': (56, 48)},
+        {'type': 'PackPhoto'},
+    ],
+    'whole': [
+        {'type': 'LoadImageFromFile'},
+        {'type': 'Resize', 'scale': (40, 32)},
+        {'type': 'PackInputs'},
+    ],
+}
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    """A drawn photo in many formats, modes and turns."""
+    from custom_modules.datasets.demo_flowers import draw_flower
+
+    folder = tmp_path_factory.mktemp('photos')
+    picture = Image.fromarray(draw_flower('tulip', 301, np.random.default_rng(0))).crop((0, 0, 301, 200))
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        for suffix in ('jpg', 'png', 'webp'):
+            picture.save(folder / f'turned_{turn}.{suffix}', exif=exif)
+    picture.convert('L').save(folder / 'grey.jpg')
+    picture.convert('P').save(folder / 'palette.gif')
+    picture.convert('1').save(folder / 'bits.png')
+    picture.save(folder / 'progressive.jpg', progressive=True, subsampling=2, quality=50)
+    picture.save(folder / 'plain.bmp')
+    transparent = picture.convert('RGBA')
+    transparent.putalpha(picture.convert('L'))
+    transparent.save(folder / 'transparent.png')
+    cv2.imwrite(str(folder / 'deep.png'), np.asarray(picture)[..., 0].astype(np.uint16) * 257 - 100)
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize('pipeline', PIPELINES.values(), ids=PIPELINES)
+def test_pixels_are_those_of_the_test_pipeline(pipeline, photos):
+    from mmengine.dataset import Compose
+    from mmengine.registry import init_default_scope
+    from mmpretrain.registry import TRANSFORMS
+
+    from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  registers them
+
+    init_default_scope('mmpretrain')
+    transforms = Compose([TRANSFORMS.build(step) for step in pipeline])
+    preprocessing = Preprocessing.of_pipeline(pipeline, 'a')
+    assert Preprocessing.from_dict(preprocessing.as_dict()) == preprocessing
+    for photo in photos:
+        expected = transforms({'img_path': os.fspath(photo)})['inputs'].numpy()[::-1]
+        found = preprocessing.load(photo)
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape), photo
+        assert np.abs(found.astype(int) - expected).max() == 0, photo
+
+
+@pytest.mark.parametrize(
+    ('steps', 'said'),
+    [
+        ([{'type': 'ResizeEdge', 'scale': 64, 'interpolation': 'bicubic'}], "ResizeEdge.scale=64, interpolation='bic"),
+        ([{'type': 'RandomFlip', 'prob': 0.5}], 'RandomFlip'),
+        ([{'type': 'ResizeEdge', 'scale': 64}], 'pictures of any size'),
+        ([{'type': 'ResizeEdge', 'scale': 64}, {'type': 'CenterCrop', 'crop_size': 65}], 'shorter than the crop'),
+    ],
+)
+def test_other_pipelines_are_refused(steps, said):
+    with pytest.raises(InputError, match=said):
+        Preprocessing.of_pipeline([{'type': 'LoadImageFromFile'}, *steps], 'a.pth')
