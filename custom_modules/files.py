@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -107,3 +108,13 @@ def lock_folder(path: Path) -> BinaryIO | None:
     except OSError:  # a file system without locks
         pass
     return file
+
+
+def printable(text: str) -> str:
+    """Returns text that any file and terminal takes: undecodable bytes, line breaks and controls are escaped."""
+    return ''.join(
+        character.encode('unicode_escape').decode()
+        if unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp')
+        else character
+        for character in text
+    )

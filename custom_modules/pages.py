@@ -1,23 +1,19 @@
 """Pages that stand for themselves: templates are filled, photos made small and put inside. Nothing is judged."""
 
-import base64
 import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from custom_modules.datasets.raw_folders import printable
 from custom_modules.errors import InputError
+from custom_modules.files import printable
 
-THUMBNAIL = 320  # pixels, the longer side
 
-
-def render(template: str | Path, **values: Any) -> str:
+def render(template: Path, **values: Any) -> str:
     """Returns a page; names that hold HTML, or Markdown in a page of that, are shown as they are.
 
     Args:
-        template: A file in this folder, or the whole path of one elsewhere; ``.html``, or ``.md``, which can show a
-            value as code by the filter ``code``.
+        template: An ``.html`` file, or an ``.md`` file, which can show a value as code by the filter ``code``.
         values: What it shows; one that is missing is an error.
 
     Raises:
@@ -31,18 +27,17 @@ def render(template: str | Path, **values: Any) -> str:
     def markdown(value: Any) -> Markup:
         return value if isinstance(value, Markup) else Markup(escape_markdown(value))
 
-    file = Path(__file__).parent / template
     environment = Environment(
-        loader=FileSystemLoader(file.parent),
+        loader=FileSystemLoader(template.parent),
         autoescape=True,
-        finalize=markdown if file.suffix == '.md' else None,
+        finalize=markdown if template.suffix == '.md' else None,
         undefined=StrictUndefined,
         trim_blocks=True,
-        keep_trailing_newline=file.suffix == '.md',
+        keep_trailing_newline=template.suffix == '.md',
     )
     environment.filters['code'] = lambda value: Markup(markdown_code(value))
     try:
-        return environment.get_template(file.name).render(**values)
+        return environment.get_template(template.name).render(**values)
     except UndefinedError as error:
         raise LookupError(str(error)) from error
 
@@ -66,30 +61,3 @@ def markdown_code(value: Any) -> str:
     """As code, where the characters in it allow that."""
     text = printable(str(value))
     return escape_markdown(text) if not text or set('`|') & set(text) else f'`{text}`'
-
-
-def thumbnail(photo: Path, size: int = THUMBNAIL) -> str | None:
-    """A small JPEG of a photo as a ``data:`` address, read as training reads it: turned as its EXIF says.
-
-    None for one that cannot be read any more.
-    """
-    import cv2
-    import numpy as np
-
-    try:
-        picture = cv2.imdecode(np.frombuffer(photo.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):
-        return None
-    if picture is None:
-        return None
-    scale = min(1, size / max(picture.shape[:2]))
-    height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
-    return data_address(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
-
-
-def data_address(picture: Any) -> str:
-    """A picture, (H, W, 3) uint8, BGR, as the ``data:`` address of a JPEG."""
-    import cv2
-
-    _, jpeg = cv2.imencode('.jpg', picture, (cv2.IMWRITE_JPEG_QUALITY, 80))
-    return f'data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}'

@@ -57,12 +57,12 @@ def main(argv: list[str] | None = None) -> int:
     """Makes the runs that are not finished, and writes the table after each."""
     args = parse_args(argv)
 
-    from custom_modules.evaluation.fold_runs import FoldRun, parallel_runs, plan_runs, run_all
     from custom_modules.engine.stop_signals import Stopped
-    from custom_modules.metrics.calibration import mean_nll
     from custom_modules.evaluation.cross_validation import check_table, write_table
-    from custom_modules.metrics.predictions import Proportion
+    from custom_modules.evaluation.fold_runs import FoldRun, parallel_runs, plan_runs, run_all
     from custom_modules.files import check_folder, lock_folder
+    from custom_modules.metrics.calibration import mean_nll
+    from custom_modules.metrics.predictions import Proportion
 
     check_folder(args.work_dir)
     check_folder(args.out.parent)

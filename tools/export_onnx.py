@@ -54,10 +54,6 @@ def main(argv: list[str] | None = None) -> int:
     tested_on = read_manifest_digest(Path(args.data_root)) if args.data_root else None
     training_photos = read_photos(Path(args.data_root), 'train') if args.int8 else []
 
-    from custom_modules.pages import check_jinja
-    from custom_modules.models.checkpoints import weights_digest
-    from custom_modules.models.publishing import plain_weights
-    from custom_modules.metrics.predictions import Proportion
     from custom_modules.evaluation.results import found_in, know, split_warning
     from custom_modules.files import write_atomically
     from custom_modules.inference.onnx_export import (
@@ -70,6 +66,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     from custom_modules.inference.open_predictor import open_checkpoint
     from custom_modules.inference.predictor import Predictor
+    from custom_modules.metrics.predictions import Proportion
+    from custom_modules.models.checkpoints import weights_digest
+    from custom_modules.models.publishing import plain_weights
+    from custom_modules.pages import check_jinja
     from custom_modules.progress import progress_bar
 
     require_packages()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.models.weights_catalogue import WEIGHTS
 from custom_modules.errors import run_tool
+from custom_modules.models.weights_catalogue import WEIGHTS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,8 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.name is None:
         parser.error('NAME is required: one of ' + ', '.join(WEIGHTS))
 
-    from custom_modules.models.pretrained_weights import TOLERANCE, fetch_weights, import_weights, present
     from custom_modules.files import check_folder
+    from custom_modules.models.pretrained_weights import TOLERANCE, fetch_weights, import_weights, present
 
     path = args.out / WEIGHTS[args.name].file
     if meta := present(args.name, args.out, args.file):

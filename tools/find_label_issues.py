@@ -17,9 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.report_file import check_out, write_out
 from custom_modules.errors import InputError, run_tool
 from custom_modules.progress import progress_bar
+from custom_modules.report_file import check_out, write_out
 
 EXTRAS = {'cleanlab': 'cleanlab', 'sklearn': 'scikit-learn'}
 
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         check_out(args.out, args.data)
 
     from custom_modules.evaluation.label_issues import find_suspects, format_suspects, read_labelled
-    from custom_modules.datasets.raw_folders import printable
+    from custom_modules.files import printable
 
     data = read_labelled(args.data)
 

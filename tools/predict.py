@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
-from custom_modules.metrics.predictions import SUFFIXES
 from custom_modules.inference.open_predictor import is_exported, open_predictor
 from custom_modules.inference.sorting import MODES, UNSURE
+from custom_modules.metrics.predictions import SUFFIXES
 
 if TYPE_CHECKING:
     from custom_modules.inference.journal import Process
@@ -68,8 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
 
     from custom_modules.files import check_folder
-    from custom_modules.photos.listing import list_photos
     from custom_modules.inference.sorting import check_names, check_target
+    from custom_modules.photos.listing import list_photos
 
     out = Path(args.out) if args.out else None
     if out:
@@ -85,12 +85,11 @@ def main(argv: list[str] | None = None) -> int:
     stdin = (os.fsdecode(line) for line in sys.stdin.buffer) if '-' in args.inputs else ()
     paths = list_photos(args.inputs, stdin)
 
-    from custom_modules.datasets.raw_folders import printable
-    from custom_modules.metrics.predictions import columns, row, write_rows
-    from custom_modules.files import write_atomically
+    from custom_modules.files import printable, write_atomically
     from custom_modules.inference.journal import ALONE, predict_resumably
     from custom_modules.inference.outcomes import Summary, check_unsure, format_line
     from custom_modules.inference.sorting import sort_into
+    from custom_modules.metrics.predictions import columns, row, write_rows
     from custom_modules.progress import progress_bar
 
     process = ALONE if is_exported(args.checkpoint) else join(args.launcher)

@@ -26,11 +26,11 @@ def main(argv: list[str] | None = None) -> int:
     """Strips, verifies, writes."""
     args = parse_args(argv)
 
-    from custom_modules.models.checkpoints import load_checkpoint, weights_digest
-    from custom_modules.models.publishing import describe, plain_weights, publish
     from custom_modules.evaluation.model_card import ModelFile, card_of, card_path
     from custom_modules.evaluation.results import found_in, know
     from custom_modules.files import check_folder, write_atomically
+    from custom_modules.models.checkpoints import load_checkpoint, weights_digest
+    from custom_modules.models.publishing import describe, plain_weights, publish
 
     folder = args.out or args.checkpoint.parent
     check_folder(folder)

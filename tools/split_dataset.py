@@ -15,9 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.photos.parallel import MAX_WORKERS
 from custom_modules.datasets.splitting import MODES, split_dataset
 from custom_modules.errors import InputError, run_tool
+from custom_modules.photos.parallel import MAX_WORKERS
 from custom_modules.progress import progress_bar, speed
 
 

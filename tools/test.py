@@ -11,8 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
-from custom_modules.metrics.predictions import SUFFIXES
 from custom_modules.inference.open_predictor import is_exported
+from custom_modules.metrics.predictions import SUFFIXES
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -58,18 +58,17 @@ def main(argv: list[str] | None = None) -> int:
     from mmpretrain.registry import DATASETS
 
     from custom_modules.datasets.manifest import read_manifest_digest
-    from custom_modules.datasets.raw_folders import printable
-    from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint, weights_digest
-    from custom_modules.engine.runner import TerseRunner, has_accelerator, place
     from custom_modules.engine.preflight import check_classes, check_dataset, check_weights
     from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
+    from custom_modules.engine.runner import TerseRunner, has_accelerator, place
     from custom_modules.evaluation import out_of_distribution, robustness
     from custom_modules.evaluation.model_card import card_of
-    from custom_modules.metrics.predictions import columns, count, format_counts, row, write_rows
-    from custom_modules.metrics.predictions_metric import PredictionsMetric
     from custom_modules.evaluation.report import Evaluation, check_extras, write_report
     from custom_modules.evaluation.results import ECE, figures, format_scaling, results_warning, set_aside
-    from custom_modules.files import check_folder, write_atomically
+    from custom_modules.files import check_folder, printable, write_atomically
+    from custom_modules.metrics.predictions import columns, count, format_counts, row, write_rows
+    from custom_modules.metrics.predictions_metric import PredictionsMetric
+    from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint, weights_digest
 
     model, exported = Path(args.checkpoint), is_exported(args.checkpoint)
     # What is found of an exported model does not take the place of what was found of its checkpoint.

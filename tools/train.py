@@ -96,11 +96,9 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
     from mmengine.logging import print_log
 
     from custom_modules.datasets.demo_flowers import prepare_demo_flowers
-    from custom_modules.models.checkpoints import newest_checkpoint
     from custom_modules.engine.compute import half_precision
-    from custom_modules.engine.runner import TerseRunner, has_accelerator, place
-    from custom_modules.engine.preflight import check_run, check_workers
     from custom_modules.engine.hooks.preflight_hook import DryRunDone, PreflightHook
+    from custom_modules.engine.preflight import check_run, check_workers
     from custom_modules.engine.resume import find_checkpoint, set_aside
     from custom_modules.engine.run_config import (
         default_work_dir,
@@ -111,11 +109,13 @@ def train(args: argparse.Namespace, argv: list[str] | None) -> int:
         save_every,
     )
     from custom_modules.engine.run_summary import run_summary
+    from custom_modules.engine.runner import TerseRunner, has_accelerator, place
     from custom_modules.engine.seeds import seed_problems, train_seeds
     from custom_modules.engine.stop_signals import stop_signals_caught
     from custom_modules.evaluation.run_comparison import as_markdown
     from custom_modules.evaluation.runs import read_run
     from custom_modules.files import lock_folder, remove_leftovers
+    from custom_modules.models.checkpoints import newest_checkpoint
 
     if problems := seed_problems(args.seeds or ()):
         raise InputError(*problems)

@@ -15,8 +15,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
-from custom_modules.metrics.predictions import SURE
 from custom_modules.inference.open_predictor import is_exported, open_predictor
+from custom_modules.metrics.predictions import SURE
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

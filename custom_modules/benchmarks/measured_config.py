@@ -9,8 +9,8 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
-from custom_modules.engine.runner import has_accelerator, place
 from custom_modules.engine.run_config import LOADERS, keep_train_only, parse_options, read_config
+from custom_modules.engine.runner import has_accelerator, place
 from custom_modules.errors import InputError
 
 # What saves, draws or judges, or happens once before the first iteration: not part of a training step.

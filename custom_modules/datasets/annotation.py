@@ -12,8 +12,8 @@ from typing import NamedTuple, NoReturn
 
 from custom_modules.errors import InputError
 from custom_modules.files import write_atomically
+from custom_modules.photos.listing import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 SIDES = ('train', 'val')
 SPLIT_NAMES = (*SIDES, 'test')
 MAX_PRINTED = 20

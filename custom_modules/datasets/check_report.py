@@ -18,8 +18,9 @@ from custom_modules.datasets.dataset_checks import (
     Finding,
     weights_option,
 )
-from custom_modules.pages import render, thumbnail
-from custom_modules.datasets.raw_folders import printable
+from custom_modules.files import printable
+from custom_modules.pages import render
+from custom_modules.photos.thumbnails import thumbnail
 
 FIELDS = ('finding', 'kind', 'severity', 'path', 'detail', 'advice')
 
@@ -135,7 +136,7 @@ def format_html(report: CheckReport) -> str:
     pictured = sorted({path for kind in kinds for finding in kind['findings'] for path in finding['paths']})
     totals = {label: sum(side[label] for side in report.counts.values()) for label in report.class_weights}
     return render(
-        'check_report.html',
+        Path(__file__).with_name('check_report.html'),
         name=Path(os.path.abspath(report.data)).name,
         report=report,
         verdict=verdict(report),

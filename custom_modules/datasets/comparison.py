@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custom_modules.datasets.annotation import refuse
+from custom_modules.datasets.raw_folders import LeftOut, Scan
+from custom_modules.files import printable
 from custom_modules.photos.fingerprint import Fingerprint, fingerprint_all, group_near_duplicates
-from custom_modules.datasets.raw_folders import LeftOut, Scan, printable
 from custom_modules.progress import Progress
 
 

@@ -7,8 +7,8 @@ from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
 from custom_modules.datasets.annotation import read_classes, read_samples
-from custom_modules.photos.decoding import decode
 from custom_modules.errors import PhotoError
+from custom_modules.photos.decoding import is_readable
 
 
 @DATASETS.register_module()
@@ -60,12 +60,3 @@ class FlowerDataset(BaseDataset):
                 f'{path}: no readable photo (empty, cut short or of another kind); replace it, or delete it and run '
                 f'tools/generate_metadata.py {self.data_root}'
             ) from None
-
-
-def is_readable(path: str) -> bool:
-    """Whether OpenCV, which the pipelines load photos with, can decode a file."""
-    try:
-        decode(Path(path).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return True

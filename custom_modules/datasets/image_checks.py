@@ -8,15 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from custom_modules.photos.fingerprint import (
-    FORMATS,
-    IMPORTS,
-    Fingerprint,
-    fingerprint,
-    orientation,
-    require_imagehash,
-    why_unreadable,
-)
+from custom_modules.photos.fingerprint import IMPORTS, Fingerprint, fingerprint, require_imagehash
+from custom_modules.photos.opening import FORMATS, orientation, why_unreadable
 from custom_modules.photos.parallel import map_photos
 from custom_modules.progress import StepProgress
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from custom_modules.datasets.annotation import SIDES, Sample
-from custom_modules.photos.fingerprint import DHASH_BITS, PHASH_BITS, Fingerprint
 from custom_modules.datasets.raw_folders import LeftOut
 from custom_modules.datasets.split_plan import Plan
 from custom_modules.errors import InputError
 from custom_modules.files import sha256_of
+from custom_modules.photos.fingerprint import DHASH_BITS, PHASH_BITS, Fingerprint
 
 PHASH_DIGITS = (PHASH_BITS + DHASH_BITS) // 4  # hexadecimal
 

@@ -8,8 +8,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from custom_modules.datasets.annotation import IMAGE_SUFFIXES, SIDES, class_name_problem, name_problem, refuse
+from custom_modules.datasets.annotation import SIDES, class_name_problem, name_problem, refuse
 from custom_modules.errors import InputError
+from custom_modules.files import printable
+from custom_modules.photos.listing import IMAGE_SUFFIXES
 
 HIDDEN = 'hidden or system file'
 
@@ -130,16 +132,6 @@ def list_folder(folder: Path) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError as error:
         raise InputError(f'{folder}: cannot be listed: {error.strerror}') from None
-
-
-def printable(text: str) -> str:
-    """Returns text that any file and terminal takes: undecodable bytes, line breaks and controls are escaped."""
-    return ''.join(
-        character.encode('unicode_escape').decode()
-        if unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp')
-        else character
-        for character in text
-    )
 
 
 def _is_hidden(path: Path) -> bool:

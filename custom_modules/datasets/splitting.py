@@ -14,9 +14,8 @@ from pathlib import Path
 
 from custom_modules.datasets.annotation import SIDES, refuse, write_classes, write_samples
 from custom_modules.datasets.comparison import Comparison, compare_photos
-from custom_modules.photos.fingerprint import Fingerprint
 from custom_modules.datasets.manifest import format_manifest, make_manifest
-from custom_modules.datasets.raw_folders import HIDDEN, LeftOut, list_folder, printable, scan_raw
+from custom_modules.datasets.raw_folders import HIDDEN, LeftOut, list_folder, scan_raw
 from custom_modules.datasets.split_plan import (
     Plan,
     class_problems,
@@ -26,7 +25,8 @@ from custom_modules.datasets.split_plan import (
     ratio_problems,
 )
 from custom_modules.errors import InputError
-from custom_modules.files import check_folder
+from custom_modules.files import check_folder, printable
+from custom_modules.photos.fingerprint import Fingerprint
 from custom_modules.progress import Progress
 
 MODE_NAMES = {'copy': 'copying', 'hardlink': 'linking', 'symlink': 'linking'}

@@ -5,8 +5,8 @@ from typing import Any
 from mmengine.runner import Runner
 from mmpretrain.registry import LOOPS
 
-from custom_modules.models.linear_probe import solve_head
 from custom_modules.engine.resumable_train_loop import ResumableTrainLoop
+from custom_modules.models.linear_probe import solve_head
 
 
 @LOOPS.register_module()

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from custom_modules.datasets.annotation import check_disjoint, read_classes, read_samples
 from custom_modules.datasets.manifest import read_manifest_digest
-from custom_modules.engine.hooks.augmented_photos_hook import random_state_kept
-from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint
+from custom_modules.engine.hooks.seed_hook import random_state_kept
 from custom_modules.engine.parameters import parameters
 from custom_modules.errors import InputError, as_configured
+from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint
 
 MIN_LOADED = 0.95  # share of the backbone's keys that pretrained weights must cover
 # Keys that hold paths, and what is written in their place by those who mean to fill it in later.

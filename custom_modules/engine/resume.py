@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import (
     TornCheckpointError,
     checkpoints_by_progress,
     load_checkpoint,
     progress,
 )
-from custom_modules.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from mmengine.runner import Runner
 
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
-from custom_modules.models.checkpoints import newest_checkpoint
 from custom_modules.metrics.predictions import Proportion
+from custom_modules.models.checkpoints import newest_checkpoint
 
 
 def run_summary(runner: Runner, demo: bool = False) -> str:

@@ -13,7 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from custom_modules.engine.hooks.augmented_photos_hook import random_state_kept
+from custom_modules.engine.hooks.seed_hook import random_state_kept
 from custom_modules.errors import InputError, as_configured
 
 PHOTOS = 8  # of each side: enough for batch norm, and read in a tenth of a second

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from custom_modules.errors import InputError
-from custom_modules.metrics.calibration import expected_calibration_error, mean_nll, nll
-from custom_modules.metrics.predictions import Prediction, Proportion, columns, write_rows
 from custom_modules.evaluation.run_comparison import markdown_table, spread
 from custom_modules.files import write_atomically
+from custom_modules.metrics.calibration import expected_calibration_error, mean_nll, nll
+from custom_modules.metrics.predictions import Prediction, Proportion, columns, write_rows
 
 KEYS = ['config', 'seed', 'fold']  # before the columns of a prediction
 RESAMPLES = 10_000

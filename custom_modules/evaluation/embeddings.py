@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.photos.fingerprint import open_photo, why_unreadable
-from custom_modules.models.weights_catalogue import WEIGHTS, require_file
 from custom_modules.errors import InputError
 from custom_modules.files import check_folder, sha256_of, write_atomically
+from custom_modules.models.weights_catalogue import WEIGHTS, require_file
+from custom_modules.photos.opening import open_photo, why_unreadable
 from custom_modules.progress import StepProgress
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Embedder:
         from mmcv.cnn import fuse_conv_bn
         from mmpretrain.registry import MODELS, TRANSFORMS
 
-        from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  (the same)
+        from custom_modules.datasets.transforms import load_photo, pack_photo  # noqa: F401  (the same)
 
         steps, preprocessor = _read_pipeline()
         self.key = _key(name, sha256_of(weights))

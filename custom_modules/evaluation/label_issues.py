@@ -26,8 +26,9 @@ from custom_modules.datasets.annotation import (
     read_samples,
     refuse,
 )
-from custom_modules.datasets.raw_folders import LeftOut, printable, scan_raw
+from custom_modules.datasets.raw_folders import LeftOut, scan_raw
 from custom_modules.errors import InputError
+from custom_modules.files import printable
 
 FOLDS = 5
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from custom_modules.evaluation.label_issues import Suspect
-from custom_modules.pages import render, thumbnail
+from custom_modules.pages import render
+from custom_modules.photos.thumbnails import thumbnail
 
 MAX_CARDS = 1000  # about 20 MB; a browser on a phone still shows it
 
@@ -24,7 +25,7 @@ def render_page(root: Path, photos: int, suspects: Sequence[Suspect], unreadable
     """
     pairs = Counter((suspect.label, suspect.suggested) for suspect in suspects)
     return render(
-        'label_issues.html',
+        Path(__file__).with_name('label_issues.html'),
         name=root.resolve().name,
         photos=photos,
         total=len(suspects),

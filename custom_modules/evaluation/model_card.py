@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 from custom_modules import __version__
 from custom_modules.datasets.manifest import read_manifest
-from custom_modules.pages import render
-from custom_modules.models.weights_catalogue import LICENCES, WEIGHTS
 from custom_modules.errors import InputError
+from custom_modules.evaluation.results import ECE, results_warning
+from custom_modules.evaluation.training_log import settings_table
 from custom_modules.metrics.calibration import scaling_fault
 from custom_modules.metrics.predictions import SURE, Proportion
-from custom_modules.evaluation.results import ECE, results_warning
-from custom_modules.evaluation.training_log import config_text, parse_config, section, settings_table
+from custom_modules.models.saved_config import config_text, parse_config, section
+from custom_modules.models.weights_catalogue import LICENCES, WEIGHTS
+from custom_modules.pages import render
 
 LIBRARIES = 'torch', 'torchvision', 'mmpretrain', 'mmengine', 'mmcv-lite', 'numpy', 'onnxruntime'
 TEMPLATE = Path(__file__).with_name('model_card.md')

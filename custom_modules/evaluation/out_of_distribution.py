@@ -20,7 +20,7 @@ from custom_modules.metrics.predictions import SURE, Prediction, Proportion
 
 if TYPE_CHECKING:
     from custom_modules.engine.runner import TerseRunner
-    from custom_modules.inference.outcomes import Unreadable
+    from custom_modules.photos.opening import Unreadable
 
 TPR = 0.95  # share of the test photos that a threshold is to let pass
 
@@ -136,10 +136,9 @@ def list_others(folder: str, data_root: Path) -> 'tuple[list[str], list[Unreadab
     Raises:
         InputError: There is no such folder, no readable photo in it, or it and the dataset lie in one another.
     """
-    from custom_modules.datasets.flower_dataset import is_readable
-    from custom_modules.inference.outcomes import Unreadable
-    from custom_modules.photos.opening import BROKEN, file_problem
+    from custom_modules.photos.decoding import is_readable
     from custom_modules.photos.listing import list_photos
+    from custom_modules.photos.opening import BROKEN, Unreadable, file_problem
 
     if not Path(folder).is_dir():
         raise InputError(f'--ood {folder}: no such folder; name one with photos of none of the classes')

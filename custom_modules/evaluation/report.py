@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from custom_modules.datasets.annotation import read_samples
 from custom_modules.datasets.manifest import read_manifest
-from custom_modules.pages import render as render_template
 from custom_modules.errors import InputError
+from custom_modules.evaluation.model_card import card_path
+from custom_modules.evaluation.results import set_aside
+from custom_modules.evaluation.robustness import Example
+from custom_modules.evaluation.training_log import read_history, settings_table
+from custom_modules.files import write_folder_atomically
 from custom_modules.metrics.calibration import (
     BINS,
     coverage_curve,
@@ -25,12 +29,9 @@ from custom_modules.metrics.calibration import (
     scaling_fault,
 )
 from custom_modules.metrics.confusion import confused_pairs, confusion_matrix, row_normalised
-from custom_modules.evaluation.model_card import card_path
 from custom_modules.metrics.predictions import SURE, Counts, Prediction, columns, row, write_rows
-from custom_modules.evaluation.results import set_aside
-from custom_modules.evaluation.robustness import Example
-from custom_modules.evaluation.training_log import config_text, parse_config, read_history, settings_table
-from custom_modules.files import write_folder_atomically
+from custom_modules.models.saved_config import config_text, parse_config
+from custom_modules.pages import render as render_template
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,7 +134,7 @@ def draw(test: Evaluation) -> dict[str, 'Figure']:
     """The figures by their file names; those of the training are left out where nothing was logged."""
     import numpy as np
 
-    from custom_modules.evaluation import figures
+    from custom_modules.metrics import plots as figures
 
     scores, truths = np.array([p.scores for p in test.predictions]), np.array(test.truths)
     drawn = {
@@ -153,9 +154,9 @@ def render(test: Evaluation, drawn: dict[str, 'Figure']) -> str:
     """The page as text."""
     from markupsafe import Markup
 
-    from custom_modules.pages import data_address, thumbnail
     from custom_modules.evaluation.cam import resized
     from custom_modules.metrics.plots import as_inline_svg
+    from custom_modules.photos.thumbnails import data_address, thumbnail
 
     descriptions = {
         'coverage': 'Accuracy over the share of photos that are kept, the surest first',
@@ -204,8 +205,8 @@ def render(test: Evaluation, drawn: dict[str, 'Figure']) -> str:
 
 def _cards(test: Evaluation) -> tuple[list[dict], list[tuple[str, list[dict]]], dict[int, str]]:
     """Cards of the wrong photos, worst first, and of groups of right ones; a thumbnail of each wrong photo's index."""
-    from custom_modules.pages import data_address
     from custom_modules.evaluation.cam import explain, heat, resized
+    from custom_modules.photos.thumbnails import data_address
 
     labels, truths = test.labels, test.truths
     order = sorted(range(len(labels)), key=lambda i: -max(test.predictions[i].scores))

@@ -8,12 +8,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from custom_modules.pages import check_jinja, render
 from custom_modules.evaluation import cross_validation
 from custom_modules.evaluation.cross_validation import Difference, Recipe
-from custom_modules.metrics.plots import as_inline_svg, as_png, shorten
 from custom_modules.evaluation.run_comparison import Pair, Run, as_dict, as_markdown, notes, table
 from custom_modules.files import write_atomically
+from custom_modules.metrics.plots import as_inline_svg, as_png, shorten
+from custom_modules.pages import check_jinja, render
 
 TEMPLATE = Path(__file__).with_name('run_comparison.html')
 # Okabe and Ito's colours, apart for every kind of sight; a second round is dashed.

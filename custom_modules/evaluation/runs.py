@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from custom_modules.datasets.raw_folders import printable
-from custom_modules.models.checkpoints import load_checkpoint, weights_digest
 from custom_modules.errors import InputError
 from custom_modules.evaluation.run_comparison import Answer, Run
-from custom_modules.evaluation.training_log import config_text, parse_config, read_history, section
+from custom_modules.evaluation.training_log import read_history
+from custom_modules.files import printable
+from custom_modules.models.checkpoints import load_checkpoint, weights_digest
+from custom_modules.models.saved_config import config_text, parse_config, section
 
 # What two runs of one recipe may differ in; and, if they were resumed, what from.
 PLACES = ('work_dir', 'randomness', 'resume', 'launcher', 'pretrained')

@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from custom_modules.models.saved_config import section
+
 # CurvesHook's scalars and the fields of its history.
 FIELDS = {
     'epoch/lr': 'lr',
@@ -46,22 +48,6 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def config_text(meta: dict) -> str | None:
-    """The training's config as a checkpoint's ``meta`` holds it: ``config`` in best.pth, ``cfg`` in epoch_N.pth."""
-    text = meta.get('config') or meta.get('cfg')
-    return text if isinstance(text, str) else None
-
-
-def parse_config(text: str) -> dict[str, Any]:
-    """The settings of a config that came with a checkpoint, which is never run; empty if it is more than settings."""
-    from custom_modules.models.saved_config import parse_settings
-
-    try:
-        return parse_settings(text)
-    except (ValueError, TypeError, SyntaxError, RecursionError):
-        return {}
-
-
 def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
     """What decides a training's result, as ``(name, value)`` pairs for people; only what the settings hold."""
     model, wrapper = section(settings, 'model'), section(settings, 'optim_wrapper')
@@ -88,12 +74,6 @@ def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
         'Test transforms': _call(section(test, 'dataset').get('pipeline')),
     }
     return [(name, str(value)) for name, value in found.items() if value not in (None, '')]
-
-
-def section(settings: dict[str, Any], key: str) -> dict[str, Any]:
-    """The dict of settings that stands under ``key``; empty where none does."""
-    value = settings.get(key)
-    return value if isinstance(value, dict) else {}
 
 
 def _call(part: Any, only: tuple[str, ...] | None = None, leave_out: tuple[str, ...] = ()) -> str:

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from custom_modules.photos.fingerprint import open_photo
+from custom_modules.inference.journal import Engine
 from custom_modules.metrics.calibration import tempered
 from custom_modules.metrics.predictions import Prediction
-from custom_modules.inference.journal import Engine
-from custom_modules.inference.outcomes import Unreadable
-from custom_modules.photos.opening import BROKEN, file_problem
+from custom_modules.photos.opening import BROKEN, Unreadable, file_problem, open_photo
 
 MAX_MEGABYTES = 20  # of one photo
 MAX_BYTES = MAX_MEGABYTES << 20  # a megabyte as Gradio counts it

@@ -3,9 +3,9 @@
 from pathlib import Path
 from threading import Lock
 
-from custom_modules.pages import data_address
 from custom_modules.evaluation.cam import explain, heat
 from custom_modules.inference.predictor import Predictor
+from custom_modules.photos.thumbnails import data_address
 
 SIZE = 448  # pixels, the longer side
 

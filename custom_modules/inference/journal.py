@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from custom_modules.errors import InputError, said_by
-from custom_modules.metrics.predictions import Prediction
 from custom_modules.files import lock_folder, write_atomically
-from custom_modules.inference.outcomes import Unreadable
+from custom_modules.metrics.predictions import Prediction
+from custom_modules.photos.opening import Unreadable
 from custom_modules.progress import Progress
 
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from custom_modules.errors import InputError, said_by
-from custom_modules.models.onnx_file import Metadata, open_session, seal
-from custom_modules.inference.outcomes import Unreadable
 from custom_modules.inference.predictor import Predictor
+from custom_modules.models.onnx_file import Metadata, open_session, seal
 from custom_modules.models.preprocessing import Pixels, Preprocessing
+from custom_modules.photos.opening import Unreadable
 
 TOLERANCE = 1e-4  # of a score; rounding makes some 1e-6
 NEEDED = 'pip install onnx onnxscript onnxruntime'

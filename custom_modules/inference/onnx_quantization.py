@@ -10,10 +10,10 @@ import numpy as np
 
 from custom_modules.errors import InputError
 from custom_modules.inference.onnx_export import quiet, with_metadata
-from custom_modules.models.onnx_file import Metadata, open_session
 from custom_modules.inference.onnx_predictor import load_photo
-from custom_modules.inference.outcomes import Unreadable
+from custom_modules.models.onnx_file import Metadata, open_session
 from custom_modules.models.preprocessing import Pixels, Preprocessing
+from custom_modules.photos.opening import Unreadable
 
 CALIBRATION_PHOTOS = 100
 # Between the normalisation of the pixels and the layer that gives the logits, which stay in float32.

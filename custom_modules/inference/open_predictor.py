@@ -47,8 +47,8 @@ def open_checkpoint(path: str, config: str | None = None) -> 'tuple[Config, dict
     Raises:
         InputError: One of the two cannot be used.
     """
-    from custom_modules.models.checkpoints import load_checkpoint
     from custom_modules.engine.run_config import read_config
+    from custom_modules.models.checkpoints import load_checkpoint
     from custom_modules.models.saved_config import read_saved_config
 
     checkpoint = load_checkpoint(path)

@@ -2,19 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
-from custom_modules.datasets.raw_folders import printable
 from custom_modules.errors import InputError
-from custom_modules.metrics.predictions import Prediction
+from custom_modules.files import printable
 from custom_modules.inference.sorting import UNSURE
-
-
-class Unreadable(NamedTuple):
-    """A photo without prediction: its ``path`` and the ``problem`` with it."""
-
-    path: str
-    problem: str
+from custom_modules.metrics.predictions import Prediction
+from custom_modules.photos.opening import Unreadable
 
 
 def check_unsure(classes: Sequence[str], min_score: float) -> None:

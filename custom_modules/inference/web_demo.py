@@ -17,9 +17,6 @@ from fastapi import FastAPI, HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
-from custom_modules.photos.fingerprint import MAX_PIXELS, eight_bits, open_photo, orientation, upright
-from custom_modules.pages import render
-from custom_modules.metrics.predictions import columns, row, write_rows
 from custom_modules.inference.classify_upload import (
     KINDS,
     MAX_BYTES,
@@ -29,8 +26,18 @@ from custom_modules.inference.classify_upload import (
     Answer,
     Classifier,
 )
-from custom_modules.inference.outcomes import Summary, Unreadable
-from custom_modules.photos.opening import TOO_LARGE
+from custom_modules.inference.outcomes import Summary
+from custom_modules.metrics.predictions import columns, row, write_rows
+from custom_modules.pages import render
+from custom_modules.photos.opening import (
+    MAX_PIXELS,
+    TOO_LARGE,
+    Unreadable,
+    eight_bits,
+    open_photo,
+    orientation,
+    upright,
+)
 
 TEMPLATE = Path(__file__).with_name('web_demo.html')
 STYLE = Path(__file__).with_name('web_demo.css')

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from custom_modules.engine.hooks.curves_hook import VAL, draw_curves
 from custom_modules.metrics.calibration import Bin, CoveragePoint
 from custom_modules.metrics.confusion import row_normalised
+from custom_modules.metrics.curves import VAL, draw_curves
 from custom_modules.metrics.predictions import Counts, Proportion
 
 BLUE, VERMILLION = '#0072B2', '#D55E00'  # of Okabe and Ito's colour-blind-safe set

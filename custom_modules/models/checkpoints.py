@@ -20,9 +20,9 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 from numpy._core import multiarray
 
-from custom_modules.models.weights_catalogue import require_file
 from custom_modules.errors import InputError
 from custom_modules.files import sha256_of, write_atomically
+from custom_modules.models.weights_catalogue import require_file
 
 
 def _history_method(cls: type, name: str) -> Callable:

@@ -10,8 +10,8 @@ from mmpretrain.structures import DataSample
 
 from custom_modules.engine.run_config import leave_out_hooks
 from custom_modules.errors import InputError
-from custom_modules.models.onnx_file import open_model
 from custom_modules.inference.onnx_predictor import OnnxPredictor
+from custom_modules.models.onnx_file import open_model
 from custom_modules.models.preprocessing import Preprocessing
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from custom_modules.photos.parallel import cores
 from custom_modules.errors import InputError
 from custom_modules.models.preprocessing import Preprocessing
+from custom_modules.photos.parallel import cores
 
 # Before ONNX Runtime is imported, wherever that is: its official builds report to Microsoft else.
 os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')

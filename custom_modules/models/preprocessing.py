@@ -12,8 +12,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.photos.fingerprint import eight_bits, open_photo, orientation, upright
 from custom_modules.errors import InputError
+from custom_modules.photos.opening import eight_bits, open_photo, orientation, upright
 
 Pixels = NDArray[np.uint8]
 

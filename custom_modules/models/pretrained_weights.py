@@ -19,9 +19,9 @@ import torchvision
 from mmpretrain.registry import MODELS
 from torch import hub, nn
 
+from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import file_sha256, load_checkpoint, named_hash, save_atomically
 from custom_modules.models.weights_catalogue import NOTES, WEIGHTS, Source
-from custom_modules.errors import InputError
 
 State = dict[str, torch.Tensor]
 

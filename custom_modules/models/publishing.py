@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from custom_modules.models.checkpoints import checkpoint_classes
 from custom_modules.errors import InputError
-from custom_modules.evaluation.training_log import config_text, parse_config
+from custom_modules.models.checkpoints import checkpoint_classes
+from custom_modules.models.saved_config import config_text, parse_config
 
 # What best.pth says of itself, and what is known since: each of what type.
 META: dict[str, Any] = {

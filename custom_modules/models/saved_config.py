@@ -101,3 +101,23 @@ def registered_names() -> set[str]:
     register_all_modules()
     found = [*vars(mmpretrain.registry).values(), *vars(mmengine.registry).values()]
     return {name for registry in found if isinstance(registry, Registry) for name in registry.module_dict}
+
+
+def config_text(meta: dict) -> str | None:
+    """The training's config as a checkpoint's ``meta`` holds it: ``config`` in best.pth, ``cfg`` in epoch_N.pth."""
+    text = meta.get('config') or meta.get('cfg')
+    return text if isinstance(text, str) else None
+
+
+def parse_config(text: str) -> dict[str, Any]:
+    """The settings of a config that came with a checkpoint, which is never run; empty if it is more than settings."""
+    try:
+        return parse_settings(text)
+    except (ValueError, TypeError, SyntaxError, RecursionError):
+        return {}
+
+
+def section(settings: dict[str, Any], key: str) -> dict[str, Any]:
+    """The dict of settings that stands under ``key``; empty where none does."""
+    value = settings.get(key)
+    return value if isinstance(value, dict) else {}

@@ -7,6 +7,7 @@ shrunk: no gain, so this is for JPEGs only.
 """
 
 import struct
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -126,3 +127,12 @@ def read_jpeg_header(content: bytes) -> JpegHeader | None:
     all_components = content[at + 4 : at + 5] == content[frame + 9 : frame + 10]  # of the frame are in the first scan
     top_down = content[frame : frame + 2] == _BASELINE and all_components and one_run and upright
     return JpegHeader(size, frame + 5 if top_down else None)
+
+
+def is_readable(path: str) -> bool:
+    """Whether OpenCV, which the pipelines load photos with, can decode a file."""
+    try:
+        decode(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True

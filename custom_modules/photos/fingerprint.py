@@ -5,10 +5,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from custom_modules.photos.parallel import map_photos
 from custom_modules.errors import InputError
+from custom_modules.photos.opening import eight_bits, open_photo, orientation, upright, why_unreadable
+from custom_modules.photos.parallel import map_photos
 from custom_modules.progress import StepProgress
 
 if TYPE_CHECKING:
@@ -20,14 +21,10 @@ PHASH_BITS, DHASH_BITS = 64, 256
 # 2 % at top and left), make 3648 copies, of which all but two are found; of the 2.6 million pairs of photos, 13 are
 # within, and all 13 are true, looked at. Alone, pHash would make 1003 pairs of them, and dHash 17.
 MAX_PHASH_DISTANCE, MAX_DHASH_DISTANCE = 16, 56
-MAX_PIXELS = 89_478_485  # Pillow's limit, from which on it speaks of a decompression bomb
-# What the loader of training and prediction (OpenCV) reads too, whatever the file is called.
-FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
 
 IMPORTS = ('imagehash', 'scipy.fftpack')  # what :func:`fingerprint` imports late
 
 _REDUCED_SIDE = 64  # pixels; JPEGs are decoded at 1/2, 1/4 or 1/8 of their size, no smaller than this
-_ORIENTATION = 0x0112  # the EXIF tag
 _ROWS, _COLUMNS = 64, 4096  # pairs are compared in blocks that stay in the processor's cache
 
 
@@ -144,26 +141,6 @@ def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
     return sorted(sorted(group) for group in together.values() if len(group) > 1)
 
 
-def open_photo(file: BinaryIO) -> 'Image':
-    """Opens a picture that training can decode and that fits into memory; it is not decoded yet.
-
-    Raises:
-        Exception: Of any kind, for any other file; :func:`why_unreadable` says it in words.
-    """
-    from PIL import Image
-
-    image = Image.open(file, formats=FORMATS)
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise Image.DecompressionBombError(f'{width} x {height} pixels')
-    if image.mode in ('I', 'F'):
-        raise ValueError('32 bits a channel, which training cannot read')
-    if image.format == 'PNG':  # OpenCV insists on its checksums, Pillow does not while decoding
-        image.verify()
-        image = Image.open(file, formats=FORMATS)
-    return image
-
-
 def _perceptual_hash(image: 'Image') -> int:
     """Returns pHash (Zauner 2010, section 3.2.1) and dHash (Krawetz 2013), as imagehash has them, in one number."""
     import imagehash
@@ -176,47 +153,3 @@ def _perceptual_hash(image: 'Image') -> int:
         bits = found.hash.ravel()
         value = value << bits.size | int(''.join('01'[bit] for bit in bits.tolist()), 2)
     return value
-
-
-def orientation(image: 'Image') -> int:
-    """Returns the EXIF orientation, 1 to 8; 1, upright, where there is none that means something."""
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # broken EXIF does not make a photo unreadable
-        return 1
-    return value if value in range(2, 9) else 1
-
-
-def eight_bits(image: 'Image') -> 'Image':
-    """Returns a picture of 16 bits in its upper 8, which Pillow's own conversion would make white; others as is."""
-    return image.point(lambda value: value / 256) if image.mode.startswith('I;16') else image
-
-
-def upright(image: 'Image', turn: int) -> 'Image':
-    """Returns a picture turned as an EXIF orientation says."""
-    from PIL.Image import Transpose
-
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    transpose = turns.get(turn)
-    return image if transpose is None else image.transpose(transpose)
-
-
-def why_unreadable(error: Exception) -> str:
-    """Says in a line why a photo could not be read."""
-    from PIL import Image, UnidentifiedImageError
-
-    if isinstance(error, UnidentifiedImageError):
-        return 'no picture, or of a kind that training cannot read'
-    if isinstance(error, Image.DecompressionBombError):
-        return f'too large, more than {MAX_PIXELS // 10**6} million pixels'
-    if isinstance(error, OSError) and error.strerror:
-        return f'cannot be read: {error.strerror}'
-    return f'broken picture: {" ".join(str(error).split()) or type(error).__name__}'

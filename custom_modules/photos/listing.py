@@ -4,8 +4,9 @@ import glob
 import os
 from collections.abc import Iterable, Sequence
 
-from custom_modules.datasets.annotation import IMAGE_SUFFIXES
 from custom_modules.errors import InputError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 
 def list_photos(inputs: Sequence[str], lines: Iterable[str] = ()) -> list[str]:

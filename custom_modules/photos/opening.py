@@ -1,18 +1,21 @@
-"""What is wrong with a photo's file before anything is decoded. No torch, no OpenCV."""
+"""Opens image files with Pillow, and says what is wrong with a file that cannot be used."""
 
 import logging
 import os
 import warnings
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from custom_modules.photos.fingerprint import MAX_PIXELS
-
+MAX_PIXELS = 89_478_485  # Pillow's limit, from which on it speaks of a decompression bomb
+# What the loader of training and prediction (OpenCV) reads too, whatever the file is called.
+FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
 BROKEN = 'broken picture, or none that can be read'  # what decoding alone finds
 TOO_LARGE = f'too large, more than {MAX_PIXELS // 10**6} million pixels'
 # Its short edge made 256 pixels long, as pipelines do, a picture of 1 x 60000 would fill 12 GB.
 MAX_RATIO = 1000  # long edge / short edge
+_ORIENTATION = 0x0112  # the EXIF tag
 
 # What is wrong with a photo is told in one line, here or by what decodes it; Pillow would add some of its own.
 warnings.filterwarnings('ignore', module=r'PIL\.')
@@ -41,3 +44,68 @@ def file_problem(path: str) -> str | None:
     if max(width, height) > MAX_RATIO * min(width, height):
         return f'too narrow, {width} x {height} pixels'
     return None
+
+
+class Unreadable(NamedTuple):
+    """A photo without prediction: its ``path`` and the ``problem`` with it."""
+
+    path: str
+    problem: str
+
+
+def open_photo(file: BinaryIO) -> Image.Image:
+    """Opens a picture that training can decode and that fits into memory; it is not decoded yet.
+
+    Raises:
+        Exception: Of any kind, for any other file; :func:`why_unreadable` says it in words.
+    """
+    image = Image.open(file, formats=FORMATS)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise Image.DecompressionBombError(f'{width} x {height} pixels')
+    if image.mode in ('I', 'F'):
+        raise ValueError('32 bits a channel, which training cannot read')
+    if image.format == 'PNG':  # OpenCV insists on its checksums, Pillow does not while decoding
+        image.verify()
+        image = Image.open(file, formats=FORMATS)
+    return image
+
+
+def orientation(image: Image.Image) -> int:
+    """Returns the EXIF orientation, 1 to 8; 1, upright, where there is none that means something."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # broken EXIF does not make a photo unreadable
+        return 1
+    return value if value in range(2, 9) else 1
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Returns a picture of 16 bits in its upper 8, which Pillow's own conversion would make white; others as is."""
+    return image.point(lambda value: value / 256) if image.mode.startswith('I;16') else image
+
+
+def upright(image: Image.Image, turn: int) -> Image.Image:
+    """Returns a picture turned as an EXIF orientation says."""
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    transpose = turns.get(turn)
+    return image if transpose is None else image.transpose(transpose)
+
+
+def why_unreadable(error: Exception) -> str:
+    """Says in a line why a photo could not be read."""
+    if isinstance(error, UnidentifiedImageError):
+        return 'no picture, or of a kind that training cannot read'
+    if isinstance(error, Image.DecompressionBombError):
+        return f'too large, more than {MAX_PIXELS // 10**6} million pixels'
+    if isinstance(error, OSError) and error.strerror:
+        return f'cannot be read: {error.strerror}'
+    return f'broken picture: {" ".join(str(error).split()) or type(error).__name__}'

@@ -19,9 +19,9 @@ from custom_modules.datasets.dataset_checks import (
     weights_option,
 )
 from custom_modules.datasets.indexing import index_prepared
-from custom_modules.report_file import write_out
 from custom_modules.datasets.splitting import split_dataset
 from custom_modules.errors import InputError
+from custom_modules.report_file import write_out
 
 
 @pytest.fixture

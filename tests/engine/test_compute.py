@@ -18,8 +18,8 @@ from custom_modules.engine.compute import (
     to_channels_last,
     without_batch_norm,
 )
-from custom_modules.engine.runner import TerseRunner
 from custom_modules.engine.run_config import read_config
+from custom_modules.engine.runner import TerseRunner
 
 # The first seven tensors each leave a crumb, of their alignment, in glibc's cache of small pieces, and so a gap too
 # small for the next; then that cache is full. In a process of its own, for what ran before leaves gaps as well.

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from custom_modules.engine import gemm_gradients
 from custom_modules.engine.gemm_gradients import GemmGradientConv2d, gemm_gradients_pay, to_gemm_gradients
-from custom_modules.engine.runner import TerseRunner
 from custom_modules.engine.run_config import read_config
+from custom_modules.engine.runner import TerseRunner
 
 
 def gradients(conv, photos, layout):

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from custom_modules.engine.in_place_relu6 import InPlaceReLU6, to_in_place_relu6
-from custom_modules.engine.runner import TerseRunner
 from custom_modules.engine.run_config import read_config
+from custom_modules.engine.runner import TerseRunner
 
 
 def trained(activation, values):

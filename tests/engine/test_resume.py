@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from custom_modules.models.checkpoints import save_atomically
 from custom_modules.engine.resume import find_checkpoint, resume_command, set_aside
 from custom_modules.errors import InputError
+from custom_modules.models.checkpoints import save_atomically
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 
 from custom_modules.datasets import embeddings
+from custom_modules.errors import InputError
 from custom_modules.evaluation.embeddings import PIPELINE, Embedder, embed_photos, read_embeddings
 from custom_modules.models.pretrained_weights import build_backbone
-from custom_modules.errors import InputError
 
 
 @pytest.fixture(scope='module')

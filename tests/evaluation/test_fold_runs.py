@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from custom_modules.engine import fold_runs
-from custom_modules.evaluation.fold_runs import FoldRun, changes, find_folds, parallel_runs, read_lists, run_all
 from custom_modules.errors import InputError
+from custom_modules.evaluation.fold_runs import FoldRun, changes, find_folds, parallel_runs, read_lists, run_all
 
 ANSWER = """
 import os, sys

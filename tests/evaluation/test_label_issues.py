@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from custom_modules.errors import InputError
 from custom_modules.evaluation.label_issues import (
     Photo,
     Suspect,
@@ -17,7 +18,6 @@ from custom_modules.evaluation.label_issues import (
     out_of_fold_scores,
     read_labelled,
 )
-from custom_modules.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 REAL_PHOTOS = ROOT.parent / 'shared' / 'flower_dataset_raw'

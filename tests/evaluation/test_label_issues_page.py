@@ -12,7 +12,7 @@ from html_elements import Elements
 from custom_modules.datasets import label_issues_page
 from custom_modules.evaluation.label_issues import Suspect
 from custom_modules.evaluation.label_issues_page import render_page
-from custom_modules.pages import thumbnail
+from custom_modules.photos.thumbnails import thumbnail
 
 
 @pytest.fixture

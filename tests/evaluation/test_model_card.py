@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from custom_modules.models.weights_catalogue import LICENCES
 from custom_modules.evaluation.model_card import ModelFile, card_path, find_manifest, library_licences, model_card
 from custom_modules.evaluation.out_of_distribution import outcome
-from custom_modules.metrics.predictions import Prediction, count
 from custom_modules.evaluation.results import figures
 from custom_modules.evaluation.robustness import PLAIN, collapses, outcomes
+from custom_modules.metrics.predictions import Prediction, count
+from custom_modules.models.weights_catalogue import LICENCES
 
 HEADINGS = [
     'Model details',

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from custom_modules.errors import InputError
-from custom_modules.metrics.calibration import tempered
 from custom_modules.evaluation.out_of_distribution import (
     auroc,
     format_outcome,
@@ -19,6 +18,7 @@ from custom_modules.evaluation.out_of_distribution import (
     outcome,
     threshold_at,
 )
+from custom_modules.metrics.calibration import tempered
 from custom_modules.metrics.predictions import Prediction
 
 FEW = st.lists(st.integers(0, 9).map(lambda tenths: tenths / 10), min_size=1, max_size=30)  # equals are likely

@@ -13,9 +13,9 @@ from html_elements import Elements
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation import cam, report
-from custom_modules.metrics.predictions import Prediction, count
 from custom_modules.evaluation.report import Evaluation, write_report
 from custom_modules.evaluation.results import figures
+from custom_modules.metrics.predictions import Prediction, count
 
 CLASSES = ['daisy', '<b onload=x>"&\'', 'rose {{ 7*7 }} $x$', 'tulip']
 FIGURES = ['confusion', 'coverage', 'curves', 'per_class', 'reliability', 'reliability_scaled']

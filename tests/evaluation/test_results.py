@@ -6,7 +6,6 @@ import os
 import pytest
 
 from custom_modules.errors import InputError
-from custom_modules.metrics.predictions import Prediction, count
 from custom_modules.evaluation.results import (
     Known,
     figures,
@@ -18,6 +17,7 @@ from custom_modules.evaluation.results import (
     set_aside,
     split_warning,
 )
+from custom_modules.metrics.predictions import Prediction, count
 
 
 def scaled(temperature, after=0.12):

@@ -13,9 +13,9 @@ import custom_modules.datasets.flower_dataset
 import custom_modules.datasets.transforms.recompress_jpeg  # noqa: F401  both are registered by it
 from custom_modules.errors import InputError
 from custom_modules.evaluation import robustness
+from custom_modules.evaluation.robustness import CONDITIONS, PLAIN, collapses, format_outcomes, outcomes
 from custom_modules.metrics.calibration import calibration
 from custom_modules.metrics.predictions import Prediction
-from custom_modules.evaluation.robustness import CONDITIONS, PLAIN, collapses, format_outcomes, outcomes
 
 CLASSES = ['daisy', 'rose', 'tulip']
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from custom_modules.evaluation.training_log import config_text, parse_config, read_history, settings_table
+from custom_modules.evaluation.training_log import read_history, settings_table
+from custom_modules.models.saved_config import config_text, parse_config
 
 CONFIG = """
 model = dict(

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from custom_modules.inference.classify_upload import MAX_BYTES, NO_IMAGE, THREADS, TOO_BIG, Classifier
 from custom_modules.metrics.calibration import tempered
 from custom_modules.metrics.predictions import Prediction
-from custom_modules.inference.classify_upload import MAX_BYTES, NO_IMAGE, THREADS, TOO_BIG, Classifier
-from custom_modules.inference.outcomes import Unreadable
-from custom_modules.photos.opening import TOO_LARGE
+from custom_modules.photos.opening import TOO_LARGE, Unreadable
 
 SCORES = [0.5, 0.3, 0.2]
 

@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
 
-from custom_modules.models.checkpoints import load_checkpoint
 from custom_modules.inference.heat_map import SIZE, HeatMaps
 from custom_modules.inference.predictor import Predictor
+from custom_modules.models.checkpoints import load_checkpoint
 from custom_modules.models.saved_config import read_saved_config
 
 

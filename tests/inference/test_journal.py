@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from custom_modules.errors import InputError
-from custom_modules.metrics.predictions import Prediction
 from custom_modules.inference.journal import Journal, Process, predict_resumably
+from custom_modules.metrics.predictions import Prediction
 
 
 @pytest.mark.parametrize('line', ['{', '[]', '\0', '{}', '{"number": "x"}', '{"number": 0, "scores": [1]}'], ids=repr)

@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from custom_modules.models.onnx_file import Metadata, multiplies_8_bits_exactly, open_session
 from custom_modules.inference.onnx_quantization import MOST_SCALED, centre, equalize, quantize, round_weights
+from custom_modules.models.onnx_file import Metadata, multiplies_8_bits_exactly, open_session
 from custom_modules.models.preprocessing import Preprocessing
 
 

@@ -2,8 +2,8 @@
 
 from copy import deepcopy
 
-from custom_modules.models.checkpoints import load_checkpoint
 from custom_modules.inference.predictor import Predictor
+from custom_modules.models.checkpoints import load_checkpoint
 from custom_modules.models.saved_config import read_saved_config
 
 

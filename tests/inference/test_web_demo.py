@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from test_classify_upload import SCORES, Engine
 
-from custom_modules.metrics.predictions import Prediction
 from custom_modules.inference.classify_upload import KINDS, MAX_BYTES, MAX_MEGABYTES, Answer, Classifier
+from custom_modules.metrics.predictions import Prediction
 
 pytest.importorskip('gradio')
 

@@ -13,6 +13,7 @@ from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import (
     AtomicLocalBackend,
     TornCheckpointError,
@@ -23,7 +24,6 @@ from custom_modules.models.checkpoints import (
     save_atomically,
     weights_digest,
 )
-from custom_modules.errors import InputError
 
 
 class Calls:

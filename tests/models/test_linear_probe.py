@@ -9,8 +9,8 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from sklearn.linear_model import LogisticRegression
 
-from custom_modules.models.linear_probe import logistic_regression, solve_head
 from custom_modules.errors import InputError
+from custom_modules.models.linear_probe import logistic_regression, solve_head
 
 
 @pytest.mark.parametrize('l2', [0.001, 0.1])

@@ -70,7 +70,7 @@ def test_pixels_are_those_of_the_test_pipeline(pipeline, photos):
     from mmengine.registry import init_default_scope
     from mmpretrain.registry import TRANSFORMS
 
-    from custom_modules.datasets import load_photo, pack_photo  # noqa: F401  registers them
+    from custom_modules.datasets.transforms import load_photo, pack_photo  # noqa: F401  registers them
 
     init_default_scope('mmpretrain')
     transforms = Compose([TRANSFORMS.build(step) for step in pipeline])

@@ -14,6 +14,7 @@ import torchvision
 from torch import nn
 
 from custom_modules.engine import pretrained_weights
+from custom_modules.errors import InputError
 from custom_modules.models.pretrained_weights import (
     LAYOUTS,
     build_backbone,
@@ -23,7 +24,6 @@ from custom_modules.models.pretrained_weights import (
     present,
 )
 from custom_modules.models.weights_catalogue import WEIGHTS, Source, fetch_command
-from custom_modules.errors import InputError
 
 SHARED = Path(__file__).parents[3] / 'shared' / 'checkpoints'
 CASES = [(name, layout) for name in WEIGHTS for layout in LAYOUTS]

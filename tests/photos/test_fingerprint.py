@@ -16,6 +16,7 @@ from PIL import Image, ImageEnhance
 
 from custom_modules.datasets import duplicates
 from custom_modules.datasets.demo_flowers import draw_demo_flowers
+from custom_modules.errors import InputError
 from custom_modules.photos.fingerprint import (
     DHASH_BITS,
     MAX_DHASH_DISTANCE,
@@ -25,7 +26,6 @@ from custom_modules.photos.fingerprint import (
     fingerprint_all,
     group_near_duplicates,
 )
-from custom_modules.errors import InputError
 
 PHOTOS = Path(__file__).parents[3] / 'shared' / 'flower_dataset_raw'
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from custom_modules.datasets import parallel
-from custom_modules.photos.parallel import map_photos
 from custom_modules.errors import InputError
+from custom_modules.photos.parallel import map_photos
 
 ROOT = Path(__file__).parents[2]
 PATHS = [Path(str(number)) for number in range(50)]

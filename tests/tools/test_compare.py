@@ -7,8 +7,8 @@ import shutil
 import pytest
 import torch
 
-from custom_modules.models.checkpoints import load_checkpoint, weights_digest
 from custom_modules.evaluation.runs import read_run
+from custom_modules.models.checkpoints import load_checkpoint, weights_digest
 
 
 @pytest.fixture(scope='module')

@@ -280,8 +280,8 @@ def test_a_split_that_was_run_again_into_its_folder(dry_run, data, tmp_path):
 
 
 def test_one_photo_in_hundreds_on_both_sides_is_a_warning(tmp_path):
-    from custom_modules.engine.preflight import Findings
     from custom_modules.engine.hooks.preflight_hook import check_overlap
+    from custom_modules.engine.preflight import Findings
 
     photos = [tmp_path / str(number) for number in range(300)]
     for number, photo in enumerate(photos):

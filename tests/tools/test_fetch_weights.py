@@ -8,8 +8,8 @@ import pytest
 import torch
 import torchvision
 
-from custom_modules.models.weights_catalogue import WEIGHTS
 from custom_modules.errors import run_tool
+from custom_modules.models.weights_catalogue import WEIGHTS
 from tools.fetch_weights import main
 
 ROOT = Path(__file__).parents[2]

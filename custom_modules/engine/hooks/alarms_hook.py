@@ -11,8 +11,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
-from custom_modules.models.checkpoints import newest_checkpoint
 from custom_modules.errors import LocalError
+from custom_modules.models.checkpoints import newest_checkpoint
 
 PHOTOS_NAMED = 32
 

@@ -1,18 +1,16 @@
 """Shows what the model is about to be trained on. Changes nothing, not even the random state."""
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import ceil
 
 import numpy as np
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
+
+from custom_modules.engine.hooks.seed_hook import random_state_kept
 
 
 @HOOKS.register_module()
@@ -47,18 +45,6 @@ class AugmentedPhotosHook(Hook):
             label = int(item['data_samples'].gt_label)
             names.append(str(classes[label] if classes else label))
         runner.visualizer.add_image('augmented training photos', photo_grid(photos, names))
-
-
-@contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Leaves the random states of Python, NumPy and torch's CPU generator as they were."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
 
 
 def photo_grid(photos: list[np.ndarray], names: list[str]) -> np.ndarray:

@@ -17,8 +17,8 @@ from torch import nn
 
 import custom_modules
 from custom_modules.datasets.manifest import read_manifest_digest
-from custom_modules.models.checkpoints import load_checkpoint, save_atomically
 from custom_modules.errors import InputError
+from custom_modules.models.checkpoints import load_checkpoint, save_atomically
 
 BETTER = {'greater': operator.gt, 'less': operator.lt}
 

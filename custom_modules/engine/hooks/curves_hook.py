@@ -5,19 +5,12 @@ import time
 from pathlib import Path
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
-from custom_modules.files import write_atomically
-
-TRAIN, VAL, LR = '#0072B2', '#D55E00', '#000000'  # blue, vermillion, black of Okabe and Ito's colour-blind-safe set
+from custom_modules.metrics.curves import draw_curves, save_figure
 
 
 @HOOKS.register_module()
@@ -178,102 +171,3 @@ def epoch_line(record: dict, epochs: int, photos: int) -> str:
     if record['seconds'] is not None:
         parts.append(f'{record["seconds"]:.0f} s' if record['seconds'] >= 10 else f'{record["seconds"]:.1f} s')
     return '  '.join(parts)
-
-
-def draw_curves(history: list[dict]) -> Figure:
-    """Accuracy, loss and learning rate over the epochs, one above the other.
-
-    Args:
-        history: Records as in :attr:`CurvesHook.history`, at least one. What is None or not finite is left out.
-    """
-    figure = Figure(figsize=(8, 8.5), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
-    FigureCanvasAgg(figure)
-    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.4])
-    epochs = [record['epoch'] for record in history]
-    bottom.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
-    bottom.set_xlabel('Epoch')
-    for axes in (top, middle, bottom):
-        axes.grid(axis='y', color='#DDDDDD', linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[['top', 'right']].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
-
-    draw_pair(top, history, 'accuracy', 'Top-1 accuracy, %', '{:.2f} %')
-    val = column(history, 'val_accuracy')
-    if not all(map(math.isnan, val)):
-        best = max(range(len(val)), key=lambda i: -math.inf if math.isnan(val[i]) else val[i])  # the first of equals
-        top.plot(epochs[best], val[best], 'o', markersize=11, markerfacecolor='none', color=VAL, markeredgewidth=1.8)
-        top.set_title(f'○ best val {val[best]:.2f} %, epoch {epochs[best]}', loc='right', color=VAL, fontsize=11)
-    draw_pair(middle, history, 'loss', 'Loss', '{:.3g}', log_from=100)
-
-    rates = column(history, 'lr')
-    bottom.plot(epochs, rates, color=LR, drawstyle='steps-mid', marker='o', markersize=3.5, linewidth=1.4)
-    unit = scale(bottom, rates, log_from=10)
-    if not unit:
-        bottom.set_ylim(0, 1.15 * max(rates) or 1)
-        bottom.ticklabel_format(axis='y', scilimits=(-4, 4))
-    bottom.set_title(f'Learning rate{unit}', loc='left', fontweight='bold')
-    return figure
-
-
-def column(history: list[dict], key: str) -> list[float]:
-    """One value of each record; NaN, which is not drawn, for what is None or not finite."""
-    values = [record[key] for record in history]
-    return [value if value is not None and math.isfinite(value) else math.nan for value in values]
-
-
-def scale(axes: Axes, values: list[float], log_from: float) -> str:
-    """Makes the y axis logarithmic where the largest value is over ``log_from`` times the smallest; says so."""
-    seen = [value for value in values if not math.isnan(value)]
-    if not seen or min(seen) <= 0 or max(seen) <= log_from * min(seen):
-        return ''
-    axes.set_yscale('log')
-    few_decades = max(seen) < 1000 * min(seen)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if few_decades else (1,), numticks=6))
-    axes.yaxis.set_major_formatter('{x:g}')
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    return ', log scale'
-
-
-def draw_pair(axes: Axes, history: list[dict], what: str, title: str, form: str, log_from: float = math.inf) -> None:
-    """Draws training and validation, each with its name and last value at the right end."""
-    epochs = [record['epoch'] for record in history]
-    ends, everything = [], []
-    for side, colour in (('train', TRAIN), ('val', VAL)):
-        values = column(history, f'{side}_{what}')
-        seen = [value for value in values if not math.isnan(value)]
-        if not seen:
-            continue
-        everything += seen
-        axes.plot(epochs, values, color=colour, linewidth=1.8, marker='o', markersize=3.5)
-        last = history[-1][f'{side}_{what}']
-        diverged = last is not None and not math.isfinite(last)
-        ends.append((seen[-1], f'{side} not finite' if diverged else f'{side} {form.format(seen[-1])}', colour))
-    unit = scale(axes, everything, log_from)
-    axes.set_title(f'{title}{unit}', loc='left', fontweight='bold')
-    if not ends:
-        axes.text(0.5, 0.5, 'none measured', transform=axes.transAxes, ha='center', va='center', color='#777777')
-        axes.set_yticks([])
-    ends.sort(key=lambda end: end[0])
-    axes.get_ylim()  # brings transData up to date
-    to_axes = axes.transData + axes.transAxes.inverted()
-    heights = [to_axes.transform((epochs[-1], value))[1] for value, _, _ in ends]
-    for place, (value, text, colour) in enumerate(ends):
-        # Where the ends are close, the upper name grows upwards and the lower one downwards: neither covers the other.
-        close = len(ends) == 2 and heights[1] - heights[0] < 0.08
-        axes.annotate(
-            text,
-            xy=(1, value),
-            xycoords=('axes fraction', 'data'),
-            xytext=(6, 0),
-            textcoords='offset points',
-            va=('top', 'bottom')[place] if close else 'center',
-            color=colour,
-            fontsize=11,
-            annotation_clip=False,
-        )
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG whole or not at all."""
-    write_atomically(path, lambda file: figure.savefig(file, format='png', dpi=120))

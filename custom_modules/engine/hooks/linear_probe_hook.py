@@ -6,10 +6,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
-from custom_modules.models.linear_probe import solve_head
 from custom_modules.engine.run_config import in_order
 from custom_modules.engine.stop_signals import ShieldedWorker
 from custom_modules.errors import InputError, as_configured
+from custom_modules.models.linear_probe import solve_head
 
 
 @HOOKS.register_module()

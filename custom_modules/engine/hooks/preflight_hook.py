@@ -17,9 +17,9 @@ from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamSchedul
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from custom_modules.datasets.annotation import SPLIT_NAMES
-from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.config_sources import origin
 from custom_modules.engine.effective_settings import Course, duration, effective_settings, lr_course, table
+from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.linear_probe_loop import LinearProbeLoop
 from custom_modules.engine.preflight import Findings
 from custom_modules.engine.trial import seconds_per_step, try_batches

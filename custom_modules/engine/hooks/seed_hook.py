@@ -1,7 +1,8 @@
 """Makes all that is random in training a function of progress alone. Which numbers are drawn is others' business."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
@@ -88,3 +89,15 @@ def seed_generators(*key: str | int) -> int:
     np.random.seed(number & 0xFFFFFFFF)
     torch.default_generator.manual_seed(number)
     return number
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Leaves the random states of Python, NumPy and torch's CPU generator as they were."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

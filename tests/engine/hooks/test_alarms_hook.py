@@ -8,8 +8,8 @@ import torch
 from mmengine.hooks import Hook
 
 from custom_modules.engine.hooks.alarms_hook import AlarmsHook
-from custom_modules.models.checkpoints import load_checkpoint
 from custom_modules.errors import LocalError
+from custom_modules.models.checkpoints import load_checkpoint
 
 
 class Spoil(Hook):

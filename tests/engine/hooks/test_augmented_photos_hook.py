@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from custom_modules.engine.hooks.augmented_photos_hook import AugmentedPhotosHook, photo_grid, random_state_kept
+from custom_modules.engine.hooks.augmented_photos_hook import AugmentedPhotosHook, photo_grid
+from custom_modules.engine.hooks.seed_hook import random_state_kept
 
 
 def images(runner, monkeypatch):

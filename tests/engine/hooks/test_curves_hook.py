@@ -9,8 +9,9 @@ import pytest
 from mmengine.hooks import Hook
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from custom_modules.engine.hooks.curves_hook import CurvesHook, draw_curves, epoch_line, save_figure
+from custom_modules.engine.hooks.curves_hook import CurvesHook, epoch_line
 from custom_modules.engine.hooks.validate_on_resume_hook import ValidateOnResumeHook
+from custom_modules.metrics.curves import draw_curves, save_figure
 from custom_modules.metrics.nll_metric import MeanNLL
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from custom_modules.models.checkpoints import load_checkpoint
 from custom_modules.engine.hooks.curves_hook import CurvesHook
 from custom_modules.engine.hooks.mid_epoch_checkpoint_hook import MidEpochCheckpointHook
 from custom_modules.engine.hooks.seed_hook import SeedHook
-from custom_modules.engine.stop_signals import Stopped, stop_signals_caught
 from custom_modules.engine.hooks.validate_on_resume_hook import ValidateOnResumeHook
+from custom_modules.engine.stop_signals import Stopped, stop_signals_caught
 from custom_modules.errors import InputError
+from custom_modules.models.checkpoints import load_checkpoint
 
 LOOP = {'type': 'ResumableTrainLoop', 'max_epochs': 2}  # of three batches each
 EVERY = 1e-9  # minutes

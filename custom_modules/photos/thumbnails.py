@@ -1,0 +1,32 @@
+"""Small JPEG copies of images as ``data:`` URLs, for self-contained HTML pages."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+THUMBNAIL = 320  # pixels, the longer side
+
+
+def thumbnail(photo: Path, size: int = THUMBNAIL) -> str | None:
+    """A small JPEG of a photo as a ``data:`` address, read as training reads it: turned as its EXIF says.
+
+    None for one that cannot be read any more.
+    """
+    try:
+        picture = cv2.imdecode(np.frombuffer(photo.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):
+        return None
+    if picture is None:
+        return None
+    scale = min(1, size / max(picture.shape[:2]))
+    height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
+    return data_address(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def data_address(picture: Any) -> str:
+    """A picture, (H, W, 3) uint8, BGR, as the ``data:`` address of a JPEG."""
+    _, jpeg = cv2.imencode('.jpg', picture, (cv2.IMWRITE_JPEG_QUALITY, 80))
+    return f'data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}'
