@@ -1,1 +1,0 @@
-"""Measuring speed, beside the user's journey: nothing else imports this room."""
