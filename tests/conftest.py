@@ -3,15 +3,17 @@
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 from chromium import Chromium, chromium
+from filelock import FileLock
 from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
@@ -156,77 +158,96 @@ def browser() -> Iterator[Chromium]:
 
 
 @pytest.fixture(scope='session')
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A function that has a folder filled by the first of pytest-xdist's workers that asks for it, for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        base = base.parent
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = base / 'shared' / name, base / 'shared' / f'{name}.done'
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f'{folder}.lock'):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def raw(make_once: Callable[..., Path]) -> Path:
     """Raw photos: five classes of eleven drawn flowers, 48 pixels wide."""
     from custom_modules.datasets.demo_flowers import draw_demo_flowers
 
-    folder = tmp_path_factory.mktemp('photos') / 'raw'
-    draw_demo_flowers(folder, per_class=11, size=48)
-    return folder
+    return make_once('photos', lambda folder: draw_demo_flowers(folder / 'raw', per_class=11, size=48)) / 'raw'
 
 
 @pytest.fixture(scope='session')
-def data(raw: Path) -> Path:
+def data(raw: Path, make_once: Callable[..., Path]) -> Path:
     """The prepared dataset made of them: 40 photos to train on, 15 to validate; not to be changed."""
     from custom_modules.datasets.splitting import split_dataset
 
-    folder = raw.parent / 'data'
-    split_dataset(raw, folder)
-    return folder
+    return make_once('prepared', lambda folder: split_dataset(raw, folder / 'data')) / 'data'
 
 
 @pytest.fixture(scope='session')
-def tiny_config(data: Path) -> Path:
+def tiny_config(data: Path, make_once: Callable[..., Path]) -> Path:
     """A config that inherits flower_mobilenetv2.py and trains a narrow one for two epochs on ``data``."""
-    file = data.parent / 'tiny.py'
-    base = str(ROOT / 'configs' / 'flower_mobilenetv2.py')
-    file.write_text(TINY_CONFIG.format(base=base, data=str(data)))
-    return file
+    text = TINY_CONFIG.format(base=str(ROOT / 'configs' / 'flower_mobilenetv2.py'), data=str(data))
+    return make_once('config', lambda folder: (folder / 'tiny.py').write_text(text)) / 'tiny.py'
 
 
 @pytest.fixture(scope='session')
-def trained(
-    tiny_config: Path, run_process: Callable[..., Result], tmp_path_factory: pytest.TempPathFactory
-) -> Trained:
+def trained(tiny_config: Path, run_process: Callable[..., Result], make_once: Callable[..., Path]) -> Trained:
     """The tiny config, trained by tools/train.py in a process of its own."""
-    work_dir = tmp_path_factory.mktemp('run') / 'work_dir'
-    result = run_process('train', tiny_config, '--work-dir', work_dir, cwd=work_dir.parent)
-    assert result.code == 0, result.err
-    return Trained(work_dir, result)
+
+    def train(folder: Path) -> None:
+        result = run_process('train', tiny_config, '--work-dir', folder / 'work_dir', cwd=folder)
+        assert result.code == 0, result.err
+        (folder / 'result.json').write_text(json.dumps(asdict(result)))
+
+    folder = make_once('run', train)
+    return Trained(folder / 'work_dir', Result(**json.loads((folder / 'result.json').read_text())))
 
 
 @pytest.fixture(scope='session')
-def exported(
-    trained: Trained, data: Path, run_process: Callable[..., Result], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def exported(trained: Trained, data: Path, run_process: Callable[..., Result], make_once: Callable[..., Path]) -> Path:
     """The tiny training's best.pth as an .onnx; skips where the packages of an export are missing."""
     pytest.importorskip('onnxscript')
-    out = tmp_path_factory.mktemp('onnx') / 'best.onnx'
-    arguments = [trained.work_dir / 'best.pth', '--out', out, '--data-root', data]
-    result = run_process('export_onnx', *arguments, cwd=out.parent)
-    assert result.code == 0, result
-    return out
+
+    def export(folder: Path) -> None:
+        arguments = [trained.work_dir / 'best.pth', '--out', folder / 'best.onnx', '--data-root', data]
+        result = run_process('export_onnx', *arguments, cwd=folder)
+        assert result.code == 0, result
+
+    return make_once('onnx', export) / 'best.onnx'
 
 
 @pytest.fixture(scope='session')
-def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def random_weights(make_once: Callable[..., Path]) -> Path:
     """A weights file as tools/fetch_weights.py writes them, of a MobileNetV2 that was never trained."""
     import torch
 
     from custom_modules.models.pretrained_weights import build_backbone
 
-    torch.manual_seed(0)
-    backbone = build_backbone('mobilenet_v2')
-    for module in backbone.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # one batch gives all of the statistics that fit the weights
-    backbone.train()
-    with torch.no_grad():
-        backbone(torch.randn(8, 3, 96, 96))
-    state = {f'backbone.{key}': value for key, value in backbone.state_dict().items()}
-    path = tmp_path_factory.mktemp('weights') / 'mobilenet_v2.pth'
-    torch.save({'state_dict': state, 'meta': {'model': 'mobilenet_v2', 'note': ''}}, path)
-    return path
+    def write(folder: Path) -> None:
+        torch.manual_seed(0)
+        backbone = build_backbone('mobilenet_v2')
+        for module in backbone.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None  # one batch gives all of the statistics that fit the weights
+        backbone.train()
+        with torch.no_grad():
+            backbone(torch.randn(8, 3, 96, 96))
+        state = {f'backbone.{key}': value for key, value in backbone.state_dict().items()}
+        meta = {'model': 'mobilenet_v2', 'note': ''}
+        torch.save({'state_dict': state, 'meta': meta}, folder / 'mobilenet_v2.pth')
+
+    return make_once('weights', write) / 'mobilenet_v2.pth'
 
 
 @pytest.fixture
