@@ -1,4 +1,4 @@
-"""The registered dataset: photos named by train.txt / val.txt, classes by classes.txt. Parsing is in annotation.py."""
+"""The registered dataset of a prepared folder: images and labels listed by train.txt or val.txt."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
 from custom_modules.datasets.annotation import read_classes, read_samples
+from custom_modules.datasets.manifest import read_manifest_digest
 from custom_modules.errors import PhotoError
 from custom_modules.photos.decoding import is_readable
 
@@ -23,8 +24,12 @@ class FlowerDataset(BaseDataset):
         pipeline: Transforms, as configs or callables. Defaults to ``()``.
         **kwargs: MMPretrain's ``BaseDataset``: ``indices``, ``test_mode``, ``lazy_init``, ``serialize_data``, …
 
+    Attributes:
+        digest: The digest in the manifest of ``data_root``, which identifies the dataset; None without a manifest.
+
     Raises:
-        InputError: The annotation breaks the format; every deviation is one line that starts with file:line.
+        InputError: The annotation breaks the format, one line for each deviation, starting with file:line; or the
+            manifest was changed.
     """
 
     def __init__(
@@ -35,6 +40,7 @@ class FlowerDataset(BaseDataset):
         pipeline: Any = (),
         **kwargs: Any,
     ) -> None:
+        self.digest = read_manifest_digest(Path(data_root))
         kwargs.setdefault('classes', read_classes(Path(data_root) / 'classes.txt'))
         super().__init__(ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, pipeline=pipeline, **kwargs)
 

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from custom_modules.datasets import flower_dataset  # noqa: F401  registers it
 from custom_modules.datasets.annotation import read_samples
+from custom_modules.datasets.manifest import read_manifest_digest
 from custom_modules.errors import InputError, PhotoError
 
 CLASSES = ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
@@ -32,6 +33,13 @@ def test_both_sides_of_a_prepared_dataset(data):
 
 def test_defaults_are_the_training_side(data):
     assert len(build(data)) == 40
+
+
+def test_digest_is_that_of_the_manifest(data, tmp_path):
+    assert build(data).digest == read_manifest_digest(data)
+    without = shutil.copytree(data, tmp_path / 'data')
+    (without / 'manifest.json').unlink()
+    assert build(without).digest is None
 
 
 def test_items_go_through_the_pipeline(data):
