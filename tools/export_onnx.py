@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
 
     from custom_modules.datasets.manifest import read_manifest_digest
-    from custom_modules.evaluation.model_card import ModelFile, card_of, card_path
+    from custom_modules.evaluation.model_card import PublishedFile, card_of, card_path
     from custom_modules.files import check_folder
 
     checkpoint_path = Path(args.checkpoint)
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
         remark = f'beside torch: {comparison}'
         if args.data_root:
             remark += f'; top-1 {Proportion(comparison.right[1], comparison.photos)}'
-        files.append(ModelFile(path.name, len(model), sha256(model).hexdigest(), remark))
+        files.append(PublishedFile(path.name, len(model), sha256(model).hexdigest(), remark))
     with found_in(known.file):
         text = card_of(out.name, checkpoint, known.results, args.data_root and Path(args.data_root), files)
     print(f'temperature {known.source}')

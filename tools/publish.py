@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     """Strips, verifies, writes."""
     args = parse_args(argv)
 
-    from custom_modules.evaluation.model_card import ModelFile, card_of, card_path
+    from custom_modules.evaluation.model_card import PublishedFile, card_of, card_path
     from custom_modules.evaluation.results import found_in, know
     from custom_modules.files import check_folder, write_atomically
     from custom_modules.models.checkpoints import load_checkpoint, weights_digest
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
             name,
             {'state_dict': state, 'meta': meta},
             known.results,
-            files=[ModelFile(name, len(content), sha256(content).hexdigest(), 'weights and what describes them')],
+            files=[PublishedFile(name, len(content), sha256(content).hexdigest(), 'weights and what describes them')],
         )
     for path in (out, card_path(out)):
         if path.exists():

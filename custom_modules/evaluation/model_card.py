@@ -23,7 +23,7 @@ LIBRARIES = 'torch', 'torchvision', 'mmpretrain', 'mmengine', 'mmcv-lite', 'nump
 TEMPLATE = Path(__file__).with_name('model_card.md')
 
 
-class ModelFile(NamedTuple):
+class PublishedFile(NamedTuple):
     """A file of the model: its name, its size in bytes, its sha256 in hex, and what there is to say of it."""
 
     name: str
@@ -79,7 +79,7 @@ def card_of(
     checkpoint: dict,
     results: Mapping[str, Any] | None,
     data_root: Path | None = None,
-    files: Sequence[ModelFile] = (),
+    files: Sequence[PublishedFile] = (),
 ) -> str:
     """The card of a loaded checkpoint, with what is found on this machine: :func:`model_card`.
 
@@ -110,7 +110,7 @@ def model_card(
     results: Mapping[str, Any] | None = None,
     manifest: Mapping[str, Any] | None = None,
     libraries: Mapping[str, str] | None = None,
-    files: Sequence[ModelFile] = (),
+    files: Sequence[PublishedFile] = (),
 ) -> str:
     """The card as Markdown; what is not known is said to be so.
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count as count_from
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from custom_modules.metrics.calibration import (
     scaling_fault,
 )
 from custom_modules.metrics.predictions import Counts, Prediction, check_scores
+from custom_modules.models.model_file import read_temperature
 
 ECE = f'ece/{BINS}_bins'  # its key in metrics.json
 COVERAGES = 1.0, 0.95, 0.9, 0.8, 0.5  # share of the photos, the surest first
@@ -138,20 +138,6 @@ def found_in(file: Path | None) -> Iterator[None]:
         raise InputError(
             f'{file}: not as a test has written it ({said_by(error)}); delete it and test again'
         ) from error
-
-
-def read_temperature(about: Mapping[str, Any], name: str) -> float | None:
-    """The ``temperature`` that a model's meta data carries, if any.
-
-    Raises:
-        InputError: It is no positive finite number.
-    """
-    value = about.get('temperature')
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
-        raise InputError(f'{name}: its temperature is {value!r}, no positive number; export or publish it anew')
-    return float(value)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.results import read_temperature
 from custom_modules.metrics.predictions import Prediction, check_scores
+from custom_modules.models.model_file import read_temperature
 from custom_modules.models.onnx_file import open_model
 from custom_modules.models.preprocessing import Pixels, Preprocessing
 from custom_modules.photos.opening import BROKEN, Unreadable, file_problem

@@ -16,9 +16,9 @@ from custom_modules.datasets.transforms import load_photo, pack_photo  # noqa: F
 from custom_modules.engine.compute import channels_last_pays, to_channels_last, without_batch_norm
 from custom_modules.engine.run_config import model_settings
 from custom_modules.errors import InputError, PhotoError, as_configured, said_by
-from custom_modules.evaluation.results import read_temperature
 from custom_modules.metrics.predictions import Prediction, check_scores
 from custom_modules.models.checkpoints import checkpoint_classes, weights_digest
+from custom_modules.models.model_file import read_temperature
 from custom_modules.photos.decoding import is_readable
 from custom_modules.photos.opening import BROKEN, Unreadable, file_problem
 

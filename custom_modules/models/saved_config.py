@@ -1,26 +1,24 @@
-"""The config that a checkpoint carries, read as data: its text is Python, but none of it is run."""
+"""The config in a checkpoint, parsed as data: its text is Python, but none of it is run."""
 
 import ast
 import math
-from collections.abc import Iterator
-from typing import Any
-
-import mmengine.registry
-import mmpretrain.registry
-from mmengine.config import Config
-from mmengine.registry import Registry
-from mmpretrain.utils import register_all_modules
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from custom_modules.errors import InputError
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
 ADVICE = 'give the config it was trained with: --config FILE'
+NOT_PLAIN = ValueError, TypeError, SyntaxError, RecursionError  # raised by parsing other text than settings
 
 
-def read_saved_config(checkpoint: dict, name: str) -> Config:
-    """The config in ``checkpoint``'s meta.
+def read_saved_config(checkpoint: Mapping[str, Any], name: str) -> 'Config':
+    """The config in the ``meta`` of a checkpoint.
 
-    MMEngine would run it as a program, and build whatever importable object a ``type`` names. A checkpoint may come
-    from anywhere, so here it is parsed, and a ``type`` has to be a registered name.
+    MMEngine would run it as a program, and build any importable object that a ``type`` names. A checkpoint may come
+    from anywhere, so it is parsed here, and each ``type`` has to be a registered name.
 
     Args:
         checkpoint: As :func:`custom_modules.models.checkpoints.load_checkpoint` gives it.
@@ -29,13 +27,14 @@ def read_saved_config(checkpoint: dict, name: str) -> Config:
     Raises:
         InputError: There is none, or it is more than settings.
     """
-    meta = checkpoint.get('meta') or {}
-    text = next((meta[key] for key in ('config', 'cfg') if isinstance(meta.get(key), str)), None)
+    from mmengine.config import Config  # seconds of imports, which reading settings does not need
+
+    text = config_text(checkpoint.get('meta') or {})
     if not text:
         raise InputError(f'{name}: carries no config; {ADVICE}')
     try:
         settings = parse_settings(text)
-    except (ValueError, TypeError, SyntaxError, RecursionError) as error:
+    except NOT_PLAIN as error:
         raise InputError(f'{name}: its config is more than plain settings ({error}); {ADVICE}') from error
     for part in ('model', 'test_dataloader'):
         if not isinstance(settings.get(part), dict):
@@ -98,12 +97,17 @@ def types_in(node: Any) -> Iterator[str]:
 
 def registered_names() -> set[str]:
     """All names in MMPretrain's and MMEngine's registries."""
+    import mmengine.registry
+    import mmpretrain.registry
+    from mmengine.registry import Registry
+    from mmpretrain.utils import register_all_modules
+
     register_all_modules()
     found = [*vars(mmpretrain.registry).values(), *vars(mmengine.registry).values()]
     return {name for registry in found if isinstance(registry, Registry) for name in registry.module_dict}
 
 
-def config_text(meta: dict) -> str | None:
+def config_text(meta: Mapping[str, Any]) -> str | None:
     """The training's config as a checkpoint's ``meta`` holds it: ``config`` in best.pth, ``cfg`` in epoch_N.pth."""
     text = meta.get('config') or meta.get('cfg')
     return text if isinstance(text, str) else None
@@ -113,7 +117,7 @@ def parse_config(text: str) -> dict[str, Any]:
     """The settings of a config that came with a checkpoint, which is never run; empty if it is more than settings."""
     try:
         return parse_settings(text)
-    except (ValueError, TypeError, SyntaxError, RecursionError):
+    except NOT_PLAIN:
         return {}
 
 

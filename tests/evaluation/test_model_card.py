@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from custom_modules.evaluation.model_card import ModelFile, card_path, find_manifest, library_licences, model_card
+from custom_modules.evaluation.model_card import PublishedFile, card_path, find_manifest, library_licences, model_card
 from custom_modules.evaluation.out_of_distribution import outcome
 from custom_modules.evaluation.results import figures
 from custom_modules.evaluation.robustness import PLAIN, collapses, outcomes
@@ -87,7 +87,7 @@ def sections(card):
 
 
 def test_what_is_known_is_said_with_its_source(results):
-    files = [ModelFile('a.onnx', 9_200_000, 'f' * 64, 'top-1 identical')]
+    files = [PublishedFile('a.onnx', 9_200_000, 'f' * 64, 'top-1 identical')]
     card = model_card('best.pth', META, 'e' * 64, 2230277, results, MANIFEST, {'torch 2': 'BSD'}, files)
     assert card.startswith('# Model card: flowers_20260101, best.pth\n')
     found = sections(card)

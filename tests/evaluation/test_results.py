@@ -13,7 +13,6 @@ from custom_modules.evaluation.results import (
     format_scaling,
     found_in,
     know,
-    read_temperature,
     set_aside,
     split_warning,
 )
@@ -174,12 +173,6 @@ def test_figures_of_photos_that_were_trained_on_are_warned_of():
     assert split_warning('a', 'b').startswith('trained on another split')
     assert split_warning('a', 'b', same_list=True) == split_warning('a', 'b')  # its photos are others
     assert split_warning('a', 'a', same_list=True).startswith('tested on the photos that it was trained on')
-
-
-@pytest.mark.parametrize('value', ['1.2', 0, -1.0, float('nan'), float('inf'), True, [1.0]])
-def test_what_is_no_temperature_is_refused(value):
-    with pytest.raises(InputError, match=r'best\.pth: its temperature is .*, no positive number'):
-        read_temperature({'temperature': value}, 'best.pth')
 
 
 def test_other_photos_of_none_of_the_classes_are_another_test(tmp_path):

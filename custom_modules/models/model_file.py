@@ -1,0 +1,124 @@
+"""A trained model opened from its file: a checkpoint (``.pth``) or an exported model (``.onnx``), read once.
+
+Importing this module needs neither torch nor ONNX Runtime; opening a file needs the one of its format.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from custom_modules.errors import InputError
+from custom_modules.models.saved_config import config_text, parse_config, read_saved_config
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import Tensor
+
+    from custom_modules.models.preprocessing import Preprocessing
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a model's file is one of ``tools/export_onnx.py``, which needs no torch."""
+    return str(path).endswith('.onnx')
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model's file holds.
+
+    Args:
+        path: The file.
+        classes: Class names in label order.
+        meta: What the file says of its training: ``run``, ``epoch``, ``metric``, ``dataset_digest``, ….
+        digest: Hex sha256 of the weights of a checkpoint, and of the whole file of an exported model.
+        weights: The state dict of a checkpoint, on the CPU; None for an exported model.
+        checkpoint: All that a checkpoint's file holds; empty for an exported model.
+        given_config: The config to use in place of the saved one.
+        session: The ``InferenceSession`` of an exported model.
+        preprocessing: What an exported model needs done to an image.
+    """
+
+    path: Path
+    classes: list[str]
+    meta: dict[str, Any]
+    digest: str
+    weights: 'dict[str, Tensor] | None' = None
+    checkpoint: dict[str, Any] = field(default_factory=dict)
+    given_config: 'Config | None' = None
+    session: Any = None
+    preprocessing: 'Preprocessing | None' = None
+
+    @cached_property
+    def config(self) -> 'Config':
+        """The config of a checkpoint: the one given, or the one it was saved with, parsed without running it.
+
+        Raises:
+            InputError: The checkpoint carries no config, or more than plain settings.
+        """
+        return self.given_config or read_saved_config(self.checkpoint, str(self.path))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The saved config as plain settings, for tables and cards; empty where it cannot be parsed."""
+        return parse_config(config_text(self.meta) or '')
+
+    @cached_property
+    def temperature(self) -> float | None:
+        """The temperature that divides the logits of calibrated scores, if the file carries one.
+
+        Raises:
+            InputError: It is no positive finite number.
+        """
+        return read_temperature(self.meta, str(self.path))
+
+
+def open_model_file(path: str | Path, config: 'Config | None' = None) -> ModelFile:
+    """Opens a checkpoint or an exported model; no code in it is run.
+
+    Args:
+        path: ``best.pth``, ``epoch_N.pth``, a published ``.pth``, or an ``.onnx`` of ``tools/export_onnx.py``.
+        config: For a checkpoint, the config to use in place of the saved one.
+
+    Raises:
+        InputError: The file is missing, corrupt, unsafe, without class names, or of another kind than its name says.
+    """
+    if is_exported(path):
+        from custom_modules.models.onnx_file import open_model  # imports Pillow and NumPy, which no checkpoint needs
+
+        session, metadata, digest = open_model(path)
+        return ModelFile(
+            Path(path),
+            metadata.classes,
+            metadata.about,
+            digest,
+            session=session,
+            preprocessing=metadata.preprocessing,
+        )
+    from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint, weights_digest  # imports torch
+
+    checkpoint = load_checkpoint(path)
+    classes = checkpoint_classes(checkpoint, str(path))
+    weights = checkpoint.get('state_dict')
+    if not weights:
+        raise InputError(f'{path}: holds no state_dict. Give a best.pth or epoch_N.pth.')
+    meta = checkpoint.get('meta') or {}
+    return ModelFile(
+        Path(path), classes, meta, weights_digest(weights), weights, checkpoint=checkpoint, given_config=config
+    )
+
+
+def read_temperature(about: Mapping[str, Any], name: str) -> float | None:
+    """The ``temperature`` in a model's meta data or a test's results, if any.
+
+    Raises:
+        InputError: It is no positive finite number.
+    """
+    value = about.get('temperature')
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
+        raise InputError(f'{name}: its temperature is {value!r}, no positive number. Export or publish it again.')
+    return float(value)

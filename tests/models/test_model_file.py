@@ -1,0 +1,57 @@
+"""Model files: a checkpoint and its export open as the same kind of object; importing needs no torch."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+
+import custom_modules.datasets.flower_dataset  # noqa: F401  the saved config names it
+from custom_modules.errors import InputError
+from custom_modules.models.checkpoints import load_checkpoint, weights_digest
+from custom_modules.models.model_file import open_model_file, read_temperature
+
+
+def test_a_checkpoint_is_opened_with_all_that_it_says(trained):
+    checkpoint = load_checkpoint(trained.work_dir / 'best.pth')
+    found = open_model_file(trained.work_dir / 'best.pth')
+    assert found.classes == ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
+    assert found.meta == checkpoint['meta']
+    assert found.digest == weights_digest(checkpoint['state_dict'])
+    assert found.weights.keys() == checkpoint['state_dict'].keys()
+    assert found.config.model.backbone.type == found.settings['model']['backbone']['type'] == 'MobileNetV2'
+    assert found.temperature is None
+    assert open_model_file(found.path, Config({'model': 1})).config.model == 1
+
+
+def test_an_exported_model_is_opened_as_its_checkpoint(trained, exported):
+    found, checkpoint = open_model_file(exported), open_model_file(trained.work_dir / 'best.pth')
+    assert found.classes == checkpoint.classes
+    assert found.meta['epoch'] == checkpoint.meta['epoch']
+    assert found.weights is None
+    assert found.preprocessing.crop == (32, 32)
+    assert found.session.get_inputs()[0].type == 'tensor(uint8)'
+
+
+def test_a_config_that_cannot_be_parsed_matters_only_where_it_is_needed(trained, tmp_path):
+    checkpoint = load_checkpoint(trained.work_dir / 'best.pth')
+    checkpoint['meta']['config'] = 'import os'
+    torch.save(checkpoint, tmp_path / 'odd.pth')
+    found = open_model_file(tmp_path / 'odd.pth')
+    assert found.settings == {}
+    with pytest.raises(InputError, match=r'odd\.pth: its config is more than plain settings'):
+        _ = found.config
+
+
+def test_the_module_is_imported_without_torch():
+    code = (
+        'import sys, custom_modules.models.model_file; assert not {"torch", "mmengine", "scipy"} & sys.modules.keys()'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+@pytest.mark.parametrize('value', ['1.2', 0, -1.0, float('nan'), float('inf'), True, [1.0]])
+def test_what_is_no_temperature_is_refused(value):
+    with pytest.raises(InputError, match=r'best\.pth: its temperature is .*, no positive number'):
+        read_temperature({'temperature': value}, 'best.pth')
