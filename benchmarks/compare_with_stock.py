@@ -1,0 +1,276 @@
+"""Compares speed with stock MMPretrain: training step, inference and loader.
+
+    python benchmarks/compare_with_stock.py configs/flower_mobilenetv2.py --batch-size 32
+
+Stock is the same config under MMEngine's Runner, with upstream's transforms and default memory settings and layout.
+Stock and ours take turns, each in a process of its own: the memory allocator's settings apply to a whole process.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from custom_modules.errors import InputError, run_tool
+from custom_modules.files import check_folder, write_atomically
+
+SIDES = ('stock', 'ours')
+PARTS = ('training', 'inference', 'loader')
+BATCHES = (1, 32)  # of inference
+IMAGES = 64  # of a sample of prediction from files
+
+Work = tuple[Callable[[], Any], int]  # what is timed, and how many images it processes
+
+prepared: dict[str, Work] = {}  # of this process: see prepare
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """What to measure, how often, and where the samples go."""
+    parser = argparse.ArgumentParser(description='Compare the speed of a config with stock MMPretrain.')
+    parser.add_argument('config', help='e.g. configs/flower_mobilenetv2.py')
+    parser.add_argument('--only', nargs='+', choices=PARTS, default=PARTS, help='some of the parts')
+    parser.add_argument('--batch-size', type=int, metavar='N', help="of training and loader (default: the config's)")
+    parser.add_argument('--threads', type=int, metavar='N', help="of each process (default: torch's choice)")
+    parser.add_argument('--rounds', type=int, default=7, metavar='N', help='samples of each speed (default: 7)')
+    parser.add_argument('--seconds', type=float, default=3.0, metavar='S', help='length of a sample (default: 3)')
+    parser.add_argument('--data-root', metavar='DIR', help="the prepared dataset (default: the config's)")
+    parser.add_argument('--json', metavar='FILE', help='write every sample, the machine and the versions')
+    args = parser.parse_args(argv)
+    for name in ('batch_size', 'threads', 'rounds'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f'--{name.replace("_", "-")} {getattr(args, name)}: must be 1 or more')
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measures part after part and prints the table."""
+    args = parse_args(argv)
+    if args.json:
+        check_folder(Path(args.json).parent)
+    if args.threads:
+        os.environ['OMP_NUM_THREADS'] = str(args.threads)  # for the processes of both sides
+    samples: dict[str, dict[str, list[float]]] = {}
+    for part in args.only:
+        samples |= take_turns(part, args)
+    results = {
+        'command': shlex.join(
+            ['python', 'benchmarks/compare_with_stock.py', *(sys.argv[1:] if argv is None else argv)]
+        ),
+        **describe_machine(args.threads),
+        'images_per_second': samples,
+    }
+    print(as_table(samples))
+    if args.json:
+        text = json.dumps(results, indent=2, ensure_ascii=False) + '\n'
+        write_atomically(Path(args.json), lambda file: file.write(text.encode()))
+        print(f'written     {args.json}')
+    return 0
+
+
+def take_turns(part: str, args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Measures one part in two processes that take turns.
+
+    Returns:
+        For each measurement the images/s of ``stock`` and ``ours``, one sample per round.
+    """
+    samples: dict[str, dict[str, list[float]]] = {}
+    with both_sides() as sides:
+        names = {side: process.submit(prepare, part, side, args) for side, process in sides.items()}
+        for side, future in names.items():
+            for name in future.result():
+                samples.setdefault(name, {})[side] = []
+        for name, found in samples.items():
+            for turn in range(args.rounds + 1):  # the first one warms up
+                for side, process in sides.items():
+                    speed = process.submit(measure, name, args.seconds if turn else 0.0).result()
+                    found[side] += [speed] if turn else []
+            print(f'{name}: {len(found["ours"])} samples', file=sys.stderr)
+    return samples
+
+
+@contextmanager
+def both_sides() -> Iterator[dict[str, ProcessPoolExecutor]]:
+    """One new process per side."""
+    with (
+        ProcessPoolExecutor(1, mp_context=get_context('spawn')) as stock,
+        ProcessPoolExecutor(1, mp_context=get_context('spawn')) as ours,
+    ):
+        yield dict(zip(SIDES, (stock, ours), strict=True))
+
+
+def prepare(part: str, side: str, args: argparse.Namespace) -> list[str]:
+    """Builds everything that one side measures for a part, in its process; returns the names of the measurements."""
+    from mmengine.registry import init_default_scope
+
+    from custom_modules.engine.run_config import LOADERS, read_config
+
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = read_config(args.config, {}, args.data_root, folder)
+        cfg.log_level = 'WARNING'
+        init_default_scope('mmpretrain')
+        if args.batch_size:
+            cfg.train_dataloader.batch_size = args.batch_size
+        for name in LOADERS:
+            if cfg.get(name) is None:
+                raise InputError(f'{args.config}: has no {name}. Add one, for the comparison also tests.')
+            cfg[name].update(num_workers=0, persistent_workers=False)  # loading is measured per core
+            if side == 'stock':
+                cfg[name].dataset.pipeline = upstream_pipeline(cfg[name].dataset.pipeline)
+        build = {'training': training, 'inference': inference, 'loader': loader}[part]
+        prepared.update(build(side, cfg, folder))
+    return list(prepared)
+
+
+def measure(name: str, seconds: float) -> float:
+    """One sample of a prepared measurement, in images/s."""
+    import torch
+    from torch.utils.benchmark import Timer
+
+    work, images = prepared[name]
+    timer = Timer('work()', globals={'work': work}, num_threads=torch.get_num_threads())
+    return images / timer.blocked_autorange(min_run_time=seconds).median
+
+
+def training(side: str, cfg: Any, folder: str) -> dict[str, Work]:
+    """One training step: preprocessing, forward and backward pass, optimizer; always on the same batch."""
+    from mmengine.runner import Runner
+
+    from custom_modules.engine.runner import TerseRunner, place
+
+    for loop in ('val', 'test'):
+        cfg[f'{loop}_cfg'] = cfg[f'{loop}_dataloader'] = cfg[f'{loop}_evaluator'] = None
+    cfg.custom_hooks = []
+    if side == 'ours':
+        place(cfg, 'none')
+    runner = (TerseRunner if side == 'ours' else Runner).from_cfg(cfg)
+    batch = next(iter(runner.train_dataloader))
+    optimizer = runner.build_optim_wrapper(runner.optim_wrapper)
+    size = len(batch['inputs'])
+    return {f'training step, batch {size}': (partial(runner.model.train().train_step, batch, optimizer), size)}
+
+
+def inference(side: str, cfg: Any, folder: str) -> dict[str, Work]:
+    """The model alone on random pixels; and prediction from image files, by upstream's inferencer or our Predictor."""
+    import torch
+    from mmengine.runner import Runner
+    from mmpretrain import ImageClassificationInferencer
+    from mmpretrain.registry import MODELS
+
+    from custom_modules.engine.run_config import model_settings
+    from custom_modules.inference.open_predictor import open_predictor
+
+    dataset = Runner.build_dataloader(cfg.test_dataloader).dataset
+    classes = list(dataset.metainfo['classes'])
+    paths = [dataset.get_data_info(number % len(dataset))['img_path'] for number in range(IMAGES)]
+    model: Any = MODELS.build(model_settings(cfg)).eval()
+    if side == 'ours':
+        file = str(Path(folder) / 'random.pth')  # speed does not depend on what the weights were trained for
+        torch.save({'state_dict': model.state_dict(), 'meta': {'classes': classes}}, file)
+        predictor: Any = open_predictor(file, cfg.filename)
+        model, predict = predictor.model, partial(predictor.predict, paths, workers=0)
+    else:
+        model._config = cfg
+        predict = partial(ImageClassificationInferencer(model, pretrained=False, classes=classes), paths)
+
+    @torch.inference_mode()
+    def logits(pixels: torch.Tensor) -> torch.Tensor:
+        return model(model.data_preprocessor({'inputs': pixels}, False)['inputs'], mode='tensor').cpu()
+
+    found: dict[str, Work] = {}
+    shape = dataset[0]['inputs'].shape
+    for batch in BATCHES:
+        pixels = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8)
+        found[f'inference, batch {batch}, model alone'] = partial(logits, pixels), batch
+        read = partial(consume, partial(predict, batch_size=batch))
+        found[f'inference, batch {batch}, from files'] = read, IMAGES
+    return found
+
+
+def loader(side: str, cfg: Any, folder: str) -> dict[str, Work]:
+    """One pass over the training images in this process: read, decoded, augmented and collated."""
+    from mmengine.runner import Runner
+
+    from custom_modules.engine.hooks.seed_hook import SeededPhotos
+
+    built = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    if side == 'ours':
+        built.dataset.__getitems__ = SeededPhotos(built.dataset)  # as SeedHook does
+    return {'loader, one process': (partial(consume, partial(iter, built)), len(built.sampler))}
+
+
+def consume(give: Callable[[], Any]) -> None:
+    """Takes everything from what ``give`` returns, and keeps nothing."""
+    deque(give(), maxlen=0)
+
+
+def upstream_pipeline(pipeline: Sequence[dict]) -> list[dict]:
+    """A pipeline with upstream's transforms in place of this project's."""
+    steps: list[dict] = []
+    for step in pipeline:
+        if step['type'] == 'LoadPhoto':
+            steps.append({'type': 'LoadImageFromFile'})
+        elif step['type'] == 'LoadRandomResizedCrop':
+            crop = {key: value for key, value in step.items() if key not in ('type', 'flip_prob')}
+            steps += [{'type': 'LoadImageFromFile'}, {'type': 'RandomResizedCrop', **crop}]
+            if step.get('flip_prob'):
+                steps.append({'type': 'RandomFlip', 'prob': step['flip_prob']})
+        else:
+            steps.append({**step, 'type': 'PackInputs'} if step['type'] == 'PackPhoto' else step)
+    return steps
+
+
+def describe_machine(threads: int | None) -> dict[str, Any]:
+    """Date, processor, device and versions."""
+    import torch
+    from mmengine.device import get_device
+
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    packages = ('torch', 'torchvision', 'mmengine', 'mmpretrain', 'numpy')
+    return {
+        'date': datetime.now().astimezone().isoformat(timespec='seconds'),
+        'processor': names[0] if names else platform.processor(),
+        'vector_instructions': torch.backends.cpu.get_cpu_capability(),
+        'cores': os.cpu_count(),
+        'threads': threads or torch.get_num_threads(),
+        'device': torch.cuda.get_device_name() if torch.cuda.is_available() else get_device(),
+        'versions': {'python': platform.python_version(), **{name: version(name) for name in packages}},
+    }
+
+
+def as_table(samples: dict[str, dict[str, list[float]]]) -> str:
+    """Median and range of images/s of both sides, and of their ratio round by round, as Markdown."""
+    rows = ['| what | stock, images/s | ours, images/s | ratio |', '|---|---|---|---|']
+    for name, found in samples.items():
+        ratios = [ours / stock for stock, ours in zip(found['stock'], found['ours'], strict=True)]
+        rows.append(f'| {name} | {" | ".join(map(median_and_range, (found["stock"], found["ours"], ratios)))} |')
+    return '\n'.join(rows)
+
+
+def median_and_range(values: Sequence[float]) -> str:
+    """E.g. ``28.5 (26.9–30.6)``, in three digits."""
+    middle, low, high = (
+        f'{value:.0f}' if value >= 100 else f'{value:.3g}' for value in (median(values), min(values), max(values))
+    )
+    return f'{middle} ({low}–{high})'
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(main))
