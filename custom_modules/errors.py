@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from traceback import extract_tb
 
+from custom_modules.upstream import quieten
+
 # What a file system says of a folder or disk that cannot be used; other OSErrors are bugs and keep their traceback.
 UNUSABLE = {
     errno.ENOSPC,
@@ -66,6 +68,7 @@ def said_by(error: Exception) -> str:
 
 def run_tool(main: Callable[[], int]) -> int:
     """Runs a tool's ``main``; what the user can mend becomes lines on stderr and exit code 2, Ctrl-C one and 130."""
+    quieten()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal cannot show must not end the tool
             stream.reconfigure(errors='backslashreplace')

@@ -1,19 +1,20 @@
 """Registered classes are met through configs only: every documented default has to be the real one."""
 
 import ast
-import importlib
 import inspect
 import re
+from pathlib import Path
 
 import pytest
-from mmengine.config import Config
 
-IMPORTS = Config.fromfile('configs/_base_/default_runtime.py').custom_imports.imports
+from custom_modules import register
+
+PACKAGE = Path(register.__file__).parent
 
 
 def registered_classes() -> list[type]:
-    """The classes with an ``__init__`` of their own that the modules named in ``custom_imports`` define."""
-    modules = [importlib.import_module(name) for name in IMPORTS]
+    """The classes with an ``__init__`` of their own that the modules imported by custom_modules.register define."""
+    modules = [module for module in vars(register).values() if inspect.ismodule(module)]
     return [
         item
         for module in modules
@@ -41,3 +42,10 @@ def test_documented_defaults_are_those_of_the_signature(cls):
         else:
             assert text, f'{name}: default not documented'
             assert ast.literal_eval(re.sub(r'\s+', ' ', text[1]).strip('`')) == default, name
+
+
+def test_every_registered_class_is_imported():
+    registering = {
+        path.stem for path in PACKAGE.rglob('*.py') if '.register_module(' in path.read_text(encoding='utf-8')
+    }
+    assert registering == set(register.__all__)

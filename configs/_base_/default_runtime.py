@@ -5,31 +5,7 @@ The only place with ``custom_imports``: where two base files have one, the later
 
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 
-custom_imports = dict(
-    imports=[
-        'custom_modules.datasets.flower_dataset',
-        'custom_modules.datasets.transforms.load_photo',
-        'custom_modules.datasets.transforms.load_random_resized_crop',
-        'custom_modules.datasets.transforms.pack_photo',
-        'custom_modules.datasets.transforms.random_rotate_translate',
-        'custom_modules.datasets.transforms.recompress_jpeg',
-        'custom_modules.engine.hooks.alarms_hook',
-        'custom_modules.engine.hooks.augmented_photos_hook',
-        'custom_modules.engine.hooks.best_checkpoint_hook',
-        'custom_modules.models.checkpoints',
-        'custom_modules.engine.hooks.curves_hook',
-        'custom_modules.engine.hooks.linear_probe_hook',
-        'custom_modules.engine.linear_probe_loop',
-        'custom_modules.engine.hooks.mid_epoch_checkpoint_hook',
-        'custom_modules.engine.hooks.resumable_early_stopping_hook',
-        'custom_modules.engine.resumable_train_loop',
-        'custom_modules.engine.hooks.seed_hook',
-        'custom_modules.engine.hooks.validate_on_resume_hook',
-        'custom_modules.engine.hooks.validation_board_hook',
-        'custom_modules.metrics.nll_metric',
-    ],
-    allow_failed_imports=False,
-)
+custom_imports = dict(imports=['custom_modules.register'], allow_failed_imports=False)
 
 default_hooks = dict(
     # Upstream's interval of 100 is longer than an epoch of a small dataset: no line at all (mmpretrain #616).

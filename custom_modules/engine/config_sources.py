@@ -1,16 +1,14 @@
-"""The files that a config is made of, and which of them a setting comes from. What it means is not asked here.
-
-MMEngine finds the files by :func:`base_path` once this is imported.
-"""
+"""The files that a config is made of, and which of them a setting comes from. What it means is not asked here."""
 
 import ast
 import functools
-import importlib.util
 import warnings
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+
+from custom_modules.upstream import base_path
 
 MISSING = object()
 
@@ -22,22 +20,6 @@ def bases(file: str) -> tuple[str, ...]:
         return tuple(base_path(base, file)[0] for base in Config._get_base_files(file))
     except Exception:  # e.g. a config in the lazy format, which imports its bases
         return ()
-
-
-def base_path(base: str, file: str) -> tuple[str, str | None]:
-    """Where ``base``, as ``file`` names it, lies; and the package that it is taken from, None for one of the same."""
-    package, external, relative = base.partition('::')
-    if not external:
-        return str(Path(file).parent / base), None
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f'{base}: {package} is not installed')
-    return str(Path(spec.origin).parent / '.mim' / 'configs' / relative), package
-
-
-# Upstream comes to the same path, but for each ``mmpretrain::`` it reads the index of all models, 85 YAML files, and
-# loads pkg_resources anew: more than a second of each start.
-Config._get_cfg_path = staticmethod(base_path)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from mmengine.device import get_device
 from custom_modules.engine.settings import DEFAULT_HOOKS, check_options, check_settings
 from custom_modules.errors import InputError
 from custom_modules.files import check_folder
+from custom_modules.upstream import patch_upstream
 
 DEMO_FRAGMENT = Path(__file__).parents[2] / 'configs' / '_base_' / 'demo.py'
 JUDGES = ('BestCheckpointHook', 'ResumableEarlyStoppingHook')
@@ -78,6 +79,7 @@ def read_config(
         InputError: There is no such config, it cannot be read, it or an option sets what does not exist or what cannot
             be read, or the work dir is a file.
     """
+    patch_upstream()
     if not Path(path).is_file():
         here = ' '.join(path.as_posix() for path in sorted(Path('configs').glob('*.py')))
         raise InputError(f'{path}: no such config' + (f'; there are: {here}' if here else ''))

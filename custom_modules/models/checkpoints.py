@@ -1,6 +1,6 @@
-"""Checkpoint files: written whole or not at all, loaded without running code. What goes into one is the caller's.
+"""Checkpoint files: written whole or not at all, loaded without running code.
 
-Importing this module makes MMEngine write and load local checkpoints so; configs name it in ``custom_imports``.
+MMEngine writes and loads local checkpoints by them too once custom_modules/register.py is imported.
 """
 
 import hashlib
@@ -9,46 +9,17 @@ import math
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.fileio import LocalBackend, register_backend
-from mmengine.logging.history_buffer import HistoryBuffer
-from mmengine.runner.checkpoint import CheckpointLoader
-from numpy._core import multiarray
+from mmengine.fileio import LocalBackend
 
 from custom_modules.errors import InputError
 from custom_modules.files import sha256_of, write_atomically
 from custom_modules.models.weights_catalogue import require_file
-
-
-def _history_method(cls: type, name: str) -> Callable:
-    """Stands in for ``getattr``, by which a pickled ``HistoryBuffer`` names its own statistics; gives nothing else."""
-    if cls is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
-        raise pickle.UnpicklingError(f'Unsupported global: getattr of {name!r}')
-    return getattr(cls, name)
-
-
-# What MMEngine's own checkpoints hold beyond torch's default allow-list (torch >= 2.6 loads with weights_only=True).
-torch.serialization.add_safe_globals(
-    [
-        HistoryBuffer,  # message_hub: the logged scalars (mmengine #1650, #1655)
-        (_history_method, '__builtin__.getattr'),  # its statistics, pickled under protocol 2 (mmengine #1655)
-        (_history_method, 'builtins.getattr'),
-        # A HistoryBuffer holds two arrays of numbers; numpy rebuilds them from these (mmengine #1655).
-        np.ndarray,
-        np.dtype,
-        np.dtypes.Float64DType,
-        np.dtypes.Int64DType,
-        (multiarray._reconstruct, 'numpy._core.multiarray._reconstruct'),
-        (multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),  # written under numpy 1
-        (multiarray.scalar, 'numpy._core.multiarray.scalar'),
-        (multiarray.scalar, 'numpy.core.multiarray.scalar'),
-    ]
-)
+from custom_modules.upstream import patch_upstream
 
 
 def save_atomically(checkpoint: dict, path: Path) -> None:
@@ -80,10 +51,6 @@ class AtomicLocalBackend(LocalBackend):
         write_atomically(path, lambda file: file.write(obj))
 
 
-register_backend('local', AtomicLocalBackend, force=True, prefixes='')
-
-
-@CheckpointLoader.register_scheme(prefixes='', force=True)
 def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
     """Loads a local checkpoint as data: whatever would run code is refused.
 
@@ -95,6 +62,7 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
         InputError: The file is missing, no checkpoint, not what its name says, or would run code; one line that says
             which.
     """
+    patch_upstream()
     path = Path(filename).expanduser()
     require_file(path)
     check_name(path)

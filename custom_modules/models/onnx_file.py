@@ -16,9 +16,7 @@ from typing import Any, Self
 from custom_modules.errors import InputError
 from custom_modules.models.preprocessing import Preprocessing
 from custom_modules.photos.parallel import cores
-
-# Before ONNX Runtime is imported, wherever that is: its official builds report to Microsoft else.
-os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
+from custom_modules.upstream import quieten
 
 UNSEALED = f'sha256:{"0" * 64}'
 _SEAL = re.compile(rb'sha256:[0-9a-f]{64}')
@@ -133,6 +131,7 @@ def open_session(content: bytes, name: str, spin: bool = False) -> Any:
     Raises:
         InputError: They are no ONNX model, or there is no ONNX Runtime.
     """
+    quieten()  # before ONNX Runtime is imported
     try:
         import onnxruntime
     except ImportError as error:

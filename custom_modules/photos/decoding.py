@@ -13,9 +13,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-# What cannot be decoded is told by who wants it; OpenCV need not say so on stderr too.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
 REDUCTIONS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
     4: cv2.IMREAD_REDUCED_COLOR_4,

@@ -1,8 +1,6 @@
 """Opens image files with Pillow, and says what is wrong with a file that cannot be used."""
 
-import logging
 import os
-import warnings
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -16,10 +14,6 @@ TOO_LARGE = f'too large, more than {MAX_PIXELS // 10**6} million pixels'
 # Its short edge made 256 pixels long, as pipelines do, a picture of 1 x 60000 would fill 12 GB.
 MAX_RATIO = 1000  # long edge / short edge
 _ORIENTATION = 0x0112  # the EXIF tag
-
-# What is wrong with a photo is told in one line, here or by what decodes it; Pillow would add some of its own.
-warnings.filterwarnings('ignore', module=r'PIL\.')
-logging.getLogger('PIL').setLevel(logging.CRITICAL)
 
 
 def file_problem(path: str) -> str | None:

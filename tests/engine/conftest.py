@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
-import custom_modules.models.checkpoints  # noqa: F401  MMEngine's checkpoints load under weights_only
+import custom_modules.register  # noqa: F401  MMEngine reads and writes checkpoints as in a run
 
 
 class TinyPhotos(Dataset):

@@ -3,11 +3,9 @@
 from copy import deepcopy
 from pathlib import Path
 
-import mmpretrain
 import pytest
 from mmengine.config import Config
 
-from custom_modules.engine.config_sources import base_path
 from custom_modules.engine.run_config import (
     RunConfig,
     average_flips,
@@ -94,14 +92,6 @@ def test_a_config_that_cannot_be_read(text, tmp_path):
 def test_a_part_of_a_config_is_no_training(name):
     with pytest.raises(InputError, match=rf'{name}\.py: has no model, so it is a part of a config'):
         read_config(str(CONFIGS / '_base_' / f'{name}.py'), {}, None, None)
-
-
-def test_bases_of_mmpretrain_are_where_it_keeps_its_configs():
-    name = '_base_/models/mobilenet_v2_1x.py'
-    path, package = Config._get_cfg_path(f'mmpretrain::{name}', 'configs/a.py')
-    assert (Path(path), package) == (Path(mmpretrain.__file__).parent / '.mim' / 'configs' / name, 'mmpretrain')
-    assert Path(path).is_file()
-    assert base_path('../b.py', 'configs/a.py') == ('configs/../b.py', None)
 
 
 def test_the_text_is_upstreams_and_formatted_once_until_a_setting_changes(monkeypatch):

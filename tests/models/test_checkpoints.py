@@ -13,6 +13,7 @@ from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
+import custom_modules.register  # noqa: F401  MMEngine reads and writes checkpoints as in a run
 from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import (
     AtomicLocalBackend,

@@ -1,0 +1,60 @@
+"""Registers all classes of this package, and its reading and writing of checkpoints; named in ``custom_imports``.
+
+Configs know only the classes that are imported here. As the top of the package, it may import every folder.
+"""
+
+from mmengine.fileio import register_backend
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from custom_modules.datasets import flower_dataset
+from custom_modules.datasets.transforms import (
+    load_photo,
+    load_random_resized_crop,
+    pack_photo,
+    random_rotate_translate,
+    recompress_jpeg,
+)
+from custom_modules.engine import linear_probe_loop, resumable_train_loop
+from custom_modules.engine.hooks import (
+    alarms_hook,
+    augmented_photos_hook,
+    best_checkpoint_hook,
+    curves_hook,
+    linear_probe_hook,
+    mid_epoch_checkpoint_hook,
+    resumable_early_stopping_hook,
+    seed_hook,
+    validate_on_resume_hook,
+    validation_board_hook,
+)
+from custom_modules.metrics import nll_metric
+from custom_modules.models import onnx_classifier
+from custom_modules.models.checkpoints import AtomicLocalBackend, load_checkpoint
+from custom_modules.upstream import patch_upstream
+
+__all__ = [
+    'alarms_hook',
+    'augmented_photos_hook',
+    'best_checkpoint_hook',
+    'curves_hook',
+    'flower_dataset',
+    'linear_probe_hook',
+    'linear_probe_loop',
+    'load_photo',
+    'load_random_resized_crop',
+    'mid_epoch_checkpoint_hook',
+    'nll_metric',
+    'onnx_classifier',
+    'pack_photo',
+    'random_rotate_translate',
+    'recompress_jpeg',
+    'resumable_early_stopping_hook',
+    'resumable_train_loop',
+    'seed_hook',
+    'validate_on_resume_hook',
+    'validation_board_hook',
+]
+
+patch_upstream()
+register_backend('local', AtomicLocalBackend, force=True, prefixes='')
+CheckpointLoader.register_scheme(prefixes='', loader=load_checkpoint, force=True)
