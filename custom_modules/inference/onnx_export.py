@@ -219,7 +219,7 @@ def rgb(inputs: torch.Tensor | list[torch.Tensor]) -> Pixels:
     return np.ascontiguousarray(stacked.numpy()[:, ::-1])
 
 
-def scorer(content: bytes, name: str, spin: bool = False) -> Score:
-    """The function that an ONNX model's bytes compute; ``spin`` is ``open_session``'s."""
-    session = open_session(content, name, spin)
+def scorer(content: bytes, name: str) -> Score:
+    """The function that an ONNX model's bytes compute."""
+    session = open_session(content, name)
     return lambda photos: session.run(None, {session.get_inputs()[0].name: photos})[0]

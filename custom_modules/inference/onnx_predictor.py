@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.errors import InputError
 from custom_modules.metrics.predictions import Prediction, check_scores
 from custom_modules.models.model_file import read_temperature
-from custom_modules.models.onnx_file import open_model
+from custom_modules.models.onnx_file import open_model, score
 from custom_modules.models.preprocessing import Pixels, Preprocessing
 from custom_modules.photos.opening import BROKEN, Unreadable, file_problem
 
@@ -37,7 +36,6 @@ class OnnxPredictor:
         self._session, self.metadata, self.digest = open_model(path)
         self.classes = self.metadata.classes
         self.temperature = read_temperature(self.metadata.about, str(path))
-        self._input = self._session.get_inputs()[0].name
 
     def predict(
         self, paths: Sequence[str], batch_size: int = 32, workers: int | None = None
@@ -58,19 +56,7 @@ class OnnxPredictor:
         Raises:
             InputError: The model fails, or gives another number of scores, or what is none.
         """
-        try:
-            (scores,) = self._session.run(None, {self._input: photos})
-        except Exception as error:  # ONNX Runtime's own kinds share no base but Exception
-            said = ' '.join(str(error).split())
-            raise InputError(f'{self._name}: cannot be computed ({said[:120]}); export the checkpoint anew') from error
-        if scores.shape != (len(photos), len(self.classes)):
-            raise InputError(
-                f'{self._name}: gives scores of shape {scores.shape} for {len(photos)} photos and {len(self.classes)} '
-                'classes; export the checkpoint anew'
-            )
-        if np.isfinite(scores).all() and not np.allclose(scores.sum(axis=1), 1, atol=1e-3):
-            raise InputError(f'{self._name}: gives scores that do not add up to 1; export the checkpoint anew')
-        return scores
+        return score(self._session, photos, self.classes, self._name)
 
     def _read(
         self, paths: Sequence[str], batch_size: int, workers: int

@@ -12,6 +12,7 @@ from mmengine.registry import FUNCTIONS, init_default_scope
 from mmpretrain.registry import MODELS, TRANSFORMS
 from torch.utils.data import DataLoader, Dataset
 
+from custom_modules.datasets import flower_dataset  # noqa: F401  registers it
 from custom_modules.datasets.transforms import load_photo, pack_photo  # noqa: F401  registers them
 from custom_modules.engine.compute import channels_last_pays, to_channels_last, without_batch_norm
 from custom_modules.engine.run_config import model_settings

@@ -1,7 +1,7 @@
-"""An exported model as a file: what its metadata says, and whether it is still what was exported. No torch, no onnx.
+"""Exported ONNX models: metadata, checksum, and scoring by ONNX Runtime. Needs neither torch nor onnx.
 
-Everything stands in the model's ``metadata_props``, where any ONNX tool shows it: ``classes``, ``preprocessing``,
-``input`` and ``about`` are JSON, ``checksum`` is a SHA-256 of the file in which it reads 64 zeros itself.
+The metadata is in the model's ``metadata_props``, where any ONNX viewer shows it. ``classes``, ``preprocessing``,
+``input`` and ``about`` are JSON; ``checksum`` is the SHA-256 of the file with 64 zeros in the checksum's place.
 """
 
 import hashlib
@@ -13,25 +13,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from custom_modules.errors import InputError
-from custom_modules.models.preprocessing import Preprocessing
+from custom_modules.models.preprocessing import Pixels, Preprocessing
 from custom_modules.photos.parallel import cores
 from custom_modules.upstream import quieten
 
+INSTALL = 'pip install onnxruntime opencv-python-headless Pillow numpy'
 UNSEALED = f'sha256:{"0" * 64}'
 _SEAL = re.compile(rb'sha256:[0-9a-f]{64}')
-INSTALL = 'pip install onnxruntime Pillow numpy'
+_AGAIN = 'Export the checkpoint again.'
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What an exported model says of itself.
+    """The metadata of an exported model.
 
     Args:
         classes: Class names in label order.
-        preprocessing: What is done to a photo before the model.
-        about: Where it comes from: ``run``, ``epoch``, ``metric``, ``value``, ``dataset_digest``, ``pretrained``,
-            ``quantized``, ``temperature`` where one is known, ``versions``.
+        preprocessing: From an image file to the model's input.
+        about: Origin: ``run``, ``epoch``, ``metric``, ``value``, ``dataset_digest``, ``pretrained``, ``quantized``,
+            ``temperature``, ``versions``, as far as they are known.
     """
 
     classes: list[str]
@@ -39,7 +43,7 @@ class Metadata:
     about: dict[str, Any] = field(default_factory=dict)
 
     def props(self) -> dict[str, str]:
-        """For ``metadata_props``, not sealed yet."""
+        """The values of ``metadata_props``, with the checksum still zero."""
         height, width = self.preprocessing.crop
         return {
             'classes': json.dumps(self.classes, ensure_ascii=False),
@@ -54,31 +58,29 @@ class Metadata:
         """Reads ``metadata_props``.
 
         Raises:
-            InputError: They are not those of an export.
+            InputError: They were not written by an export.
         """
-        foreign, anew = f'{name}: not exported by tools/export_onnx.py', 'export the checkpoint anew'
+        foreign = f'{name}: not exported by tools/export_onnx.py'
         if lacking := [key for key in ('classes', 'preprocessing', 'checksum') if key not in props]:
-            raise InputError(f'{foreign}: its metadata lacks {", ".join(lacking)}; {anew}')
+            raise InputError(f'{foreign}: its metadata lacks {", ".join(lacking)}. {_AGAIN}')
         try:
-            classes = json.loads(props['classes'])
+            classes, about = json.loads(props['classes']), json.loads(props.get('about', '{}'))
             if not (isinstance(classes, list) and classes and all(isinstance(item, str) for item in classes)):
                 raise ValueError('classes is no list of names')
             if len(set(classes)) < len(classes):
-                raise ValueError('a class stands there twice')
-            preprocessing = Preprocessing.from_dict(json.loads(props['preprocessing']))
-            about = json.loads(props.get('about', '{}'))
+                raise ValueError('two classes have the same name')
             if not isinstance(about, dict):
                 raise ValueError('about is no object')
-            return cls(classes, preprocessing, about)
+            return cls(classes, Preprocessing.from_dict(json.loads(props['preprocessing'])), about)
         except (ValueError, TypeError, AttributeError) as error:
-            raise InputError(f'{foreign}: its metadata cannot be read ({error}); {anew}') from error
+            raise InputError(f'{foreign}: its metadata cannot be read ({error}). {_AGAIN}') from error
 
 
 def seal(content: bytes) -> bytes:
-    """Writes the checksum of a model's bytes into them.
+    """Returns a model's bytes with their checksum in place of the zeros.
 
     Raises:
-        ValueError: They hold no place for it, or several.
+        ValueError: There is no place for it, or more than one.
     """
     if content.count(UNSEALED.encode()) != 1:
         raise ValueError('no model with unsealed metadata')
@@ -86,22 +88,22 @@ def seal(content: bytes) -> bytes:
 
 
 def is_intact(content: bytes) -> bool:
-    """Whether one checksum in a model's bytes, if any is in them, is theirs."""
+    """Whether a checksum in a model's bytes is correct; True without any."""
     found = set(_SEAL.findall(content))
     return not found or any(
-        seal == f'sha256:{hashlib.sha256(content.replace(seal, UNSEALED.encode())).hexdigest()}'.encode()
-        for seal in found
+        one.decode() == f'sha256:{hashlib.sha256(content.replace(one, UNSEALED.encode())).hexdigest()}'
+        for one in found
     )
 
 
 def open_model(path: str | Path) -> tuple[Any, Metadata, str]:
-    """Opens an exported model for ONNX Runtime.
+    """Opens an exported model.
 
     Returns:
-        The ``InferenceSession``, its metadata, and a digest of the file.
+        The ``InferenceSession``, the metadata, and the SHA-256 of the file.
 
     Raises:
-        InputError: No such file, torn or changed, no ONNX model, of another origin, or no ONNX Runtime.
+        InputError: The file is missing, corrupt or changed, not exported by this project, or ONNX Runtime is missing.
     """
     try:
         content = Path(path).read_bytes()
@@ -110,59 +112,54 @@ def open_model(path: str | Path) -> tuple[Any, Metadata, str]:
     except OSError as error:
         raise InputError(f'{path}: cannot be read: {error.strerror}') from None
     if not is_intact(content):
-        raise InputError(f'{path}: not what was exported: changed or torn since; export the checkpoint anew')
+        raise InputError(f'{path}: corrupt, or changed since its export. {_AGAIN}')
     session = open_session(content, str(path))
     metadata = Metadata.of_props(session.get_modelmeta().custom_metadata_map, str(path))
     _check_shapes(session, metadata, str(path))
     return session, metadata, hashlib.sha256(content).hexdigest()
 
 
-def open_session(content: bytes, name: str, spin: bool = False) -> Any:
+def open_session(content: bytes, name: str) -> Any:
     """An ``InferenceSession`` of a model's bytes, on a GPU where onnxruntime-gpu finds one.
 
-    On the CPU ``OMP_NUM_THREADS`` threads compute, or else one for each core of this process.
-
-    Args:
-        content: The model.
-        name: For messages.
-        spin: Whether threads wait for each other without sleeping, as ONNX Runtime has them by default: faster for a
-            photo at a time, but the cores are taken from what reads photos.
+    On the CPU it uses ``OMP_NUM_THREADS`` threads, by default one per core of this process.
 
     Raises:
-        InputError: They are no ONNX model, or there is no ONNX Runtime.
+        InputError: The bytes are no ONNX model, or ONNX Runtime is missing.
     """
     quieten()  # before ONNX Runtime is imported
     try:
         import onnxruntime
     except ImportError as error:
         raise InputError(f'{name}: needs ONNX Runtime ({error}): {INSTALL}') from None
+    onnxruntime.set_default_logger_severity(4)  # errors are raised; they need not be on stderr too
     options = onnxruntime.SessionOptions()
-    onnxruntime.set_default_logger_severity(4)  # what is wrong is raised, and need not be on stderr too
     options.log_severity_level = 4
-    options.add_session_config_entry('session.intra_op.allow_spinning', str(int(spin)))
+    # Threads that spin while they wait take the cores from those that read images.
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     given = os.environ.get('OMP_NUM_THREADS', '')
     options.intra_op_num_threads = int(given) if given.isdecimal() else cores()
     if not multiplies_8_bits_exactly():
         options.add_session_config_entry('session.x64quantprecision', '1')
+    there = onnxruntime.get_available_providers()
+    providers = [item for item in ('CUDAExecutionProvider', 'CPUExecutionProvider') if item in there]
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=providers(onnxruntime))
-    except Exception as error:  # ONNX Runtime's own kinds share no base but Exception
-        said = ' '.join(str(error).split())
-        raise InputError(f'{name}: torn, or no ONNX model ({said[:120]}); export the checkpoint anew') from error
-    if session.get_providers()[0] != providers(onnxruntime)[0]:
-        print(f'{name}: on the CPU, for ONNX Runtime found no usable GPU (CUDA or cuDNN missing?)', file=sys.stderr)
+        session = onnxruntime.InferenceSession(content, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions share no other base class
+        raise InputError(f'{name}: corrupt, or no ONNX model ({_first_words(error)}). {_AGAIN}') from error
+    if session.get_providers()[0] != providers[0]:
+        print(
+            f'{name}: on the CPU, because ONNX Runtime found no usable GPU (CUDA or cuDNN missing?)', file=sys.stderr
+        )
     return session
 
 
 def multiplies_8_bits_exactly(cpuinfo: Path = Path('/proc/cpuinfo')) -> bool:
-    """Whether the processor is known to have instructions (VNNI) that add products of 8-bit numbers without overflow.
+    """Whether the processor has instructions (VNNI) that add products of 8-bit numbers without overflow.
 
-    Other x86 processors add pairs of them in 16 bits, where they saturate: a MobileNetV2 of these flowers in 8 bits
-    then has 399 of 457 right, not 442. ONNX Runtime has exact kernels for them, but takes these only when told to
-    (``onnxruntime_session_options_config_keys.h``); they are slower. Processors that are no x86 have but one kind.
-
-    Args:
-        cpuinfo: What Linux says of the processor; where it cannot be read, nothing is known.
+    Other x86 processors add pairs of products in 16 bits, which saturates and costs an 8-bit model a tenth of its
+    accuracy. ONNX Runtime has exact, slower kernels for them, but only on request
+    (``onnxruntime_session_options_config_keys.h``). On processors other than x86 the request changes nothing.
     """
     try:
         return '_vnni' in cpuinfo.read_text()
@@ -170,26 +167,42 @@ def multiplies_8_bits_exactly(cpuinfo: Path = Path('/proc/cpuinfo')) -> bool:
         return False
 
 
-def providers(onnxruntime: Any) -> list[str]:
-    """Where an installed ONNX Runtime is to compute, what comes first is preferred."""
-    there = onnxruntime.get_available_providers()
-    return [name for name in ('CUDAExecutionProvider', 'CPUExecutionProvider') if name in there]
+def score(session: Any, images: Pixels, classes: list[str], name: str) -> NDArray[np.float32]:
+    """Softmax scores, (N, K), of (N, 3, H, W) RGB images.
+
+    Args:
+        session: Of :func:`open_model`.
+        images: The model's input.
+        classes: The K class names.
+        name: The model's file, for messages.
+
+    Raises:
+        InputError: The model fails, or its output is not K scores per image with a sum of 1.
+    """
+    try:
+        (scores,) = session.run(None, {session.get_inputs()[0].name: images})
+    except Exception as error:  # ONNX Runtime's exceptions share no other base class
+        raise InputError(f'{name}: cannot be computed ({_first_words(error)}). {_AGAIN}') from error
+    if scores.shape != (len(images), len(classes)):
+        raise InputError(f'{name}: gives scores of shape {scores.shape}, not {(len(images), len(classes))}. {_AGAIN}')
+    if np.isfinite(scores).all() and not np.allclose(scores.sum(axis=1), 1, atol=1e-3):
+        raise InputError(f'{name}: gives scores that do not add up to 1. {_AGAIN}')
+    return scores
+
+
+def _first_words(error: Exception) -> str:
+    return ' '.join(str(error).split())[:120]
 
 
 def _check_shapes(session: Any, metadata: Metadata, name: str) -> None:
     height, width = metadata.preprocessing.crop
-    wanted = f'uint8 (N, 3, {height}, {width}) to float (N, {len(metadata.classes)})'
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    fits = (
-        len(inputs) == len(outputs) == 1
-        and (inputs[0].type, outputs[0].type) == ('tensor(uint8)', 'tensor(float)')
-        and inputs[0].shape[1:] == [3, height, width]
-        and outputs[0].shape[1:] == [len(metadata.classes)]
-        and not isinstance(inputs[0].shape[0], int)
-    )
-    if not fits:
-        found = ' to '.join(
-            ', '.join(f'{value.type[7:-1]} ({", ".join(map(str, value.shape))})' for value in values)
-            for values in (inputs, outputs)
+    found = [(value.type[7:-1], value.shape[1:]) for value in (*inputs, *outputs)]
+    if found != [('uint8', [3, height, width]), ('float', [len(metadata.classes)])] or isinstance(
+        inputs[0].shape[0], int
+    ):
+        said = ' to '.join(f'{value.type[7:-1]} ({", ".join(map(str, value.shape))})' for value in (*inputs, *outputs))
+        raise InputError(
+            f'{name}: computes {said}, but its metadata says uint8 (N, 3, {height}, {width}) to float '
+            f'(N, {len(metadata.classes)}). {_AGAIN}'
         )
-        raise InputError(f'{name}: computes {found}, but its metadata is of {wanted}; export the checkpoint anew')

@@ -77,13 +77,13 @@ def test_bad_files_are_one_line(exported, data, call, tmp_path, monkeypatch):
     for name, said in {
         'heated': 'its temperature is 0, no positive number',
         'gone': 'no such file',
-        'flipped': 'changed or torn since',
-        'cut': 'torn, or no ONNX model',
-        'text': 'torn, or no ONNX model',
+        'flipped': 'corrupt, or changed since its export',
+        'cut': 'corrupt, or no ONNX model',
+        'text': 'corrupt, or no ONNX model',
         'foreign': 'its metadata lacks classes, preprocessing, checksum',
-        'shapes': 'computes float (N, 3, 32, 32) to float (), but its metadata is of uint8 (N, 3, 32, 32)',
+        'shapes': 'computes float (N, 3, 32, 32) to float (), but its metadata says uint8 (N, 3, 32, 32)',
         'garbled': 'its metadata cannot be read',
-        'twice': 'a class stands there twice',
+        'twice': 'two classes have the same name',
     }.items():
         error = call('predict', data / 'val', '--checkpoint', f'{name}.onnx').error
         assert f'error: {name}.onnx: ' in error

@@ -420,13 +420,6 @@ def test_sessions_ask_for_exact_kernels_where_they_are_needed(monkeypatch, exact
         assert set_to.get_session_config_entry('session.x64quantprecision') == '1'
 
 
-@pytest.mark.parametrize('spin', [True, False])
-def test_threads_spin_if_told_so(spin):
-    model = convolution(np.ones((8, 8, 1, 1), np.float32), None)
-    set_to = open_session(model.SerializeToString(), 'model', spin).get_session_options()
-    assert set_to.get_session_config_entry('session.intra_op.allow_spinning') == str(int(spin))
-
-
 @pytest.mark.parametrize(
     ('flags', 'exactly'), [('avx2 avx512_vnni', True), ('avx2 avx_vnni', True), ('avx2 avx512f', False), (None, False)]
 )
