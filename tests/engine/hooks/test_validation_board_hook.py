@@ -32,10 +32,10 @@ def test_pictures_curves_layout_and_hyperparameters(tags):
     assert last.value == tags.Scalars('epoch/accuracy_val')[-1].value
 
 
-def test_the_projector_has_each_validation_photo(call, tiny_config, tmp_path):
-    hooks = [hook.type for hook in Config.fromfile(tiny_config).custom_hooks]
+def test_the_projector_has_each_validation_photo(call, drawing_config, tmp_path):
+    hooks = [hook.type for hook in Config.fromfile(drawing_config).custom_hooks]
     options = ['train_cfg.max_epochs=1', f'custom_hooks.{hooks.index("ValidationBoardHook")}.projector=True']
-    assert call('train', tiny_config, '--work-dir', tmp_path / 'run', '--cfg-options', *options).code == 0
+    assert call('train', drawing_config, '--work-dir', tmp_path / 'run', '--cfg-options', *options).code == 0
     (features,) = (tmp_path / 'run').glob('*/vis_data/*/validation photos/tensors.tsv')
     assert len(features.read_text().splitlines()) == 15
     assert len(features.with_name('metadata.tsv').read_text().splitlines()) == 15
