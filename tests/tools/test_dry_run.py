@@ -360,7 +360,7 @@ def test_the_shipped_recipes_are_not_warned_of(path, data, call, tmp_path):
     cfg.default_hooks.logger.interval = 1
     for name in ('train', 'val'):
         cfg[f'{name}_dataloader'].update(num_workers=0, persistent_workers=False)
-    cfg.train_dataloader.batch_size = 8  # the preflight times ten steps
+    cfg.train_dataloader.batch_size = 2  # the preflight times ten steps
     from mmpretrain.registry import MODELS
 
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict(), 'meta': {}}, cfg.load_from)
