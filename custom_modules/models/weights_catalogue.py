@@ -1,4 +1,4 @@
-"""Which ImageNet weights there are, under which file name, from which servers. Nothing is fetched or read here."""
+"""The catalogue of ImageNet weights: file names, sources, licences."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,13 @@ NOTES = {
         'from a coarsely quantised copy, layer4.1 is untrained; results are not those of a pretrained ResNet18'
     ),
 }
-"""What has to be said about a file, by its sha256."""
-
+"""Remarks about source files, by their sha256."""
 
 LICENCES = (
     'MMPretrain is Apache-2.0, torchvision BSD-3-Clause. The weights were trained on ImageNet, whose own terms allow '
     'non-commercial research and education.'
 )
-"""What checkpoints/README.md says of all of these weights."""
+"""As checkpoints/README.md has it."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,8 @@ class Weights:
 def _sources(zoo: str, torchvision: str) -> tuple[Source, ...]:
     """The servers, in order.
 
-    The zoo's addresses stand in mmpretrain's metafiles, torchvision's in its weights enums; a test compares them. The
-    zoo's domain lapsed in June 2026 (mmdetection #12445-7); the mirror has its files under the same paths, as the
-    maintained fork names them (onedl-mmpretrain, tables in configs/*/README.md at cbd0bcf).
+    A test compares them with mmpretrain's metafiles and torchvision's weights enums. The zoo's domain lapsed in June
+    2026 (mmdetection #12445-7); the mirror of the maintained fork has its files under the same paths.
     """
     return (
         Source('OpenMMLab model zoo', f'https://download.openmmlab.com/mmclassification/v0/{zoo}'),
@@ -71,9 +69,8 @@ def _sources(zoo: str, torchvision: str) -> tuple[Source, ...]:
     )
 
 
-# MobileNetV3: the zoo's conversion of torchvision's weights, which is better than its own training (top-1 74.0 against
-# 73.5 and 67.7 against 66.7) and makes it the same whichever server answers. The others are trainings of their own;
-# of torchvision's two for ResNet50 the one nearer to the zoo's (top-1 76.1 against 76.6; the newer recipe's has 80.9).
+# MobileNetV3: the zoo's conversion of torchvision's weights, better than the zoo's own and the same from every
+# server. Of torchvision's two for ResNet50, the one nearer to the zoo's (top-1 76.1 and 76.6; the newer one has 80.9).
 WEIGHTS: dict[str, Weights] = {
     'mobilenet_v2': Weights(
         'mobilenet_v2.pth',
@@ -109,7 +106,7 @@ WEIGHTS: dict[str, Weights] = {
 
 
 def fetch_command(checkpoint_path: str | Path) -> str | None:
-    """The command that provides a missing checkpoint, or ``None`` where no model's weights have that file name."""
+    """The command that provides a missing checkpoint; ``None`` for a file name not in the catalogue."""
     path = Path(checkpoint_path)
     for name, weights in WEIGHTS.items():
         if path.name == weights.file:
@@ -119,10 +116,10 @@ def fetch_command(checkpoint_path: str | Path) -> str | None:
 
 
 def require_file(checkpoint_path: str | Path) -> None:
-    """Checks that a checkpoint is there.
+    """Checks that a checkpoint exists.
 
     Raises:
-        InputError: It is not; with the command that provides it, where there is one.
+        InputError: It does not; with the command that provides it, if there is one.
     """
     if not Path(checkpoint_path).is_file():
         fetch = fetch_command(checkpoint_path)

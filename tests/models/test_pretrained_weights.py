@@ -1,4 +1,4 @@
-"""Pretrained weights: recognised, converted with proof, fetched source by source; what cannot be proven is refused."""
+"""Pretrained weights: recognised, converted with proof, fetched source by source, refused without proof."""
 
 import hashlib
 import http.server
@@ -13,8 +13,8 @@ import torch
 import torchvision
 from torch import nn
 
-from custom_modules.engine import pretrained_weights
 from custom_modules.errors import InputError
+from custom_modules.models import pretrained_weights
 from custom_modules.models.pretrained_weights import (
     LAYOUTS,
     build_backbone,
@@ -59,22 +59,16 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize(('name', 'layout'), CASES)
-def test_module_names_reach_every_module_of_the_backbone_once(name, layout):
-    targets = list(module_names(name, layout).values())
-    assert sorted(targets) == sorted({key.rpartition('.')[0] for key in build_backbone(name).state_dict()})
-
-
-@pytest.mark.parametrize(('name', 'layout'), CASES)
 def test_import_gives_the_source_models_features(name, layout, saved, tmp_path):
     file = saved(random_state(name, layout))
     done = import_weights(name, file, tmp_path / 'out')
     # timm's ResNets have torchvision's keys and are taken for them.
     assert done.layout == ('torchvision' if layout == 'timm' and name.startswith('resnet') else layout)
-    assert done.covered == 1
     assert (done.difference is None) == (layout == 'mmpretrain')
 
     written = torch.load(tmp_path / 'out' / WEIGHTS[name].file, weights_only=True)
-    assert all(key.startswith('backbone.') for key in written['state_dict'])  # no classifier
+    keys = [f'backbone.{key}' for key in build_backbone(name).state_dict()]
+    assert sorted(written['state_dict']) == sorted(keys)  # no classifier
     assert written['meta'] == {
         'model': name,
         'source': 'given.pth',
@@ -94,7 +88,6 @@ def test_import_of_half_precision_wrapped_without_classifier_and_step_counters(w
         if not key.startswith('classifier') and not key.endswith('num_batches_tracked')
     }
     done = import_weights('mobilenet_v2', saved({wrapper: state, 'epoch': 3}), tmp_path / 'out')
-    assert done.covered == 1
     assert done.converted == len(state)
     written = torch.load(done.path, weights_only=True)['state_dict']
     assert {value.dtype for value in written.values()} == {torch.float32}
@@ -126,12 +119,10 @@ def test_other_epsilon_is_absorbed_or_refused(saved, tmp_path, monkeypatch):
     ('name', 'layout', 'one', 'other'),
     [
         ('mobilenet_v2', 'torchvision', 'features.15.conv.2', 'features.16.conv.2'),
-        ('mobilenet_v2', 'timm', 'blocks.5.1.bn1', 'blocks.5.1.bn2'),
         ('mobilenet_v3_small', 'torchvision', 'features.10.block.2.fc2', 'features.11.block.2.fc2'),
-        ('resnet18', 'torchvision', 'layer4.0.bn1', 'layer4.1.bn1'),
     ],
 )
-def test_two_tensors_in_each_others_place_are_caught(name, layout, one, other, saved, tmp_path, monkeypatch):
+def test_swapped_tensors_are_refused(name, layout, one, other, saved, tmp_path, monkeypatch):
     table = module_names(name, layout)
     table[one], table[other] = table[other], table[one]
     right = module_names
@@ -170,9 +161,8 @@ def test_another_models_file_is_named_with_the_call_to_make(saved, tmp_path):
 @pytest.mark.parametrize(
     ('model', 'name', 'said'),
     [
-        ('resnet34', 'resnet18', 'another model'),
-        ('resnet101', 'resnet50', 'layer3.10.bn1'),
-        ('alexnet', 'mobilenet_v2', 'are not those of'),
+        ('resnet34', 'resnet18', 'nearest to resnet50 with torchvision keys: it lacks layer1.0.bn3'),
+        ('alexnet', 'mobilenet_v2', 'its keys are of another model'),
     ],
 )
 def test_a_model_not_known_here_is_refused(model, name, said, saved, tmp_path):
@@ -196,21 +186,21 @@ def test_missing_and_superfluous_tensors_are_named(layout, saved, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('spoil', 'said'),
+    'spoil',
     [
-        (lambda v: v * float('nan'), 'NaN'),
-        (lambda v: v.to(torch.int8), 'floating-point'),
-        (lambda v: v.to_sparse(), 'floating-point'),
-        (lambda v: v.to('meta'), 'nothing'),
-        (lambda v: v.tolist(), 'no tensor'),
+        lambda v: v * float('nan'),
+        lambda v: v.to(torch.int8),
+        lambda v: v.to_sparse(),
+        lambda v: v.to('meta'),
+        lambda v: v.tolist(),
     ],
+    ids=['nan', 'int8', 'sparse', 'meta', 'list'],
 )
-def test_spoilt_tensors_are_named(spoil, said, saved, tmp_path):
+def test_unusable_tensors_are_named(spoil, saved, tmp_path):
     state = random_state('mobilenet_v2', 'mmpretrain')
     state['backbone.conv1.bn.bias'] = spoil(state['backbone.conv1.bn.bias'])
     line = refusal('mobilenet_v2', saved(state), tmp_path / 'out')
-    assert said in line
-    assert 'backbone.conv1.bn.bias' in line
+    assert 'no tensor of finite floating-point numbers: backbone.conv1.bn.bias' in line
 
 
 def test_no_checkpoint_is_one_line_and_runs_nothing(saved, tmp_path):
@@ -243,23 +233,11 @@ def test_timm_keys_without_timm_name_the_command(saved, tmp_path, monkeypatch):
     assert 'pip install timm' in refusal('mobilenet_v2', file, tmp_path / 'out')
 
 
-def test_a_failing_write_leaves_nothing(saved, tmp_path, monkeypatch):
-    def full(content, file):
-        file.write(b'half of it')
-        raise OSError(28, 'No space left on device')
-
-    file = saved(random_state('mobilenet_v2', 'mmpretrain'))
-    monkeypatch.setattr(torch, 'save', full)
-    with pytest.raises(OSError, match='No space left'):
-        import_weights('mobilenet_v2', file, tmp_path / 'out')
-    assert os.listdir(tmp_path / 'out') == []
-
-
-def test_what_is_in_the_way_is_not_touched(saved, tmp_path):
+def test_an_existing_file_is_not_overwritten(saved, tmp_path):
     file = saved(random_state('mobilenet_v2', 'mmpretrain'))
     done = import_weights('mobilenet_v2', file, tmp_path / 'out')
     other = saved(random_state('mobilenet_v2', 'mmpretrain', seed=1), 'other.pth')
-    with pytest.raises(InputError, match='holds other weights'):
+    with pytest.raises(InputError, match='exists with other weights'):
         present('mobilenet_v2', tmp_path / 'out', other)
     whole = done.path.read_bytes()
     done.path.write_bytes(whole[:-1000])
@@ -304,7 +282,7 @@ def test_fetch_takes_the_first_source_that_delivers(served, tmp_path):
     with pytest.raises(InputError) as caught:
         fetch_weights('mobilenet_v2', tmp_path / 'none')
     first, *failures, last = caught.value.problems
-    assert 'none of its sources' in first
+    assert 'no source could be used' in first
     for source, failure, said in zip(
         (absent, damaged, page), failures, ('No such file', 'invalid hash', 'checkpoint'), strict=True
     ):
@@ -370,6 +348,5 @@ def test_fetch_command():
 )
 def test_real_files(name, file, note, tmp_path):
     done = import_weights(name, SHARED / file, tmp_path)
-    assert done.covered == 1
     assert done.note.startswith(note)
     assert torch.load(done.path, weights_only=True)['meta']['note'] == done.note
