@@ -1,6 +1,9 @@
-"""The gallery of doubtful labels: complete in one file, and safe whatever photos are called."""
+"""The report on doubtful labels: one self-contained page, safe for any file name; CSV and JSON."""
 
 import base64
+import csv
+import io
+import json
 import re
 from pathlib import Path
 
@@ -9,9 +12,9 @@ import numpy as np
 import pytest
 from html_elements import Elements
 
-from custom_modules.datasets import label_issues_page
-from custom_modules.evaluation.label_issues import Suspect
-from custom_modules.evaluation.label_issues_page import render_page
+from custom_modules.evaluation import label_issues_page
+from custom_modules.evaluation.label_issues import LabelIssues, LabelledPhotos, Suspect
+from custom_modules.evaluation.label_issues_page import format_issues, render_page
 from custom_modules.photos.thumbnails import thumbnail
 
 
@@ -25,11 +28,26 @@ def root(tmp_path: Path) -> Path:
 
 
 def suspect(path: str) -> Suspect:
-    return Suspect(path, 'rose', 'tulip', 0.97, 0.01, {'rose': 0.01, 'tulip': 0.97})
+    return Suspect(path, 'rose', 'tulip', {'rose': 0.01, 'tulip': 0.97})
+
+
+def issues(root: Path, suspects: list[Suspect], unreadable: list[tuple[str, str]]) -> LabelIssues:
+    photos = LabelledPhotos(root, ['rose', 'tulip'], [('', 0)] * (30 + len(unreadable)), [])
+    return LabelIssues(photos, suspects, unreadable, 0, root)
+
+
+def test_csv_and_json_have_a_row_per_suspect(root):
+    found = issues(root, [suspect('rose/a, "b".jpg')], [('rose/x.jpg', 'corrupt')])
+    (row,) = csv.DictReader(io.StringIO(format_issues(found, '.csv')))
+    expected = {'path': 'rose/a, "b".jpg', 'label': 'rose', 'suggested': 'tulip', 'score': '0.97'}
+    assert row == {**expected, 'label_score': '0.01', 'score_rose': '0.01', 'score_tulip': '0.97'}
+    whole = json.loads(format_issues(found, '.json'))
+    assert {key: str(value) for key, value in whole['suspects'][0].items()} == row
+    assert whole['unreadable'] == [{'path': 'rose/x.jpg', 'reason': 'corrupt'}]
 
 
 def test_shows_every_suspect_and_refers_to_nothing_outside(root):
-    page = render_page(root, 30, [suspect('rose/1.jpg')], [('rose/torn.jpg', 'no image')])
+    page = render_page(issues(root, [suspect('rose/1.jpg')], [('rose/torn.jpg', 'no image')]))
     elements = Elements(page)
     (picture,) = elements.named('img')
     assert picture['src'].startswith('data:image/jpeg;base64,')
@@ -44,13 +62,13 @@ def test_shows_every_suspect_and_refers_to_nothing_outside(root):
     assert '1 doubtful label among 30 photos' in text
     assert 'labelled rose' in text
     assert 'looks like tulip 0.97' in text
-    assert 'Not judged: 1 unreadable photo' in text
+    assert 'Unreadable: 1 photo' in text
     assert 'rose/torn.jpg : no image' in text
 
 
 def test_names_cannot_become_markup(root):
     name = 'rose/<b onload=x>"&.jpg'
-    page = render_page(root, 30, [suspect(name)], [(name, '<script>')])
+    page = render_page(issues(root, [suspect(name)], [(name, '<script>')]))
     elements = Elements(page)
     assert not any('onload' in attributes for _, attributes in elements.found)
     assert len(elements.named('script')) == 1
@@ -58,11 +76,11 @@ def test_names_cannot_become_markup(root):
 
 
 def test_says_so_when_nothing_is_doubtful_and_when_there_is_too_much(root, monkeypatch):
-    page = render_page(root, 30, [], [])
+    page = render_page(issues(root, [], []))
     assert '0 doubtful labels among 30 photos' in page
-    assert 'Every photo looks like' in page
+    assert 'Every label agrees' in page
     monkeypatch.setattr(label_issues_page, 'MAX_CARDS', 2)
-    page = render_page(root, 30, [suspect('rose/1.jpg')] * 3, [])
+    page = render_page(issues(root, [suspect('rose/1.jpg')] * 3, []))
     assert page.count('<img') == 2
     assert re.search(r'the first 2 are shown; the .csv has\s+all', page)
 

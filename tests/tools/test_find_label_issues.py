@@ -1,6 +1,7 @@
 """The command line of tools/find_label_issues.py: what it prints and writes, and its exit codes."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from custom_modules.datasets import embeddings, label_issues
+from custom_modules.evaluation import label_issues, label_issues_page
+from custom_modules.evaluation.embeddings import Embedder
 from tools import find_label_issues
 
 COLOURS = {'daisy': (240, 240, 240), 'rose': (40, 30, 200), 'sunflower': (20, 190, 240)}  # BGR
 
 
 class ColourEmbedder:
-    """Stands in for the backbone: 4 x 4 pixels of the photo, which tell the colours of these classes apart."""
+    """A stand-in for the backbone: 4 x 4 pixels of the photo, which separate the colours of these classes."""
 
-    name, key, width = 'colours', '0' * 64, 48
-    load = embeddings.Embedder.load
+    name, key = 'colours', '0' * 64
+    load = Embedder.load
 
     def __init__(self, weights: Path) -> None:
         self._pipeline = lambda item: {'inputs': torch.from_numpy(cv2.imread(item['img_path'])).permute(2, 0, 1)}
@@ -31,7 +33,7 @@ class ColourEmbedder:
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three classes of twelve noisy photos of a colour each, read by a stand-in for the backbone."""
-    monkeypatch.setattr(embeddings, 'Embedder', ColourEmbedder)
+    monkeypatch.setattr(label_issues, 'Embedder', ColourEmbedder)
     random = np.random.default_rng(0)
     for name, colour in COLOURS.items():
         (tmp_path / 'photos' / name).mkdir(parents=True)
@@ -66,7 +68,7 @@ def test_planted_suspects_are_printed_and_written_and_a_second_run_computes_noth
         'labelled rose, looks like sunflower',
     ]
     assert lines[2] == '2 of 36 labels doubtful, 0 photos unreadable'
-    assert lines[3].startswith(f'embedded    36 photos now; {Path("work_dirs/embeddings/colours-")}')
+    assert lines[3].startswith(f'embedded    36 photos; the embeddings are in {Path("work_dirs/embeddings/colours-")}')
     assert lines[4] == f'written     {Path("new/suspects.json")}'
     written = json.loads(Path('new/suspects.json').read_text())
     assert {row['path'] for row in written['suspects']} == {'daisy/blüte 🌹.png', 'rose/late.png'}
@@ -76,7 +78,7 @@ def test_planted_suspects_are_printed_and_written_and_a_second_run_computes_noth
     assert again.code == 1
     lines = again.out.splitlines()
     assert lines[1] == 'and 1 more: --top, or --out FILE'
-    assert lines[3].startswith('embedded    0 photos now')
+    assert lines[3].startswith('embedded    0 photos; ')
     assert 'daisy/blüte 🌹.png' in Path('suspects.html').read_text()
 
 
@@ -87,7 +89,7 @@ def test_unreadable_and_left_out_files_are_listed(photos, call):
     assert done.code == 1
     assert done.out.splitlines()[:3] == [
         'left out: rose/notes.txt (no photo by its suffix: .jpg .jpeg .png .bmp .webp .tif .tiff are)',
-        'unreadable: rose/zero.jpg (no picture, or of a kind that training cannot read)',
+        'unreadable: rose/zero.jpg (empty file)',
         '0 of 36 labels doubtful, 1 photos unreadable',
     ]
     assert json.loads(Path('x.json').read_text())['unreadable'][0]['path'] == 'rose/zero.jpg'
@@ -105,13 +107,23 @@ def test_unusable_input_is_one_line_and_writes_nothing(photos, call, tmp_path):
     assert not Path('x.csv').exists()
 
 
-def test_what_cannot_work_is_told_before_photos_are_embedded(photos, call, monkeypatch, tmp_path):
-    monkeypatch.setattr(embeddings, 'embed_photos', None)
+def test_what_cannot_work_is_reported_before_photos_are_read(photos, call, monkeypatch, tmp_path):
+    monkeypatch.setattr(label_issues, 'fingerprint_all', None)
     (tmp_path / 'file').touch()
     assert 'is a file, not a folder' in call('find_label_issues', photos, '--out', 'file/x.csv').error
+    assert 'is a file, not a folder' in call('find_label_issues', photos, '--cache', 'file').error
     for name in ('daisy', 'sunflower'):
         (photos / name).rename(tmp_path / name)
     assert "only one class, 'rose'" in call('find_label_issues', photos).error
+
+
+def test_near_duplicates_count_once(photos, call):
+    for path in (photos / 'rose').iterdir():
+        if path.stem not in ('1', '2', '3', '4'):
+            path.unlink()
+    shutil.copy(photos / 'rose' / '1.png', photos / 'rose' / 'copy.png')
+    error = call('find_label_issues', photos).error
+    assert "class 'rose': 4 readable photo(s), near-duplicates counted once, and 5 are needed" in error
 
 
 def test_control_characters_in_names_reach_no_terminal(photos, call):
@@ -126,13 +138,13 @@ def test_control_characters_in_names_reach_no_terminal(photos, call):
 
 def test_a_photo_that_goes_meanwhile_has_no_picture(photos, call, monkeypatch):
     plant(photos)
-    find = label_issues.find_suspects
+    format_issues = label_issues_page.format_issues
 
     def meddle(*args):
         (photos / 'rose' / 'late.png').unlink()
-        return find(*args)
+        return format_issues(*args)
 
-    monkeypatch.setattr(label_issues, 'find_suspects', meddle)
+    monkeypatch.setattr(label_issues_page, 'format_issues', meddle)
     assert call('find_label_issues', photos, '--out', 'x.html').code == 1
     page = Path('x.html').read_text()
     assert (page.count('<img'), page.count('no picture')) == (1, 1)
@@ -165,7 +177,7 @@ def test_a_real_run_on_a_prepared_dataset(data: Path, random_weights: Path, call
     done = call('find_label_issues', data, '--weights', random_weights, '--cache', 'c', '--out', 'x.json', '--seed', 1)
     assert done.code in (0, 1), done
     assert done.err == ''
-    assert f'embedded    55 photos now; {Path("c/mobilenet_v2-")}' in done.out
+    assert f'embedded    55 photos; the embeddings are in {Path("c/mobilenet_v2-")}' in done.out
     for row in json.loads(Path('x.json').read_text())['suspects']:
         assert (data / row['path']).is_file()
         assert row['label'] == row['path'].split('/')[1]
