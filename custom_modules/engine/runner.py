@@ -19,7 +19,6 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch import nn
 
 from custom_modules.engine.compute import channels_last_pays, keep_freed_memory, to_channels_last
-from custom_modules.engine.in_place_relu6 import to_in_place_relu6
 from custom_modules.engine.resumable_train_loop import ResumableTrainLoop
 from custom_modules.engine.run_config import LOADERS
 from custom_modules.errors import InputError, as_configured
@@ -121,11 +120,7 @@ class TerseRunner(Runner):
     def build_model(self, model: Any) -> Any:
         """The model, as the device trains it fastest."""
         with as_configured('model'):
-            built = self._laid_out(super().build_model(model))
-        # torch.fx, by which that setting rewrites the model, looks into layers that are not torch's own.
-        if get_device() == 'cpu' and not self.cfg.get('efficient_conv_bn_eval'):
-            to_in_place_relu6(built)
-        return built
+            return self._laid_out(super().build_model(model))
 
     def _laid_out(self, model: nn.Module) -> nn.Module:
         test = self.cfg.get('test_cfg') or {}
