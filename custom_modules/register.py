@@ -14,7 +14,7 @@ from custom_modules.datasets.transforms import (
     random_rotate_translate,
     recompress_jpeg,
 )
-from custom_modules.engine import linear_probe_loop, resumable_train_loop
+from custom_modules.engine import loops
 from custom_modules.engine.hooks import (
     alarms_hook,
     augmented_photos_hook,
@@ -39,9 +39,9 @@ __all__ = [
     'curves_hook',
     'flower_dataset',
     'linear_probe_hook',
-    'linear_probe_loop',
     'load_photo',
     'load_random_resized_crop',
+    'loops',
     'mid_epoch_checkpoint_hook',
     'nll_metric',
     'onnx_classifier',
@@ -49,7 +49,6 @@ __all__ = [
     'random_rotate_translate',
     'recompress_jpeg',
     'resumable_early_stopping_hook',
-    'resumable_train_loop',
     'seed_hook',
     'validate_on_resume_hook',
     'validation_board_hook',

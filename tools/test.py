@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     from mmpretrain.registry import DATASETS
 
     from custom_modules.datasets.manifest import read_manifest_digest
-    from custom_modules.engine.preflight import check_classes, check_dataset, check_weights
+    from custom_modules.engine.run import prepare_run
     from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
     from custom_modules.engine.runner import TerseRunner, has_accelerator, place
     from custom_modules.evaluation import out_of_distribution, robustness
@@ -91,16 +91,12 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint = load_checkpoint(args.checkpoint)
     classes = checkpoint_classes(checkpoint, args.checkpoint)
     place(cfg, args.launcher)
-    found = check_dataset(cfg, ['test'])
     data_root = cfg.test_dataloader.dataset.data_root
-    check_classes(checkpoint, args.checkpoint, found, data_root)
     others, unreadable = out_of_distribution.list_others(args.ood, Path(data_root)) if args.ood else ([], [])
     trained_list = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('ann_file')
     keep_test_only(cfg, args.checkpoint)
     if exported:
         use_exported(cfg, args.checkpoint)
-    else:
-        check_weights(cfg.model, checkpoint, args.checkpoint)
     plain_dataset = deepcopy(cfg.test_dataloader.dataset)
     if args.robustness:
         robustness.pictures(plain_dataset, 0)  # what cannot be changed is told before the test
@@ -111,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     elif args.amp and is_main_process():
         print('--amp: no accelerator here, testing in full precision')
 
-    runner = TerseRunner.from_cfg(cfg)
+    runner = TerseRunner.from_run(prepare_run(cfg, ['test'], checkpoint))
     collector = PredictionsMetric()
     runner.test_evaluator.metrics.append(collector)
     metrics = runner.test()

@@ -20,6 +20,7 @@ class FoundCheckpoint:
     """A whole checkpoint to go on from, and those that have to make way for it."""
 
     path: Path
+    checkpoint: dict
     torn: tuple[Path, ...] = ()
     later: tuple[Path, ...] = ()
 
@@ -49,16 +50,15 @@ def find_checkpoint(work_dir: Path, wanted: str) -> FoundCheckpoint | None:
     there = checkpoints_by_progress(work_dir)
     if wanted != 'auto':
         path = Path(wanted)
-        load_checkpoint(path)
+        checkpoint = load_checkpoint(path)
         if path.resolve().parent != work_dir.resolve():
-            return FoundCheckpoint(path)
+            return FoundCheckpoint(path, checkpoint)
         later = [other for other in there if progress(other) > progress(path)]
-        return FoundCheckpoint(path, later=tuple(later))
+        return FoundCheckpoint(path, checkpoint, later=tuple(later))
     torn: list[Path] = []
     for path in reversed(there):
         try:
-            load_checkpoint(path)
-            return FoundCheckpoint(path, torn=tuple(torn))
+            return FoundCheckpoint(path, load_checkpoint(path), torn=tuple(torn))
         except TornCheckpointError:
             torn.append(path)
     if torn:

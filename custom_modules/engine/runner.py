@@ -3,7 +3,7 @@
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Self
@@ -14,14 +14,18 @@ from mmengine.device import get_device
 from mmengine.dist import init_dist, is_distributed
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MMLogger
+from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner, TestLoop
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import nn
 
 from custom_modules.engine.compute import channels_last_pays, keep_freed_memory, to_channels_last
-from custom_modules.engine.resumable_train_loop import ResumableTrainLoop
+from custom_modules.engine.loops import ResumableTrainLoop
+from custom_modules.engine.run import Run
 from custom_modules.engine.run_config import LOADERS
 from custom_modules.errors import InputError, as_configured
+from custom_modules.models.checkpoints import load_checkpoint
 
 LOOPS = (  # MMEngine takes three settings together, or none of them
     ('train_dataloader', 'train_cfg', 'optim_wrapper'),
@@ -62,6 +66,18 @@ class TerseRunner(Runner):
 
     A part that cannot be built from the config is an :class:`InputError`, for the config is what a user wrote.
     """
+
+    _run: Run | None = None
+
+    @classmethod
+    def from_run(cls, run: Run) -> Self:
+        """The runner of a prepared run, which uses its built datasets and its loaded checkpoint."""
+        runner = cls.from_cfg(run.cfg)
+        runner._run = run
+        for name, dataset in run.datasets.items():
+            # Upstream copies a loader's settings deeply, but a function is never copied.
+            getattr(runner, f'_{name}_dataloader')['dataset'] = {'type': lambda dataset=dataset: dataset}
+        return runner
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> Self:
@@ -175,14 +191,31 @@ class TerseRunner(Runner):
         with as_configured(f'{filename} cannot be resumed with this config'):
             super().resume(filename, *args, **kwargs)
 
-    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict:
-        """Loads a checkpoint, and drops its config, which ``resume`` would run as code to look for ``gpu_ids``."""
-        checkpoint = super().load_checkpoint(*args, **kwargs)
-        (checkpoint.get('meta') or {}).pop('config', None)
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: Any = 'cpu',
+        strict: bool = False,
+        revise_keys: Sequence[tuple[str, str]] = ((r'^module.', ''),),
+    ) -> dict:
+        """Takes the weights of the run's loaded checkpoint, or of a file.
+
+        Returns:
+            The checkpoint without its config, which ``resume`` would run as code to look for ``gpu_ids``.
+        """
+        given = self._run and self._run.checkpoint
+        checkpoint = given if given and filename == self._load_from else load_checkpoint(filename, map_location)
+        meta = {key: value for key, value in (checkpoint.get('meta') or {}).items() if key != 'config'}
+        checkpoint = {**checkpoint, 'meta': meta}
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        _load_checkpoint_to_model(model, checkpoint, strict, revise_keys=list(revise_keys))
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
 
 
-def place(cfg: Config, launcher: str) -> None:
+def place(cfg: Config, launcher: str) -> list[str]:
     """Fits ``cfg`` to the device, in place, and starts the process group where MMEngine cannot.
 
     On a CPU this process keeps from now on the memory that it frees.
@@ -190,18 +223,24 @@ def place(cfg: Config, launcher: str) -> None:
     Args:
         cfg: A run's config.
         launcher: ``'none'``, ``'pytorch'`` (torchrun), ``'slurm'`` or ``'mpi'``.
+
+    Returns:
+        A line on each setting that was turned off.
     """
+    notes = []
     cfg.launcher = launcher
     accelerator = has_accelerator()
     for name in LOADERS:
         if cfg.get(name) is not None:
             cfg[name].setdefault('pin_memory', accelerator)
             if not cfg[name].get('num_workers'):
+                if cfg[name].get('persistent_workers') and name != 'test_dataloader':
+                    notes.append(f'{name}.persistent_workers: turned off, because num_workers is 0')
                 cfg[name].persistent_workers = False  # torch refuses to keep no workers
     if not accelerator:
         keep_freed_memory()
     if launcher == 'none':
-        return
+        return notes
     rank, _, _ = RANK_NAMES[launcher]
     if rank not in os.environ:
         raise InputError(f'--launcher {launcher}: this process was not started by {STARTERS[launcher]} (no {rank})')
@@ -209,7 +248,7 @@ def place(cfg: Config, launcher: str) -> None:
         # The Runner would do both, but only after the tools have asked which process is the main one.
         set_multi_processing(**cfg.env_cfg.mp_cfg, distributed=True)
         init_dist(launcher, **cfg.env_cfg.dist_cfg)
-        return
+        return notes
     # On a CPU, MMEngine's init_dist calls torch.cuda.set_device, and its wrapper names device_ids: both fail.
     _take_environment(launcher)
     if not is_distributed():
@@ -217,6 +256,7 @@ def place(cfg: Config, launcher: str) -> None:
             'gloo', timeout=timedelta(seconds=cfg.env_cfg.dist_cfg.get('timeout', 600))
         )
     cfg.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None})
+    return notes
 
 
 def _take_environment(launcher: str) -> None:

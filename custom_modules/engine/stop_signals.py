@@ -1,25 +1,26 @@
-"""Notes signals that ask a run to stop, so that it can end where its state is whole. Nothing is saved here."""
+"""Signals that ask a run to stop: noted, so that it can save its state first, and passed on to other processes."""
 
 import os
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-# Ctrl-C; slurm, docker, systemd and torchrun; a closed terminal, which Windows does not tell of.
+# Ctrl-C; slurm, docker, systemd and torchrun; a closed terminal, of which Windows has no signal.
 STOP_SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
 
-# slurm tells both torchrun and its workers, and torchrun its workers again: that is one request, not two.
+# slurm signals both torchrun and its workers, and torchrun its workers again: that is one request, not two.
 ONE_REQUEST = 1.0  # seconds
 
 _caught: list[tuple[int, float]] = []
 
 
 class Stopped(Exception):
-    """A training that ended because a signal asked for it, with its state in a checkpoint.
+    """A training that ended because of a signal, with its state in a checkpoint.
 
     Args:
         number: The signal.
@@ -28,12 +29,12 @@ class Stopped(Exception):
 
     def __init__(self, number: int, where: str) -> None:
         super().__init__(f'stopped by {signal.Signals(number).name} {where}')
-        self.exit_code = 128 + number  # what a shell says of a process that the signal ended
+        self.exit_code = 128 + number  # as a shell reports a process that the signal ended
 
 
 @contextmanager
 def stop_signals_caught() -> Iterator[None]:
-    """Notes the first signal to stop for :func:`stop_signal`; a later one ends the process at once, as ever."""
+    """Notes the first signal to stop for :func:`stop_signal`; a later one ends the process at once."""
     _caught.clear()
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -57,10 +58,9 @@ def _note(number: int, frame: FrameType | None) -> None:
         return
     _caught.append((number, now))
     if os.environ.get('LOCAL_RANK', '0') == '0':
-        with suppress(OSError):  # the terminal may be gone; print() could meet itself in the midst of a line
-            os.write(
-                2, f'\n{signal.Signals(number).name}: ending after this step; once more to end at once\n'.encode()
-            )
+        message = f'\n{signal.Signals(number).name}: ending after this step; once more to end at once\n'
+        with suppress(OSError):  # the terminal may be gone; print() could interrupt itself within a line
+            os.write(2, message.encode())
 
 
 def stop_signal() -> int:
@@ -68,15 +68,27 @@ def stop_signal() -> int:
     return _caught[0][0] if _caught else 0
 
 
-class ShieldedWorker:
-    """Initializes a DataLoader's worker so that it outlives the signals to stop, and the run can end in good order.
+def run_process(command: Sequence[str]) -> int:
+    """Runs a command and passes signals to stop on to it, so that it can save; returns its exit code."""
+    with stop_signals_caught(), subprocess.Popen(command) as process:
+        passed_on = False
+        while True:
+            try:
+                return process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                if stop_signal() and not passed_on:
+                    process.send_signal(stop_signal())
+                    passed_on = True
 
-    They reach workers too: Ctrl-C the terminal's whole process group, a slurm job's end all of its processes. A worker
-    that dies of one makes the DataLoader raise in the main process, wherever that is. The main process ends the
-    workers; without it they end by themselves.
+
+class ShieldedWorker:
+    """Initializes a DataLoader's worker that ignores signals to stop; the main process ends its workers itself.
+
+    Ctrl-C reaches the terminal's whole process group, the end of a slurm job all of its processes. A worker that died
+    of one would make the DataLoader raise in the main process before the state is saved.
 
     Args:
-        worker_init: What initializes a worker besides.
+        worker_init: Further initialization.
     """
 
     def __init__(self, worker_init: Callable[[int], Any] | None) -> None:
@@ -85,17 +97,6 @@ class ShieldedWorker:
     def __call__(self, worker_id: int) -> None:
         """Runs in the worker."""
         for number in STOP_SIGNALS:
-            if number != signal.SIGTERM:
-                signal.signal(number, signal.SIG_IGN)
-        if hasattr(signal, 'sigwaitinfo'):  # not on macOS and Windows
-            # By SIGTERM the main process ends its workers as well: it is obeyed from there alone.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-            threading.Thread(target=_obey_parent, daemon=True).start()
+            signal.signal(number, signal.SIG_IGN)
         if self.worker_init is not None:
             self.worker_init(worker_id)
-
-
-def _obey_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)

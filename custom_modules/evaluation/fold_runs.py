@@ -21,8 +21,8 @@ from custom_modules.datasets.annotation import SIDES, read_classes, read_samples
 from custom_modules.datasets.manifest import read_manifest_digest
 from custom_modules.engine.run_config import LOADERS, parse_options, read_config
 from custom_modules.engine.runner import has_accelerator
-from custom_modules.engine.seeds import seed_problems
 from custom_modules.engine.stop_signals import Stopped, stop_signal, stop_signals_caught
+from custom_modules.engine.training import seed_problems
 from custom_modules.errors import InputError
 from custom_modules.files import lock_folder, sha256_of, write_atomically
 from custom_modules.metrics.predictions import columns

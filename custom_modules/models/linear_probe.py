@@ -14,7 +14,7 @@ from torch.nn import functional
 from custom_modules.errors import InputError
 
 
-def solve_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[str, Any]]:
+def fit_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[str, Any]]:
     """Gives the head of ``model`` the weights that fit the loader's photos best, the backbone as it is.
 
     Args:

@@ -10,7 +10,7 @@ from mmpretrain.registry import MODELS
 from sklearn.linear_model import LogisticRegression
 
 from custom_modules.errors import InputError
-from custom_modules.models.linear_probe import logistic_regression, solve_head
+from custom_modules.models.linear_probe import logistic_regression, fit_head
 
 
 @pytest.mark.parametrize('l2', [0.001, 0.1])
@@ -42,7 +42,7 @@ def model_and_loader(tiny_config, trained):
 def test_the_head_is_solved_and_nothing_else_touched(model_and_loader):
     model, loader = model_and_loader
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    features, outputs = solve_head(model, loader, l2=1e-5)
+    features, outputs = fit_head(model, loader, l2=1e-5)
     assert features.shape == (40, model.head.in_channels)
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {'head.fc.weight', 'head.fc.bias'}
@@ -63,10 +63,10 @@ def test_another_head_is_refused(model_and_loader):
     model, loader = model_and_loader
     model.head = torch.nn.Identity()
     with pytest.raises(InputError, match='LinearClsHead'):
-        solve_head(model, loader, l2=0.001)
+        fit_head(model, loader, l2=0.001)
 
 
 @pytest.mark.parametrize('l2', [-1.0, float('nan')])
 def test_a_penalty_that_rewards_is_refused(model_and_loader, l2):
     with pytest.raises(InputError, match='l2 is'):
-        solve_head(*model_and_loader, l2=l2)
+        fit_head(*model_and_loader, l2=l2)

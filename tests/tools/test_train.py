@@ -169,7 +169,7 @@ def test_kill_and_resume(tiny_config, tool_environment, call, tmp_path):
 def test_resume_where_nothing_was_begun(tiny_config, call, tmp_path):
     result = call('train', tiny_config, '--work-dir', tmp_path / 'new', '--resume', '--amp', '--no-validate')
     assert result.code == 0
-    assert f'no checkpoint in {tmp_path / "new"}: starting anew' in result.out
+    assert f'no checkpoint in {tmp_path / "new"}: starting from scratch' in result.out
     assert '--amp: no accelerator here, training in full precision' in result.out
     assert '--no-validate: no best.pth is kept' in result.out
     assert 'epoch 2/2' in result.out
@@ -329,7 +329,7 @@ def test_the_config_in_a_checkpoint_is_not_run(run_copy, tiny_config, call, tmp_
             "optim_wrapper.optimizer has no 'lrr'; did you mean optim_wrapper.optimizer.lr?",
         ),
         (['{tiny}', '--cfg-options', 'train_dataloder.batch_size=1'], 'did you mean train_dataloader?'),
-        (['{tiny}', '--cfg-options', 'model.head.num_classes=3'], 'names 5 classes, but model.head.num_classes is 3'),
+        (['{tiny}', '--cfg-options', 'model.head.num_classes=3'], 'has 5 classes (daisy, dandelion, rose, sunflower, tulip), but model.head.num_classes is 3'),
         (
             ['{mobilenet}', '--data-root', '{data}'],
             'checkpoints/mobilenet_v2.pth: no such file; get it with: python tools/fetch_weights.py mobilenet_v2',

@@ -9,7 +9,7 @@ from mmpretrain.registry import HOOKS
 from custom_modules.engine.run_config import in_order
 from custom_modules.engine.stop_signals import ShieldedWorker
 from custom_modules.errors import InputError, as_configured
-from custom_modules.models.linear_probe import solve_head
+from custom_modules.models.linear_probe import fit_head
 
 
 @HOOKS.register_module()
@@ -45,7 +45,7 @@ class LinearProbeHook(Hook):
         with as_configured('LinearProbeHook, its photos through its pipeline and the model'):
             loader = Runner.build_dataloader(settings)
             loader.worker_init_fn = ShieldedWorker(loader.worker_init_fn)
-            features, outputs = solve_head(runner.model, loader, self.l2)
+            features, outputs = fit_head(runner.model, loader, self.l2)
         runner.logger.info(
             f'linear probe: head solved on {len(features)} photos in {time.monotonic() - began:.0f} s, '
             f'right on {outputs["accuracy_top-1"]:.2f} % of them'

@@ -11,7 +11,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
-from custom_modules.engine.resumable_train_loop import ResumableTrainLoop
+from custom_modules.engine.loops import ResumableTrainLoop
 from custom_modules.engine.stop_signals import ShieldedWorker, Stopped, stop_signal
 from custom_modules.errors import InputError
 

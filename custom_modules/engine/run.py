@@ -1,0 +1,114 @@
+"""A run: its checked config with the datasets built and the checkpoint loaded, each of them once."""
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmpretrain.registry import DATASETS
+
+from custom_modules.engine.preflight import (
+    CONFIG_CHECKS,
+    RUN_CHECKS,
+    Finding,
+    class_names,
+    findings_of,
+    refuse_errors,
+)
+from custom_modules.errors import InputError, as_configured
+from custom_modules.models.checkpoints import load_checkpoint
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training or a test starts from; ``TerseRunner.from_run`` builds its runner.
+
+    Attributes:
+        cfg: The config, completed and checked.
+        datasets: The built datasets by loader: ``'train'``, ``'val'``, ``'test'``.
+        checkpoint: The loaded checkpoint that ``cfg.load_from`` names; None without one.
+        options: ``--cfg-options``, to name the source of a setting.
+        needs_pretrained: Whether training without pretrained weights is warned of.
+        findings: What the checks found; no errors.
+    """
+
+    cfg: Config
+    datasets: Mapping[str, Any]
+    checkpoint: dict | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    needs_pretrained: bool = True
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def model(self) -> ConfigDict:
+        """The settings of the model, without what averages its scores of mirror images."""
+        return self.cfg.model.module if self.cfg.model.get('type') == 'AverageClsScoreTTA' else self.cfg.model
+
+    @property
+    def dataset(self) -> Any:
+        """The training dataset, or in a test the tested one."""
+        return next(iter(self.datasets.values()), None)
+
+    @property
+    def classes(self) -> list[str]:
+        """The class names of the dataset in label order; empty for a dataset that names none."""
+        return class_names(self.dataset)
+
+    @property
+    def digest(self) -> str | None:
+        """The digest that identifies the dataset; None where it has no manifest."""
+        return getattr(self.dataset, 'digest', None)
+
+    @property
+    def data_root(self) -> str:
+        """The folder of the dataset, for messages."""
+        return str(getattr(self.dataset, 'data_root', None) or 'the dataset')
+
+
+def prepare_run(
+    cfg: Config,
+    loaders: Iterable[str],
+    checkpoint: dict | None = None,
+    options: Mapping[str, Any] | None = None,
+    needs_pretrained: bool = True,
+) -> Run:
+    """Builds the datasets, loads the checkpoint, and checks all of them with the config; writes nothing.
+
+    Args:
+        cfg: The config, already fitted to the device by ``place``.
+        loaders: The loaders in use: ``['train', 'val']`` or ``['test']``.
+        checkpoint: The content of ``cfg.load_from`` where it is loaded already.
+        options: ``--cfg-options``. Defaults to none.
+        needs_pretrained: Whether training without pretrained weights is warned of. Defaults to True.
+
+    Raises:
+        InputError: All errors at once.
+    """
+    loaders = list(loaders)
+    refuse_errors(findings_of(CONFIG_CHECKS, cfg, loaders))  # paths that cannot be read
+    findings: list[Finding] = []
+    datasets: dict[str, Any] = {}
+    for name in loaders:
+        try:
+            datasets[name] = build_dataset(cfg, name)
+        except InputError as error:
+            findings += [Finding('error', problem) for problem in error.problems]
+    if cfg.get('load_from') and checkpoint is None:
+        try:
+            checkpoint = load_checkpoint(cfg.load_from)
+        except InputError as error:
+            findings += [Finding('error', problem) for problem in error.problems]
+    run = Run(cfg, datasets, checkpoint, options or {}, needs_pretrained, findings)
+    findings += findings_of(RUN_CHECKS, run)
+    refuse_errors(findings)
+    return run
+
+
+def build_dataset(cfg: Config, loader: str) -> Any:
+    """The dataset of a loader, with its annotations read."""
+    with as_configured(f'{loader}_dataloader.dataset'):
+        dataset = DATASETS.build(deepcopy(cfg[f'{loader}_dataloader'].dataset))
+        if hasattr(dataset, 'full_init'):
+            dataset.full_init()
+    return dataset

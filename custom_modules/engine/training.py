@@ -1,0 +1,247 @@
+"""Training a config: checks, work dir, resume, the run itself and its closing summary."""
+
+import math
+import shlex
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from custom_modules.datasets.demo_flowers import prepare_demo_flowers
+from custom_modules.engine.compute import half_precision
+from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
+from custom_modules.engine.hooks.preflight_hook import DryRunDone, PreflightHook
+from custom_modules.engine.preflight import Finding
+from custom_modules.engine.resume import FoundCheckpoint, find_checkpoint, resume_command, set_aside
+from custom_modules.engine.run import Run, prepare_run
+from custom_modules.engine.run_config import (
+    default_work_dir,
+    keep_train_only,
+    overview,
+    parse_options,
+    read_config,
+    save_every,
+)
+from custom_modules.engine.runner import TerseRunner, has_accelerator, place
+from custom_modules.engine.stop_signals import Stopped, stop_signals_caught
+from custom_modules.errors import InputError
+from custom_modules.files import lock_folder, remove_leftovers
+from custom_modules.metrics.predictions import Proportion
+from custom_modules.models.checkpoints import newest_checkpoint
+
+
+def train(
+    config: str,
+    *,
+    data_root: str | None = None,
+    work_dir: str | None = None,
+    seed: int | None = None,
+    resume: str | None = None,
+    demo: bool = False,
+    probe: bool = False,
+    dry_run: bool = False,
+    save_every_minutes: float | None = None,
+    amp: bool = False,
+    no_validate: bool = False,
+    auto_scale_lr: bool = False,
+    cfg_options: list[str] | None = None,
+    launcher: str = 'none',
+    command: Sequence[str] = (),
+) -> int:
+    """Trains, and prints where the result is.
+
+    Args:
+        config: The config file.
+        data_root: The prepared dataset for all loaders; None keeps the config's.
+        work_dir: Where the run writes; None for the config's, or ``work_dirs/<config name>``.
+        seed: Replaces the config's seed.
+        resume: A checkpoint to continue from, or ``'auto'`` for the newest one in the work dir.
+        demo: Whether to train a few minutes on drawn flowers.
+        probe: Whether to fit the head only.
+        dry_run: Whether to check, show the effective settings, time ten steps and stop.
+        save_every_minutes: How often to save in the middle of an epoch; None for the config's interval.
+        amp: Whether to use mixed precision on an accelerator.
+        no_validate: Whether to train without validation.
+        auto_scale_lr: Whether to scale the learning rate to the actual batch size.
+        cfg_options: ``KEY=VALUE`` overrides.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        command: The command line that a stopped run is resumed with.
+
+    Returns:
+        The exit code: 0; 1 for a dry run with warnings; 128 + the number of the signal that stopped the run.
+
+    Raises:
+        InputError: The config, the dataset, the weights or the work dir cannot be used.
+    """
+    options = parse_options(cfg_options)
+    cfg = read_config(config, options, data_root, work_dir, demo, probe)
+    if seed is not None:
+        if problems := seed_problems([seed]):
+            raise InputError(*problems)
+        cfg.merge_from_dict({'randomness.seed': seed})
+    folder = Path(cfg.work_dir)
+    found = find_checkpoint(folder, resume) if resume else None
+    # A demo run may be replaced by the next one, but only in the demo's own folder.
+    replace = demo and not resume and folder == default_work_dir(config, demo=True) and _holds_run(folder)
+    notes = []
+    if resume:
+        cfg.resume, cfg.load_from = found is not None, str(found.path) if found else None
+        notes.append(f'resuming from {found.path}' if found else f'no checkpoint in {folder}: starting from scratch')
+    if not (dry_run or replace or (resume and (not found or found.path.resolve().parent == folder.resolve()))):
+        _refuse_used(folder, probe)
+    if save_every_minutes is not None:
+        save_every(cfg, save_every_minutes)
+    notes += _apply_flags(cfg, amp, no_validate, auto_scale_lr)
+    adjusted = place(cfg, launcher)
+    if demo and is_main_process():
+        _draw_demo(cfg)
+    barrier()
+    loaders = ['train'] if no_validate else ['train', 'val']
+    run = prepare_run(cfg, loaders, found.checkpoint if found else None, options, needs_pretrained=not demo)
+    run.findings.extend(Finding('note', note) for note in adjusted)
+    if dry_run:
+        return _dry_run(run)
+    lock = None
+    if is_main_process():
+        lock = lock_folder(folder)
+        if replace:
+            print(f'replacing the last demo run in {folder}')
+            shutil.rmtree(folder)
+            lock = lock_folder(folder)
+        _make_way(folder, found, resume)
+    barrier()
+    try:
+        runner = _run(run, notes, probe)
+    except Stopped as stop:
+        if is_main_process():
+            print(f'{stop}\ngo on with: {resume_command(command, launcher)}')
+        return stop.exit_code
+    finally:
+        if lock:
+            lock.close()
+    if is_main_process():
+        print(run_summary(runner, demo))
+    return 0
+
+
+def _holds_run(folder: Path) -> bool:
+    return newest_checkpoint(folder) is not None or (folder / 'best.pth').exists()
+
+
+def _refuse_used(folder: Path, probe: bool) -> None:
+    """Refuses a work dir that holds another run."""
+    if _holds_run(folder):
+        go_on = '' if probe else 'go on with it by --resume, or '
+        raise InputError(f'{folder}: holds a run already; {go_on}name another --work-dir')
+
+
+def _apply_flags(cfg: Config, amp: bool, no_validate: bool, auto_scale_lr: bool) -> list[str]:
+    """Applies the flags to the config; returns a line on each that has side effects."""
+    notes = []
+    if no_validate:
+        keep_train_only(cfg)
+        notes.append('--no-validate: no best.pth is kept, and early stopping is off')
+    if auto_scale_lr:
+        if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+            raise InputError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size; set it')
+        cfg.auto_scale_lr.enable = True
+    if amp and has_accelerator():
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        cfg.optim_wrapper.setdefault('dtype', half_precision())
+    elif amp:
+        notes.append('--amp: no accelerator here, training in full precision')
+    return notes
+
+
+def _draw_demo(cfg: Config) -> None:
+    """Draws the demo's flowers where they are missing."""
+    folder = Path(cfg.train_dataloader.dataset.data_root)
+    if not folder.exists():
+        print(f'drawing synthetic flowers into {folder}')
+        prepare_demo_flowers(folder)
+
+
+def _make_way(folder: Path, found: FoundCheckpoint | None, resume: str | None) -> None:
+    """Removes what a killed run left half written, and renames checkpoints that a later resume must not take."""
+    remove_leftovers(folder)
+    renamed = found.set_others_aside() if found else []
+    best = folder / 'best.pth'
+    if resume and not found and best.exists():
+        renamed.append(f'{best} is of a run that cannot be resumed: kept as {set_aside(best, "later").name}')
+    for line in renamed:  # printed now, because the run may still be refused
+        print(line)
+
+
+def _dry_run(run: Run) -> int:
+    """Checks the built run in a temporary work dir."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        run.cfg.work_dir = folder
+        runner = TerseRunner.from_run(run)
+        runner.register_hook(PreflightHook(run, dry_run=True))
+        with suppress(DryRunDone):
+            runner.train()
+    return 1 if any(finding.level == 'warning' for finding in run.findings) else 0
+
+
+def _run(run: Run, notes: Sequence[str], probe: bool) -> Runner:
+    """Builds the runner and trains; returns it."""
+    runner = TerseRunner.from_run(run)
+    for note in [*notes, overview(run.cfg)]:
+        print_log(note, logger='current')
+    runner.register_hook(PreflightHook(run))
+    with nullcontext() if probe else stop_signals_caught():  # a probe has no state to save in its middle
+        runner.train()
+    return runner
+
+
+def seed_problems(seeds: Sequence[int]) -> list[str]:
+    """A line for each problem with the seeds of several runs: values that NumPy does not take, and duplicates."""
+    problems = [f'--seeds {seed}: must be 0 to {2**32 - 1}' for seed in seeds if not 0 <= seed < 2**32]
+    if len(set(seeds)) < len(seeds):
+        problems.append(f'--seeds {" ".join(map(str, seeds))}: one of them is given twice')
+    return problems
+
+
+def run_summary(runner: Runner, demo: bool = False) -> str:
+    """The closing block of a training: best and last score, the best weights, the next commands.
+
+    Args:
+        runner: The finished run.
+        demo: Whether its data is synthetic.
+    """
+    work_dir = Path(runner.cfg.work_dir)
+    config = work_dir / Path(runner.cfg.filename).name
+    best = next((hook for hook in runner.hooks if isinstance(hook, BestCheckpointHook)), None)
+    if best is None or best.best_value is None:
+        weights = newest_checkpoint(work_dir)
+        reason = 'nothing was validated' if best is None else f'{best.metric} was never finite'
+        lines = [f'no best.pth:   {reason}', f'last weights:  {weights}']
+    else:
+        weights = work_dir / best.filename
+        photos = 'synthetic pictures' if demo else 'validation photos'
+        n = len(runner.val_dataloader.dataset)
+        label = f'{"top-1" if best.metric == "accuracy/top1" else best.metric} on {photos}:'
+        lines = [f'{label} best {format_score(best.metric, best.best_value, n)}, epoch {best.best_epoch}']
+        if best.last_value is not None:
+            last = format_score(best.metric, best.last_value, n)
+            lines.append(f'{"":{len(label)}} last {last}, epoch {runner.epoch}')
+        lines.append(f'best weights:  {weights}')
+    lines.append(f'test:          {shlex.join(["python", "tools/test.py", str(config), str(weights)])}')
+    lines.append(f'watch:         tensorboard --logdir {shlex.quote(str(work_dir))}')
+    if demo:
+        lines.append('your photos:   python tools/split_dataset.py PHOTOS data/flowers')
+    return '\n'.join(['', '-' * 80, *lines, '-' * 80])
+
+
+def format_score(metric: str, value: float, n: int) -> str:
+    """Top-1 accuracy, in percent of ``n`` photos, with its count and interval; any other value as it is."""
+    if metric == 'accuracy/top1' and math.isfinite(value):
+        return str(Proportion(round(value * n / 100), n))
+    return f'{value:.4g}'

@@ -1,0 +1,54 @@
+"""The same training with several seeds, one after the other, and the mean of their scores."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from custom_modules.engine.resume import resume_command
+from custom_modules.engine.run_config import parse_options, read_config
+from custom_modules.engine.stop_signals import run_process, stop_signal
+from custom_modules.engine.training import seed_problems
+from custom_modules.errors import InputError
+from custom_modules.evaluation.run_comparison import as_markdown
+from custom_modules.evaluation.runs import read_run
+
+
+def train_seeds(
+    command: Sequence[str],
+    seeds: Sequence[int],
+    config: str,
+    work_dir: str | None,
+    cfg_options: list[str] | None,
+    demo: bool = False,
+) -> int:
+    """Trains once for each seed, each in a process and a work dir of its own, and prints their table.
+
+    Args:
+        command: tools/train.py and its arguments; ``--seeds`` and ``--work-dir`` are added.
+        seeds: The seeds.
+        config: The config file.
+        work_dir: Where ``seed_<seed>`` is made for each; None for the config's work dir.
+        cfg_options: ``--cfg-options``, which may name the work dir.
+        demo: Whether the runs train on drawn flowers, in a work dir of their own.
+
+    Returns:
+        The exit code: 0, or 128 + the number of the signal that stopped a run.
+
+    Raises:
+        InputError: The seeds or the config cannot be used, or a run failed; those after it were not started.
+    """
+    if problems := seed_problems(seeds):
+        raise InputError(*problems)
+    folder = Path(read_config(config, parse_options(cfg_options), None, work_dir, demo).work_dir)
+    folders = [folder / f'seed_{seed}' for seed in seeds]
+    for seed, run in zip(seeds, folders, strict=True):
+        print(f'seed {seed}: {run}', flush=True)
+        code = run_process([sys.executable, *command, '--seeds', str(seed), '--work-dir', str(run)])
+        if stop_signal():
+            print(f'stopped in the run of seed {seed}\ngo on with: {resume_command(command, "none")}')
+            return 128 + stop_signal()
+        if code:
+            again = 'correct that' if code == 2 else 'go on with the same command and --resume'
+            raise InputError(f'seed {seed} ended with exit code {code}; {again}')
+    print(as_markdown([read_run(run) for run in folders], []), end='')
+    return 0
