@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -71,8 +72,11 @@ def lr_origin(cfg: Config, options: Mapping[str, Any]) -> str:
         return '--cfg-options'
     if (cfg.get('auto_scale_lr') or {}).get('enable'):
         return '--auto-scale-lr'
-    file = origin(cfg.filename, key).replace('\\', '/')
-    return f'mmpretrain::{file.partition("/.mim/configs/")[2]}' if '/.mim/configs/' in file else file
+    file = Path(origin(cfg.filename, key))
+    _, upstream, name = file.as_posix().partition('/.mim/configs/')
+    if upstream:
+        return f'mmpretrain::{name}'
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 
 
 def effective_settings(runner: Runner, metrics: Sequence[str]) -> list[tuple[str, str]]:

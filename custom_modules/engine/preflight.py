@@ -157,6 +157,7 @@ def check_classes(run: 'Run') -> Iterator[Finding]:
             )
             continue
         wrong = {key: n for key, n in given.items() if classes and n not in (None, len(classes))}
+        given = {key: n for key, n in given.items() if key not in wrong}  # reported once
         if wrong:
             options = ' '.join(f'{key}={len(classes)}' for key in wrong)
             yield Finding(
