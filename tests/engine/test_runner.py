@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from custom_modules.engine import launch
+from custom_modules.engine import runner
 from custom_modules.engine.runner import TerseRunner, place
 from custom_modules.errors import InputError
 
@@ -30,8 +30,8 @@ def started(monkeypatch):
     monkeypatch.setattr(
         torch.distributed, 'init_process_group', lambda backend, timeout: calls.append((backend, timeout))
     )
-    monkeypatch.setattr(launch, 'init_dist', lambda launcher, **kwargs: calls.append((launcher, kwargs)))
-    monkeypatch.setattr(launch, 'set_multi_processing', lambda **kwargs: None)
+    monkeypatch.setattr(runner, 'init_dist', lambda launcher, **kwargs: calls.append((launcher, kwargs)))
+    monkeypatch.setattr(runner, 'set_multi_processing', lambda **kwargs: None)
     return calls
 
 
@@ -48,7 +48,7 @@ def config():
 
 @pytest.mark.parametrize(('device', 'pinned'), [('cpu', False), ('cuda', True), ('mps', True)])
 def test_the_loaders_suit_the_device(device, pinned, monkeypatch):
-    monkeypatch.setattr(launch, 'get_device', lambda: device)
+    monkeypatch.setattr(runner, 'get_device', lambda: device)
     cfg = config()
     place(cfg, 'none')
     assert cfg.launcher == 'none'
@@ -58,7 +58,7 @@ def test_the_loaders_suit_the_device(device, pinned, monkeypatch):
 
 
 def test_a_config_that_pins_is_left_to_it(monkeypatch):
-    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(runner, 'get_device', lambda: 'cuda')
     cfg = config()
     cfg.train_dataloader.pin_memory = False
     place(cfg, 'none')
@@ -66,7 +66,7 @@ def test_a_config_that_pins_is_left_to_it(monkeypatch):
 
 
 def test_torchrun_on_a_cpu(monkeypatch, environment, started):
-    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(runner, 'get_device', lambda: 'cpu')
     environment.update(RANK='1', LOCAL_RANK='1', WORLD_SIZE='2', MASTER_ADDR='host', MASTER_PORT='1234')
     cfg = config()
     place(cfg, 'pytorch')
@@ -79,7 +79,7 @@ def test_torchrun_on_a_cpu(monkeypatch, environment, started):
     ('launcher', 'given'), [('pytorch', {'RANK': '0'}), ('slurm', {'SLURM_PROCID': '0'})], ids=lambda v: str(v)
 )
 def test_on_an_accelerator_mmengine_starts_the_group(launcher, given, monkeypatch, environment, started):
-    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(runner, 'get_device', lambda: 'cuda')
     environment.update(given)
     cfg = config()
     place(cfg, launcher)
@@ -88,7 +88,7 @@ def test_on_an_accelerator_mmengine_starts_the_group(launcher, given, monkeypatc
 
 
 def test_slurm_on_a_cpu(monkeypatch, environment, started):
-    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(runner, 'get_device', lambda: 'cpu')
     environment.update(
         SLURM_PROCID='3', SLURM_LOCALID='1', SLURM_NTASKS='4', SLURM_NODELIST='node[07-08]', LOCAL_RANK='0'
     )
@@ -97,7 +97,7 @@ def test_slurm_on_a_cpu(monkeypatch, environment, started):
         assert command == ['scontrol', 'show', 'hostnames', 'node[07-08]']
         return subprocess.CompletedProcess(command, 0, stdout='node07\nnode08\n')
 
-    monkeypatch.setattr(launch.subprocess, 'run', scontrol)
+    monkeypatch.setattr(runner.subprocess, 'run', scontrol)
     place(config(), 'slurm')
     assert started == [('gloo', timedelta(seconds=600))]
     found = {key: environment[key] for key in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')}
@@ -111,7 +111,7 @@ def test_slurm_on_a_cpu(monkeypatch, environment, started):
 
 
 def test_mpi_on_a_cpu(monkeypatch, environment, started):
-    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(runner, 'get_device', lambda: 'cpu')
     environment.update(OMPI_COMM_WORLD_RANK='1', OMPI_COMM_WORLD_LOCAL_RANK='1', OMPI_COMM_WORLD_SIZE='2')
     with pytest.raises(InputError, match='MASTER_ADDR has to name the first host'):
         place(config(), 'mpi')
@@ -124,7 +124,7 @@ def test_mpi_on_a_cpu(monkeypatch, environment, started):
 @pytest.mark.parametrize('device', ['cpu', 'cuda'])
 @pytest.mark.parametrize(('launcher', 'by'), [('pytorch', 'torchrun'), ('slurm', 'srun'), ('mpi', 'mpirun')])
 def test_a_process_that_the_launcher_did_not_start(launcher, by, device, monkeypatch, environment, started):
-    monkeypatch.setattr(launch, 'get_device', lambda: device)
+    monkeypatch.setattr(runner, 'get_device', lambda: device)
     with pytest.raises(InputError, match=f'--launcher {launcher}: this process was not started by {by}'):
         place(config(), launcher)
     assert not started

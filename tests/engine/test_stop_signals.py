@@ -62,10 +62,10 @@ with stop_signals_caught():
 
 
 @pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
-def test_workers_outlive_signals_but_obey_their_parent(method, tmp_path):
+def test_workers_outlive_signals(method, tmp_path):
     script = tmp_path / 'load.py'
     script.write_text(f"""
-import os, signal, subprocess, sys
+import signal, subprocess, sys
 sys.path.insert(0, {str(ROOT)!r})
 from torch.utils.data import DataLoader
 from custom_modules.engine.stop_signals import ShieldedWorker
@@ -81,18 +81,7 @@ if __name__ == '__main__':
             subprocess.run([sys.executable, '-c', f'import os; os.kill({{worker.pid}}, {{int(number)}})'], check=True)
     seen += map(int, batches)
     assert seen == list(range(100)), seen
-
-    batches = iter(photos)
-    next(batches), next(batches)
-    workers = batches._workers
-    for worker in workers:
-        worker.terminate()
-    if sys.platform == 'linux':
-        for worker in workers:
-            worker.join(30)
-        assert [worker.exitcode for worker in workers] == [0, 0]
     print('done')
-    os._exit(0)
 """)
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=120)
@@ -103,3 +92,26 @@ def test_the_message():
     assert str(Stopped(15, 'after iteration 7')) == 'stopped by SIGTERM after iteration 7'
     assert Stopped(15, '').exit_code == 143
     assert Stopped(2, '').exit_code == 130
+
+
+RUN = """
+import signal, sys, time
+def end(number, frame):
+    print('saved', flush=True)
+    sys.exit(128 + number)
+signal.signal(signal.SIGTERM, end)
+print('ready', flush=True)
+time.sleep(60)
+"""
+COMMAND = f"""
+import sys
+from custom_modules.engine.stop_signals import run_process, stop_signal
+print(run_process([sys.executable, '-c', {RUN!r}]), stop_signal())
+"""
+
+
+def test_a_signal_is_passed_on_to_the_process_that_runs():
+    process = subprocess.Popen([sys.executable, '-c', COMMAND], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'ready\n'
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=50)[0] == 'saved\n143 15\n'

@@ -10,7 +10,7 @@ from mmpretrain.registry import MODELS
 from sklearn.linear_model import LogisticRegression
 
 from custom_modules.errors import InputError
-from custom_modules.models.linear_probe import logistic_regression, fit_head
+from custom_modules.models.linear_probe import fit_head, logistic_regression
 
 
 @pytest.mark.parametrize('l2', [0.001, 0.1])

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from custom_modules.engine.preflight import same_content
 from custom_modules.engine.run_config import read_config
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -148,8 +147,8 @@ VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile
             "val_dataloader.dataset.data_root: 'D:\\\\flowers' is on somebody else's machine",
         ),
         # 16: classes in the head, the preprocessor, the dataset
-        ('model = dict(head=dict(num_classes=1000))', 'has 5 classes (daisy, dandelion, rose, sunflower, tulip), but model.head.num_classes is 1000'),
-        ('data_preprocessor = dict(num_classes=1000)', 'has 5 classes (daisy, dandelion, rose, sunflower, tulip), but data_preprocessor.num_classes is 1000'),
+        ('model = dict(head=dict(num_classes=1000))', 'tulip), but model.head.num_classes is 1000'),
+        ('data_preprocessor = dict(num_classes=1000)', 'tulip), but data_preprocessor.num_classes is 1000'),
         # and what else stops a run
         ('train_dataloader = dict(batch_size=39)', '39 of 40 photos leaves a batch of one, which batch'),
         ('train_dataloader = dict(batch_size=64, drop_last=True)', 'batch_size: 64 with drop_last, but there are 40'),
@@ -278,18 +277,6 @@ def test_a_split_that_was_run_again_into_its_folder(dry_run, data, tmp_path):
     assert result.code == 2
     assert 'val_dataloader: 3 of its 18 photos are also in train' in result.error
     assert 'python tools/split_dataset.py PHOTOS NEW_FOLDER' in result.error
-
-
-def test_only_equal_bytes_are_a_leak_and_recorded_hashes_are_trusted(tmp_path):
-    photos = [tmp_path / f'{number}.jpg' for number in range(300)]
-    for number, photo in enumerate(photos):
-        photo.write_bytes(f'{number:03}'.encode())  # all of one size
-
-    paths = list(map(str, photos))
-    assert same_content(paths[:150], paths[150:], {}) == []
-    photos[299].write_bytes(photos[0].read_bytes())
-    assert same_content(paths[:150], paths[150:], {}) == [paths[299]]
-    assert same_content(paths[:150], paths[150:], {paths[0]: 'recorded'}) == []
 
 
 def test_fine_tuning_a_checkpoint_on_another_split(dry_run, trained, tmp_path, raw):

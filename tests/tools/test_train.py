@@ -329,7 +329,10 @@ def test_the_config_in_a_checkpoint_is_not_run(run_copy, tiny_config, call, tmp_
             "optim_wrapper.optimizer has no 'lrr'; did you mean optim_wrapper.optimizer.lr?",
         ),
         (['{tiny}', '--cfg-options', 'train_dataloder.batch_size=1'], 'did you mean train_dataloader?'),
-        (['{tiny}', '--cfg-options', 'model.head.num_classes=3'], 'has 5 classes (daisy, dandelion, rose, sunflower, tulip), but model.head.num_classes is 3'),
+        (
+            ['{tiny}', '--cfg-options', 'model.head.num_classes=3'],
+            'tulip), but model.head.num_classes is 3',
+        ),
         (
             ['{mobilenet}', '--data-root', '{data}'],
             'checkpoints/mobilenet_v2.pth: no such file; get it with: python tools/fetch_weights.py mobilenet_v2',

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
-from custom_modules.engine.run_summary import run_summary
+from custom_modules.engine.training import run_summary
 from custom_modules.metrics.nll_metric import MeanNLL
 
 
