@@ -502,7 +502,7 @@ def _fit(weights: dict[str, Tensor], wanted: dict[str, torch.Size]) -> tuple[int
     return sum(k in weights and weights[k].shape == shape for k, shape in wanted.items()), len(wanted)
 
 
-RUN_CHECKS = {
+TRAIN_CHECKS = {
     'dataset': check_classes,
     'images': check_leaks,
     'pipeline': check_pipelines,
@@ -512,3 +512,4 @@ RUN_CHECKS = {
     'model.backbone.init_cfg': check_pretrained,
     'load_from': check_checkpoint,
 }
+TEST_CHECKS = {'dataset': check_classes, 'load_from': check_checkpoint}

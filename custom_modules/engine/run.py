@@ -10,7 +10,8 @@ from mmpretrain.registry import DATASETS
 
 from custom_modules.engine.preflight import (
     CONFIG_CHECKS,
-    RUN_CHECKS,
+    TEST_CHECKS,
+    TRAIN_CHECKS,
     Finding,
     class_names,
     findings_of,
@@ -100,7 +101,7 @@ def prepare_run(
         except InputError as error:
             findings += [Finding('error', problem) for problem in error.problems]
     run = Run(cfg, datasets, checkpoint, options or {}, needs_pretrained, findings)
-    findings += findings_of(RUN_CHECKS, run)
+    findings += findings_of(TRAIN_CHECKS if 'train' in loaders else TEST_CHECKS, run)
     refuse_errors(findings)
     return run
 

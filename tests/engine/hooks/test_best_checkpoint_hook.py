@@ -7,8 +7,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from custom_modules.engine import best_checkpoint_hook, checkpoints
-from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
+from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook, plain_state_dict
 from custom_modules.engine.hooks.validate_on_resume_hook import ValidateOnResumeHook
 from custom_modules.errors import InputError
 
@@ -100,7 +99,7 @@ def test_failed_save_keeps_the_file_there_was(tiny_run, tmp_path, monkeypatch):
         raise OSError('no space left on device')
 
     runner = tiny_run([BestCheckpointHook()], epochs=1)
-    monkeypatch.setattr(checkpoints.torch, 'save', disk_full)
+    monkeypatch.setattr(torch, 'save', disk_full)
     monkeypatch.setattr(runner, 'save_checkpoint', lambda *args, **kwargs: None)
     with pytest.raises(OSError, match='no space'):
         runner.train()
@@ -154,6 +153,6 @@ def test_validation_alone_writes_nothing(tiny_run, tmp_path):
 
 def test_keys_of_wrapped_models_are_plain():
     model = torch.nn.Sequential(torch.nn.Linear(2, 2))
-    whole = best_checkpoint_hook.plain_state_dict(torch.compile(model))
-    part = best_checkpoint_hook.plain_state_dict(torch.nn.Sequential(torch.compile(model[0])))
+    whole = plain_state_dict(torch.compile(model))
+    part = plain_state_dict(torch.nn.Sequential(torch.compile(model[0])))
     assert set(whole) == set(part) == {'0.weight', '0.bias'}
