@@ -82,7 +82,7 @@ def run_process(command: Sequence[str]) -> int:
 
 
 class ShieldedWorker:
-    """Initializes a DataLoader's worker that ignores signals to stop; the main process ends its workers itself.
+    """Initializes a DataLoader's worker that ignores signals to stop, unless they come from the main process.
 
     Ctrl-C reaches the terminal's whole process group, the end of a slurm job all of its processes. A worker that died
     of one would make the DataLoader raise in the main process before the state is saved.
@@ -97,6 +97,17 @@ class ShieldedWorker:
     def __call__(self, worker_id: int) -> None:
         """Runs in the worker."""
         for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+            if number != signal.SIGTERM:
+                signal.signal(number, signal.SIG_IGN)
+        if hasattr(signal, 'sigwaitinfo'):  # not on macOS and Windows
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            threading.Thread(target=_obey_parent, daemon=True).start()
         if self.worker_init is not None:
             self.worker_init(worker_id)
+
+
+def _obey_parent() -> None:
+    """Ends this worker at the main process's SIGTERM, by which multiprocessing ends its children at exit."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

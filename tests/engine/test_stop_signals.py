@@ -62,10 +62,10 @@ with stop_signals_caught():
 
 
 @pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
-def test_workers_outlive_signals(method, tmp_path):
+def test_workers_outlive_signals_but_obey_their_parent(method, tmp_path):
     script = tmp_path / 'load.py'
     script.write_text(f"""
-import signal, subprocess, sys
+import os, signal, subprocess, sys
 sys.path.insert(0, {str(ROOT)!r})
 from torch.utils.data import DataLoader
 from custom_modules.engine.stop_signals import ShieldedWorker
@@ -81,7 +81,17 @@ if __name__ == '__main__':
             subprocess.run([sys.executable, '-c', f'import os; os.kill({{worker.pid}}, {{int(number)}})'], check=True)
     seen += map(int, batches)
     assert seen == list(range(100)), seen
+    batches = iter(photos)
+    next(batches), next(batches)
+    workers = batches._workers
+    for worker in workers:
+        worker.terminate()
+    if sys.platform == 'linux':
+        for worker in workers:
+            worker.join(30)
+        assert [worker.exitcode for worker in workers] == [0, 0]
     print('done')
+    os._exit(0)
 """)
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=120)
