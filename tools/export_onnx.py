@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     tested_on = read_manifest_digest(Path(args.data_root)) if args.data_root else None
     training_photos = read_photos(Path(args.data_root), 'train') if args.int8 else []
 
+    from custom_modules.engine.run_config import read_config
     from custom_modules.evaluation.results import found_in, know, split_warning
     from custom_modules.files import write_atomically
     from custom_modules.inference.onnx_export import (
@@ -64,21 +65,20 @@ def main(argv: list[str] | None = None) -> int:
         require_packages,
         scorer,
     )
-    from custom_modules.inference.open_predictor import open_checkpoint
     from custom_modules.inference.predictor import Predictor
     from custom_modules.metrics.predictions import Proportion
-    from custom_modules.models.checkpoints import weights_digest
+    from custom_modules.models.model_file import open_model_file
     from custom_modules.models.publishing import plain_weights
     from custom_modules.pages import check_jinja
     from custom_modules.progress import progress_bar
 
     require_packages()
     check_jinja()
-    cfg, checkpoint = open_checkpoint(args.checkpoint, args.config)
-    predictor = Predictor(cfg, checkpoint, args.checkpoint, device='cpu')
-    meta = checkpoint.get('meta') or {}
-    weights = weights_digest(plain_weights(checkpoint, args.checkpoint))
-    known = know(checkpoint_path, weights, meta)
+    file = open_model_file(args.checkpoint, read_config(args.config, {}, None, None) if args.config else None)
+    cfg, meta = file.config, file.meta
+    predictor = Predictor(cfg, file.checkpoint, args.checkpoint, device='cpu')
+    plain_weights(file)  # refuses broken ones
+    known = know(checkpoint_path, file.digest, meta)
     metadata = make_metadata(predictor, cfg, meta, known.temperature, args.checkpoint)
     if args.data_root:
         check_classes(Path(args.data_root), predictor.classes, args.checkpoint)
@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
             remark += f'; top-1 {Proportion(comparison.right[1], comparison.photos)}'
         files.append(PublishedFile(path.name, len(model), sha256(model).hexdigest(), remark))
     with found_in(known.file):
-        text = card_of(out.name, checkpoint, known.results, args.data_root and Path(args.data_root), files)
+        text = card_of(out.name, file, known.results, args.data_root and Path(args.data_root), files)
     print(f'temperature {known.source}')
     for path, model in models.items():
         write_atomically(path, lambda file, model=model: file.write(model))  # type: ignore[misc]

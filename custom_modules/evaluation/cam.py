@@ -1,7 +1,7 @@
-"""Where in a photo the model finds what speaks for a class: Grad-CAM on the backbone's last feature map.
+"""Grad-CAM on the backbone's last feature map: the places in an image that speak for a class.
 
 R. R. Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, ICCV 2017,
-by the library grad-cam. Which photos are explained, and what is made of the maps, is the caller's business.
+computed by the library grad-cam.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,20 +18,19 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-BATCH = 16  # photos
-COLOURS = 'inferno'  # rises in lightness, so it reads for every kind of sight and in grey print
+BATCH = 16  # images
+COLOURS = 'inferno'  # rises in lightness: legible for colour-blind readers and in grey print
 
 
 @dataclass(frozen=True)
 class Explained:
-    """A photo as the model sees it, and what in it speaks for classes.
+    """An image as the model sees it, with its heat maps.
 
     Args:
-        index: The photo's place in the dataset.
-        picture: The model's input before normalisation, (H, W, 3) uint8, BGR.
-        maps: For each class asked for, (h, w) float32 in 0-1, scaled from its least to its greatest value; all 0 where
-            no place stands out. None where the backbone gives no map (a transformer, or pictures so small that one
-            place is left) or is not there.
+        index: Of the image in the dataset.
+        picture: The model's input before normalization, (H, W, 3) uint8, BGR.
+        maps: For each wanted class, (h, w) float32 in 0-1, scaled from its minimum to its maximum; all 0 where no
+            place speaks for the class. None where the model has no feature map of more than one place.
     """
 
     index: int
@@ -40,11 +39,11 @@ class Explained:
 
 
 class AfterBackbone(nn.Module):
-    """Neck and head of an MMPretrain classifier, on the backbone's last feature map; logits come out."""
+    """Neck and head of an MMPretrain classifier: (N, C, h, w) features in, (N, K) logits out."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.feature_map = nn.Identity()  # where grad-cam listens
+        self.feature_map = nn.Identity()  # the layer that grad-cam hooks
         self.neck = model.neck if model.with_neck else nn.Identity()
         self.head = model.head
 
@@ -54,13 +53,13 @@ class AfterBackbone(nn.Module):
 
 
 def explain(model: Any, dataset: Any, wanted: Mapping[int, Sequence[int]]) -> Iterator[Explained]:
-    """Explains photos, in batches, in the order given.
+    """Computes heat maps in batches, in the given order.
 
     Args:
-        model: An MMPretrain classifier, in whatever it is wrapped for distribution or test-time augmentation; one
-            without ``backbone`` (an exported model) gives no maps.
+        model: An MMPretrain classifier, possibly wrapped for distribution or test-time augmentation; one without
+            ``backbone`` (an exported model) has no maps.
         dataset: Its test set, whose items have ``inputs``, (3, H, W), and ``data_samples``.
-        wanted: For the index of each photo, the classes that it is to be explained for.
+        wanted: The classes to explain, by the index of the image.
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.get_submodule('module')
@@ -69,40 +68,46 @@ def explain(model: Any, dataset: Any, wanted: Mapping[int, Sequence[int]]) -> It
     for start in range(0, len(indices), BATCH):
         chosen = indices[start : start + BATCH]
         items = [dataset[i] for i in chosen]
-        data: Any = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
-        features = None
-        if hasattr(model, 'backbone'):
-            with torch.no_grad():
-                output = model.backbone(model.data_preprocessor(data)['inputs'])
-            features = output[-1] if isinstance(output, tuple | list) else output
-        labels = [label for i in chosen for label in wanted[i]]
+        features = _features(model, items)
         maps: list[Any] | None = None
-        if isinstance(features, Tensor) and features.ndim == 4 and features[0, 0].numel() > 1:
+        if features is not None:
             repeated = torch.cat([features[[k] * len(wanted[i])] for k, i in enumerate(chosen)])
+            targets = [ClassifierOutputTarget(label) for i in chosen for label in wanted[i]]
             after = AfterBackbone(model)
             with torch.enable_grad(), GradCAM(after, [after.feature_map]) as cam:
-                found = cam(repeated.requires_grad_(), [ClassifierOutputTarget(label) for label in labels])
-            maps = list(np.nan_to_num(found).astype(np.float32))
+                maps = list(np.nan_to_num(cam(repeated.requires_grad_(), targets)).astype(np.float32))
         for i, item in zip(chosen, items, strict=True):
             own = None if maps is None else {label: maps.pop(0) for label in wanted[i]}
             yield Explained(i, _picture(item['inputs'], model), own)
 
 
+def _features(model: Any, items: list[dict]) -> Tensor | None:
+    """The backbone's last feature map, (N, C, h, w); None where there is none of more than one place."""
+    if not hasattr(model, 'backbone'):
+        return None
+    data: Any = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
+    with torch.no_grad():
+        output = model.backbone(model.data_preprocessor(data)['inputs'])
+    features = output[-1] if isinstance(output, tuple | list) else output
+    is_map = isinstance(features, Tensor) and features.ndim == 4 and features[0, 0].numel() > 1
+    return features if is_map else None
+
+
 def _picture(inputs: Tensor, model: Any) -> NDArray[np.uint8]:
     picture = inputs.clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    # The preprocessor turns BGR, as OpenCV reads it, into RGB; where it does not, the pipeline has done so.
+    # Where the preprocessor does not turn BGR, as OpenCV reads it, into RGB, the pipeline has done so.
     return np.ascontiguousarray(picture if model.data_preprocessor.to_rgb else picture[..., ::-1])
 
 
 def resized(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The picture with ``size`` pixels on its longer side."""
+    """The image with ``size`` pixels on its longer side."""
     scale = size / max(picture.shape[:2])
     height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def heat(picture: NDArray[np.uint8], cam: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
-    """The picture in grey with the map's heat over it; (h, w, 3) uint8 BGR, ``size`` pixels on its longer side."""
+    """The image in grey under its heat map; (h, w, 3) uint8 BGR, ``size`` pixels on its longer side."""
     small = resized(picture, size)
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)[..., None].astype(np.float32)
     weight = np.clip(cv2.resize(cam, small.shape[1::-1], interpolation=cv2.INTER_CUBIC), 0, 1)

@@ -1,6 +1,6 @@
-"""A model card: what is known of a model, as Markdown, for whoever is to use it. Nothing is measured here.
+"""A model card in Markdown: what is known of a model, under the headings of Mitchell et al. that apply.
 
-M. Mitchell et al., Model Cards for Model Reporting, FAT* 2019: the headings that apply. model_card.md is its template.
+M. Mitchell et al., Model Cards for Model Reporting, FAT* 2019. The template is model_card.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,9 @@ from custom_modules.evaluation.results import ECE, results_warning
 from custom_modules.evaluation.training_log import settings_table
 from custom_modules.metrics.calibration import scaling_fault
 from custom_modules.metrics.predictions import SURE, Proportion
-from custom_modules.models.saved_config import config_text, parse_config, section
+from custom_modules.models.model_file import ModelFile
+from custom_modules.models.publishing import count_parameters, describe
+from custom_modules.models.saved_config import section
 from custom_modules.models.weights_catalogue import LICENCES, WEIGHTS
 from custom_modules.pages import render
 
@@ -24,7 +26,7 @@ TEMPLATE = Path(__file__).with_name('model_card.md')
 
 
 class PublishedFile(NamedTuple):
-    """A file of the model: its name, its size in bytes, its sha256 in hex, and what there is to say of it."""
+    """A file of the model: its name, its size in bytes, its sha256 in hex, and a remark."""
 
     name: str
     size: int
@@ -33,30 +35,30 @@ class PublishedFile(NamedTuple):
 
 
 def card_path(model: Path) -> Path:
-    """Where the card of a model's file lies: beside it; ``best.pth`` and ``best.onnx`` each have theirs."""
+    """The path of a model file's card, beside it."""
     return model.with_name(f'{model.name}.MODEL_CARD.md')
 
 
-def find_manifest(meta: Mapping[str, Any], data_root: Path | None = None) -> dict[str, Any] | None:
-    """The manifest of the dataset that a model was trained on, by its digest; None where it is not at hand.
+def find_manifest(model: ModelFile, data_root: Path | None = None) -> dict[str, Any] | None:
+    """The manifest of the training's dataset, found by its digest; None where it is not at hand.
 
     Args:
-        meta: Of the checkpoint.
-        data_root: A dataset that may be it, beside the one in the folder that the checkpoint's config names.
+        model: The checkpoint.
+        data_root: A dataset to look at, besides the folder in the checkpoint's config.
     """
-    loader = section(parse_config(config_text(dict(meta)) or ''), 'train_dataloader')
+    loader = section(model.settings, 'train_dataloader')
     for root in filter(None, (data_root, section(loader, 'dataset').get('data_root'))):
         try:
             manifest = read_manifest(Path(str(root)))
-        except InputError:  # one that was changed is not the one with that digest
+        except InputError:  # a changed one has another digest
             continue
-        if manifest and manifest['digest'] == meta.get('dataset_digest'):
+        if manifest and manifest['digest'] == describe(model).get('dataset_digest'):
             return manifest
     return None
 
 
 def library_licences() -> dict[str, str]:
-    """Name and version of the main libraries that are installed, and the licence that they state."""
+    """The licence that each installed main library states, by its name and version."""
     found = {}
     for name in LIBRARIES:
         try:
@@ -76,58 +78,40 @@ def library_licences() -> dict[str, str]:
 
 def card_of(
     name: str,
-    checkpoint: dict,
+    model: ModelFile,
     results: Mapping[str, Any] | None,
     data_root: Path | None = None,
     files: Sequence[PublishedFile] = (),
 ) -> str:
-    """The card of a loaded checkpoint, with what is found on this machine: :func:`model_card`.
-
-    Raises:
-        InputError: The checkpoint names no classes, or its meta holds more than plain values.
-    """
-    from custom_modules.models.checkpoints import weights_digest
-    from custom_modules.models.publishing import count_parameters, describe
-
-    meta, state = describe(checkpoint, name), checkpoint['state_dict']
-    return model_card(
-        name,
-        meta,
-        weights_digest(state),
-        count_parameters(state),
-        results,
-        find_manifest(meta, data_root),
-        library_licences(),
-        files,
-    )
+    """:func:`model_card`, with the manifest and the libraries found on this machine."""
+    return model_card(name, model, results, find_manifest(model, data_root), library_licences(), files)
 
 
 def model_card(
     name: str,
-    meta: Mapping[str, Any],
-    weights: str,
-    parameters: int,
+    model: ModelFile,
     results: Mapping[str, Any] | None = None,
     manifest: Mapping[str, Any] | None = None,
     libraries: Mapping[str, str] | None = None,
     files: Sequence[PublishedFile] = (),
 ) -> str:
-    """The card as Markdown; what is not known is said to be so.
+    """The card as Markdown; unknown values are called so.
 
     Args:
-        name: What the model is called: its file.
-        meta: Of its checkpoint, as :func:`custom_modules.models.publishing.describe` gives it.
-        weights: Its :func:`custom_modules.models.checkpoints.weights_digest`.
-        parameters: How many numbers were, or could be, trained.
+        name: The model's file.
+        model: The checkpoint.
         results: ``metrics.json`` of a test of these weights; None without one.
-        manifest: That of the dataset it was trained on, where it is at hand.
+        manifest: Of the training's dataset, where it is at hand.
         libraries: Of :func:`library_licences`.
-        files: What the model is handed on as.
+        files: The published files.
+
+    Raises:
+        InputError: The checkpoint's meta holds more than plain values.
     """
-    settings = parse_config(config_text(dict(meta)) or '')
+    meta, settings = describe(model), model.settings
     recipe = dict(settings_table(settings))
     backbone = recipe.pop('Backbone', '')
-    for key in ('Pretrained', 'Seed'):  # said under the model's details
+    for key in ('Pretrained', 'Seed'):  # listed in the model's details
         recipe.pop(key, None)
     run = str(meta.get('run') or '')
     reached = None
@@ -145,8 +129,8 @@ def model_card(
         recipe=recipe,
         epochs=section(settings, 'train_cfg').get('max_epochs'),
         data_root=Path(str(section(section(settings, 'train_dataloader'), 'dataset').get('data_root') or '')).name,
-        weights=weights,
-        parameters=parameters,
+        weights=model.digest,
+        parameters=count_parameters(model.weights or {}),
         results=results,
         warning=results_warning({'trained_on': meta.get('dataset_digest'), **(results or {})}),
         reached=reached,

@@ -1,84 +1,28 @@
-"""What a model makes of photos that show none of its classes: which are taken, their scores, what is counted of them.
+"""Out-of-distribution (OOD) images: reading them, their predictions, and how well scores separate them.
 
 D. Hendrycks and K. Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural Networks,
-ICLR 2017: the highest softmax score should tell them from photos of the classes, and how well it does is an AUROC.
+ICLR 2017: the highest softmax score as detector, judged by its AUROC.
 """
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from custom_modules.datasets.unlabelled_photos import UnlabelledPhotos
+from custom_modules.engine.runner import TerseRunner
 from custom_modules.errors import InputError
 from custom_modules.metrics.calibration import scaling_fault, tempered
 from custom_modules.metrics.predictions import SURE, Prediction, Proportion
+from custom_modules.metrics.predictions_metric import PredictionsMetric
+from custom_modules.photos.decoding import is_readable
+from custom_modules.photos.listing import list_photos
+from custom_modules.photos.opening import BROKEN, Unreadable, file_problem
 
-if TYPE_CHECKING:
-    from custom_modules.engine.runner import TerseRunner
-    from custom_modules.photos.opening import Unreadable
-
-TPR = 0.95  # share of the test photos that a threshold is to let pass
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How photos of none of the classes are told from the test photos by their highest score.
-
-    Args:
-        auroc: The probability that a test photo scores higher than one of these; equal scores count half. 0-1.
-        passing_score: The highest score that 95 % of the test photos reach.
-        passing: Of these, those that reach it too (FPR at 95 % TPR).
-        sure: Of these, those that are called one of the classes with a score of 0.9 or more.
-        calibrated: Whether the next three are of scores after temperature scaling.
-        kept: Of the test photos, those that score ``SURE`` or more.
-        right: Of those kept, the right ones.
-        called: Of these, those that score ``SURE`` or more.
-    """
-
-    auroc: float
-    passing_score: float
-    passing: Proportion
-    sure: Proportion
-    calibrated: bool
-    kept: Proportion
-    right: Proportion
-    called: Proportion
-
-    def as_dict(self, folder: str, unreadable: int) -> dict[str, Any]:
-        """For JSON, with the folder that these photos come from and how many there could not be read."""
-        return {
-            'folder': folder,
-            'photos': self.sure.n,
-            'unreadable': unreadable,
-            'auroc': self.auroc,
-            'score_at_95_tpr': self.passing_score,
-            'fpr_at_95_tpr': self.passing.as_dict(),
-            f'called_at_{SURE}': self.sure.as_dict(),
-            'threshold': {
-                'min_score': SURE,
-                'calibrated': self.calibrated,
-                'kept': self.kept.as_dict(),
-                'right': self.right.as_dict(),
-                'called': self.called.as_dict(),
-            },
-        }
-
-
-def auroc(inside: ArrayLike, outside: ArrayLike) -> float:
-    """The probability that one of ``inside`` is greater than one of ``outside``, each (N,); 0-1, equals count half.
-
-    From the sum of ranks: J. A. Hanley and B. J. McNeil, The Meaning and Use of the Area under a ROC Curve, 1982.
-    """
-    from scipy.stats import rankdata  # 0.5 s, which no training needs
-
-    n, m = np.size(inside), np.size(outside)
-    ranks = rankdata(np.concatenate([np.ravel(inside), np.ravel(outside)]))
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+TPR = 0.95  # share of the test images that a threshold has to keep
 
 
 def threshold_at(inside: ArrayLike, share: float) -> float:
@@ -87,64 +31,82 @@ def threshold_at(inside: ArrayLike, share: float) -> float:
     return float(highest_first[max(0, ceil(share * len(highest_first) - 1e-9) - 1)])
 
 
-def outcome(tested: Sequence[Prediction], others: Sequence[Prediction], scaling: Mapping[str, Any] | None) -> Outcome:
-    """Counts what the highest scores tell.
+def ood_figures(
+    tested: Sequence[Prediction],
+    others: Sequence[Prediction],
+    scaling: Mapping[str, Any] | None,
+    folder: str = '',
+    unreadable: int = 0,
+) -> dict[str, Any]:
+    """How well the highest score separates OOD images from test images, for JSON.
 
     Args:
-        tested: Predictions of the test photos, whose truth is known.
-        others: Predictions of photos of none of the classes.
+        tested: Predictions of the test images, with their truth.
+        others: Predictions of the OOD images.
         scaling: The results' ``temperature_scaling``; its temperature is used unless it has a fault.
+        folder: Of the OOD images.
+        unreadable: How many files in it cannot be read.
+
+    Returns:
+        ``auroc``, the probability that a test image scores higher than an OOD image; ``score_at_95_tpr``, the highest
+        score that 95 % of the test images reach, and ``fpr_at_95_tpr``, the OOD images that reach it;
+        ``called_at_0.9``, those that reach 0.9; ``threshold``, a threshold of 0.9 on scores after temperature scaling
+        where that is ``calibrated``: the test images ``kept``, the correct ones of those, the OOD images ``called`` a
+        class.
 
     Raises:
-        ValueError: There are no photos of one of the two.
+        ValueError: There are no test or no OOD images.
     """
-    scores, outer_scores = [p.scores for p in tested], [p.scores for p in others]
+    from sklearn.metrics import roc_auc_score  # a second, which other tests do not need
+
+    scores, other_scores = [p.scores for p in tested], [p.scores for p in others]
+    inside, outside = _highest(scores), _highest(other_scores)
     temperature = scaling['temperature'] if scaling and not scaling_fault(scaling) else None
-    inside, outside = _highest(scores), _highest(outer_scores)
     kept, called = inside, outside
     if temperature is not None:
-        kept, called = _highest(tempered(scores, temperature)), _highest(tempered(outer_scores, temperature))
-    right = np.array([p.label == p.truth for p in tested])
-    keep, passing_score = kept >= SURE, threshold_at(inside, TPR)
-    return Outcome(
-        auroc=auroc(inside, outside),
-        passing_score=passing_score,
-        passing=_share(outside >= passing_score),
-        sure=_share(outside >= SURE),
-        calibrated=temperature is not None,
-        kept=_share(keep),
-        right=_share(right[keep]),
-        called=_share(called >= SURE),
-    )
+        kept, called = _highest(tempered(scores, temperature)), _highest(tempered(other_scores, temperature))
+    right, passing = np.array([p.label == p.truth for p in tested]), threshold_at(inside, TPR)
+    return {
+        'folder': folder,
+        'photos': len(others),
+        'unreadable': unreadable,
+        'auroc': float(roc_auc_score(np.repeat([1, 0], [len(inside), len(outside)]), np.r_[inside, outside])),
+        'score_at_95_tpr': passing,
+        'fpr_at_95_tpr': _share(outside >= passing),
+        f'called_at_{SURE}': _share(outside >= SURE),
+        'threshold': {
+            'min_score': SURE,
+            'calibrated': temperature is not None,
+            'kept': _share(kept >= SURE),
+            'right': _share(right[kept >= SURE]),
+            'called': _share(called >= SURE),
+        },
+    }
 
 
 def _highest(scores: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(scores, float).max(axis=1)
 
 
-def _share(chosen: NDArray[np.bool_]) -> Proportion:
-    return Proportion(int(chosen.sum()), len(chosen))
+def _share(chosen: NDArray[np.bool_]) -> dict[str, Any]:
+    return Proportion(int(chosen.sum()), len(chosen)).as_dict()
 
 
-def list_others(folder: str, data_root: Path) -> 'tuple[list[str], list[Unreadable]]':
-    """The photos in a folder, at any depth, that can be read, and what is wrong with the others.
+def list_others(folder: str, data_root: Path) -> tuple[list[str], list[Unreadable]]:
+    """The readable images in a folder, at any depth, and the problems of the others.
 
     Args:
-        folder: Where to look.
-        data_root: The dataset, whose photos are of the classes.
+        folder: With OOD images.
+        data_root: The tested dataset, whose images are in distribution.
 
     Raises:
-        InputError: There is no such folder, no readable photo in it, or it and the dataset lie in one another.
+        InputError: The folder is missing, has no readable image, or contains or lies in the dataset.
     """
-    from custom_modules.photos.decoding import is_readable
-    from custom_modules.photos.listing import list_photos
-    from custom_modules.photos.opening import BROKEN, Unreadable, file_problem
-
     if not Path(folder).is_dir():
-        raise InputError(f'--ood {folder}: no such folder; name one with photos of none of the classes')
+        raise InputError(f'--ood {folder}: no such folder. Name one with images of none of the classes.')
     here, dataset = Path(folder).resolve(), data_root.resolve()
     if here.is_relative_to(dataset) or dataset.is_relative_to(here):
-        raise InputError(f'--ood {folder}: lies in one with the dataset {data_root}, whose photos are of the classes')
+        raise InputError(f'--ood {folder}: overlaps the dataset {data_root}, whose images are in distribution.')
     readable, unreadable = [], []
     for path in list_photos([folder]):
         if problem := file_problem(path) or (None if is_readable(path) else BROKEN):
@@ -152,40 +114,39 @@ def list_others(folder: str, data_root: Path) -> 'tuple[list[str], list[Unreadab
         else:
             readable.append(path)
     if not readable:
-        raise InputError(f'--ood {folder}: none of its {len(unreadable)} photos can be read; name another folder')
+        raise InputError(f'--ood {folder}: none of its {len(unreadable)} images can be read. Name another folder.')
     return readable, unreadable
 
 
-def answer(runner: 'TerseRunner', loader: Mapping[str, Any], paths: Sequence[str]) -> list[Prediction]:
-    """Tests the runner's model on photos without labels.
+def predict_others(runner: TerseRunner, loader: Mapping[str, Any], paths: Sequence[str]) -> list[Prediction]:
+    """Predictions of the runner's model for images without labels.
 
     Args:
-        runner: It has tested the photos of the dataset.
-        loader: The config of the loader that it did so with.
-        paths: The photos, all readable.
+        runner: After its test.
+        loader: The config of the loader of that test.
+        paths: Of readable images.
     """
-    from custom_modules.datasets.unlabelled_photos import UnlabelledPhotos
-    from custom_modules.metrics.predictions_metric import PredictionsMetric
-
-    photos = UnlabelledPhotos(paths, loader['dataset']['pipeline'])
+    images = UnlabelledPhotos(paths, loader['dataset']['pipeline'])
     metric = PredictionsMetric()
-    runner.logger.info(f'photos of none of the classes: {len(paths)}')
-    # Its workers are not kept, for it is run through once.
-    runner.test_also({**deepcopy(dict(loader)), 'dataset': photos, 'persistent_workers': False}, metric)
+    runner.logger.info(f'OOD images: {len(paths)}')
+    runner.test_also({**loader, 'dataset': images, 'persistent_workers': False}, metric)
     return metric.predictions
 
 
-def format_outcome(found: Outcome, folder: str) -> str:
-    """The outcome of the photos in ``folder``, as lines for a terminal."""
-    scaled = 'after temperature scaling, score' if found.calibrated else 'score'
-    rows = {
-        'AUROC of the highest score': f'{found.auroc:.4f}',
-        f'called a class, score >= {found.passing_score:.4f} (95 % of the test photos)': found.passing,
-        **({f'called a class, score >= {SURE}': found.sure} if found.calibrated else {}),
-        f'called a class, {scaled} >= {SURE}': found.called,
-        '  of the test photos so many are kept': found.kept,
-        '  and of those so many right': found.right,
+def format_ood(figures: Mapping[str, Any]) -> str:
+    """:func:`ood_figures` for a terminal."""
+    threshold = figures['threshold']
+    scaled = 'scaled score' if threshold['calibrated'] else 'score'
+    sure = figures[f'called_at_{SURE}']
+    shares = {
+        f'predicted with score >= {figures["score_at_95_tpr"]:.4f} (95 % TPR)': figures['fpr_at_95_tpr'],
+        **({f'predicted with score >= {SURE}': sure} if threshold['calibrated'] else {}),
+        f'predicted with {scaled} >= {SURE}': threshold['called'],
+        '  test images kept by that threshold': threshold['kept'],
+        '  correct among those': threshold['right'],
     }
+    rows = {'AUROC of the highest score': f'{figures["auroc"]:.4f}'}
+    rows |= {name: str(Proportion(share['k'], share['n'])) for name, share in shares.items()}
     width = max(map(len, rows))
-    lines = [f'{found.sure.n} photos of none of the classes in {folder}']
+    lines = [f'{figures["photos"]} OOD images in {figures["folder"]}']
     return '\n'.join([*lines, *(f'  {name:{width}}  {value}' for name, value in rows.items())])

@@ -1,4 +1,4 @@
-"""The results of a test as ``metrics.json`` holds them, and which test they are of. Nothing is tested here."""
+"""Results of a test in ``metrics.json``: computing, warnings, finding those of a checkpoint, keeping older ones."""
 
 import json
 import os
@@ -21,22 +21,69 @@ from custom_modules.metrics.calibration import (
     scaling_fault,
 )
 from custom_modules.metrics.predictions import Counts, Prediction, check_scores
-from custom_modules.models.model_file import read_temperature
+from custom_modules.models.model_file import ModelFile, read_temperature
+from custom_modules.photos.opening import Unreadable
 
 ECE = f'ece/{BINS}_bins'  # its key in metrics.json
-COVERAGES = 1.0, 0.95, 0.9, 0.8, 0.5  # share of the photos, the surest first
+COVERAGES = 1.0, 0.95, 0.9, 0.8, 0.5  # shares of the images, the most confident first
 
-# Two tests with the same of these are the same test, whose results may replace each other; but none without one of
-# the extras replaces one with it.
+# Results that agree in these are of the same test and may replace each other, unless an extra is lost.
 EXTRAS = 'robustness', 'ood'
 IDENTITY = 'checkpoint', 'run', 'epoch', 'dataset', 'tested', 'tta', *EXTRAS
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished test.
+
+    Args:
+        file: The tested model's file.
+        predictions: One per image, in the test set's order, with its truth.
+        counts: Of the predictions.
+        results: The content of ``metrics.json``.
+        work_dir: The folder of ``metrics.json`` and the report.
+        data_root: The prepared dataset.
+        model: The tested model, for heat maps.
+        dataset: The test set, without test-time augmentation.
+        examples: An image under each condition of the robustness test.
+        others: Predictions of OOD images.
+        unreadable: Files of OOD images that cannot be read.
+    """
+
+    file: ModelFile
+    predictions: Sequence[Prediction]
+    counts: Counts
+    results: dict[str, Any]
+    work_dir: Path
+    data_root: Path
+    model: Any
+    dataset: Any
+    examples: Sequence[Any] = ()
+    others: Sequence[Prediction] = ()
+    unreadable: Sequence[Unreadable] = ()
+
+    @property
+    def truths(self) -> list[int]:
+        """The true label of each image."""
+        return [prediction.truth for prediction in self.predictions if prediction.truth is not None]
+
+    @property
+    def labels(self) -> list[int]:
+        """The predicted label of each image."""
+        return [prediction.label for prediction in self.predictions]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What limits the figures, and collapses under changed images."""
+        collapses = self.results.get('robustness', {}).get('collapses', [])
+        return [*filter(None, [results_warning(self.results)]), *collapses]
+
+
 def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]:
-    """All that is computed from predictions whose truth is known, for JSON.
+    """Everything that is computed from predictions with a known truth, for JSON.
 
     ``accuracy/top1``, ``error/top1`` and ``classes`` are counts; ``ece/15_bins`` is in 0-1; ``temperature_scaling`` is
-    None for a single photo; ``coverage`` says what is right if the unsure are set aside.
+    None for a single image; ``coverage`` is selective prediction at five coverages.
 
     Raises:
         InputError: A score is not finite, or there is not one for each class.
@@ -52,12 +99,12 @@ def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]
     }
 
 
-def format_scaling(scaling: dict[str, Any]) -> str:
-    """``temperature_scaling`` as lines for a terminal."""
+def format_scaling(scaling: Mapping[str, Any]) -> str:
+    """``temperature_scaling`` for a terminal."""
     temperatures = scaling['fold_temperatures']
     lines = [
-        f'temperature     {scaling["temperature"]:.3f}, fitted on all; {len(temperatures)} folds, each scaled by one '
-        f'fitted on the others: {min(temperatures):.3f}-{max(temperatures):.3f}'
+        f'temperature     {scaling["temperature"]:.3f}, fitted on all images; cross-fitted in {len(temperatures)} '
+        f'folds: {min(temperatures):.3f}-{max(temperatures):.3f}'
     ]
     for name in ('before', 'after'):
         found = scaling[name]
@@ -67,45 +114,45 @@ def format_scaling(scaling: dict[str, Any]) -> str:
             f'by chance alone {100 * found["ece_by_chance"]:.2f} %), mean NLL {found["nll"]:.4f}'
         )
     if fault := scaling_fault(scaling):
-        lines.append(f'  not to be used on other photos: {fault}')
+        lines.append(f'  do not use it on other images: {fault}')
     return '\n'.join(lines)
 
 
 def split_warning(trained_on: str | None, tested_on: str | None, same_list: bool = False) -> str:
-    """What figures suffer from, if anything.
+    """A warning where tested images may have been trained on, or ''.
 
     Args:
         trained_on: Digest of the dataset of the training; None if unknown.
-        tested_on: That of the dataset of the test.
-        same_list: Whether the list of photos tested is called as the one that was trained on.
+        tested_on: Digest of the tested dataset.
+        same_list: Whether the tested annotation file has the name of the training's.
     """
     trained_on, tested_on = str(trained_on or ''), str(tested_on or '')
     if not trained_on or not tested_on or trained_on == tested_on:
-        return 'tested on the photos that it was trained on: the figures say nothing of others' if same_list else ''
+        return 'tested on the training images: the figures say nothing about other images' if same_list else ''
     return (
-        f'trained on another split ({trained_on[:12]}) than this one ({tested_on[:12]}): some of these photos may '
-        'have been trained on, and the figures mean nothing if so'
+        f'trained on another split ({trained_on[:12]}) than this one ({tested_on[:12]}): some of these images may '
+        'have been trained on, and then the figures mean nothing'
     )
 
 
 def results_warning(results: Mapping[str, Any]) -> str:
-    """What a test's figures, as ``metrics.json`` holds them, suffer from, if anything."""
+    """:func:`split_warning` for results in ``metrics.json``."""
     tested = results.get('tested')
     same_list = tested is not None and tested == results.get('trained_list')
     return split_warning(results.get('trained_on'), results.get('dataset'), same_list)
 
 
 def find_results(checkpoint: Path, weights: str) -> tuple[Path, dict[str, Any]] | None:
-    """The results of a checkpoint's test: of a file in its folder that is of these weights and without tta.
+    """The results of a test of a checkpoint without TTA, from the files in its folder.
 
-    That is ``metrics.json``, or else the newest of those that :func:`set_aside` has renamed for a later test's sake.
+    That is ``metrics.json``, or else the newest file renamed by :func:`set_aside`.
 
     Args:
-        checkpoint: The file, whatever it was called when it was tested.
+        checkpoint: The file, under any name.
         weights: Its :func:`custom_modules.models.checkpoints.weights_digest`.
 
     Raises:
-        InputError: There is such a file that holds no results.
+        InputError: A file cannot be read as results.
     """
     aside = sorted(checkpoint.parent.glob('metrics_*.json'), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in (checkpoint.with_name('metrics.json'), *aside):
@@ -116,7 +163,7 @@ def find_results(checkpoint: Path, weights: str) -> tuple[Path, dict[str, Any]] 
             if not isinstance(results, dict):
                 raise ValueError('no object')
         except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f'{file}: cannot be read as results ({error}); delete it and test again') from error
+            raise InputError(f'{file}: cannot be read as results ({error}). Delete it and test again.') from error
         if results.get('weights') == weights and not results.get('tta'):
             return file, results
     return None
@@ -124,10 +171,7 @@ def find_results(checkpoint: Path, weights: str) -> tuple[Path, dict[str, Any]] 
 
 @contextmanager
 def found_in(file: Path | None) -> Iterator[None]:
-    """Makes an :class:`InputError` of what using results of a file raises, for anyone may have edited them.
-
-    Without a file, there is nothing to blame.
-    """
+    """Turns errors from using results of ``file``, which anyone may have edited, into an :class:`InputError`."""
     try:
         yield
     except InputError:
@@ -135,21 +179,19 @@ def found_in(file: Path | None) -> Iterator[None]:
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         if file is None:
             raise
-        raise InputError(
-            f'{file}: not as a test has written it ({said_by(error)}); delete it and test again'
-        ) from error
+        said = f'{file}: not as a test has written it ({said_by(error)})'
+        raise InputError(f'{said}. Delete it and test again.') from error
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a test says of a checkpoint, as far as it lies beside it.
+    """What the results beside a checkpoint say about it.
 
     Args:
-        file: The test's results; None without any.
-        results: What is in it.
-        temperature: Fitted to the weights by that test, or else the one that the checkpoint carries; None where the
-            test says that its temperature is not to be used, or that its figures mean nothing.
-        source: Where the temperature is from, or why there is none, in words.
+        file: The results' file; None without any.
+        results: Its content.
+        temperature: Fitted by that test, or else carried by the checkpoint; None where it must not be used.
+        source: The origin of the temperature, or why there is none, in words.
     """
 
     file: Path | None
@@ -159,16 +201,15 @@ class Known:
 
 
 def know(checkpoint: Path, weights: str, meta: Mapping[str, Any]) -> Known:
-    """Finds what a test says of a checkpoint.
+    """Finds the results of a checkpoint's test and its temperature.
 
     Args:
         checkpoint: Its file.
         weights: Its :func:`custom_modules.models.checkpoints.weights_digest`.
-        meta: What it carries.
+        meta: Of the checkpoint.
 
     Raises:
-        InputError: The temperature is no positive finite number, or what lies beside the checkpoint is no test's
-            results.
+        InputError: The temperature is no positive finite number, or a file beside the checkpoint holds no results.
     """
     file, results = find_results(checkpoint, weights) or (None, None)
     with found_in(file):
@@ -180,56 +221,51 @@ def know(checkpoint: Path, weights: str, meta: Mapping[str, Any]) -> Known:
                 return Known(file, results, temperature, f'{temperature:.3f}, of {source}')
     command = shlex.join(['python', 'tools/test.py', 'CONFIG', str(checkpoint)])
     where = checkpoint.with_name('metrics.json')
-    return Known(
-        file, results, None, f'none: {where} is of no test of these weights without --tta; get it by: {command}'
-    )
+    return Known(file, results, None, f'none: no test of these weights without --tta in {where}; run: {command}')
 
 
-def set_aside(path: Path, results: dict[str, Any]) -> Path | None:
+def set_aside(path: Path, results: Mapping[str, Any]) -> Path | None:
     """Renames ``path``, a ``metrics.json`` or a report's folder, if it holds the results of another test.
 
-    The new name tells what was tested: ``metrics_epoch_19_tta.json``. A file or folder of that name is replaced if it
-    is of the same test, else a number is added.
+    The new name says what was tested: ``metrics_epoch_19_tta.json``. A file or folder of that name is replaced if it
+    is of the same test; otherwise a number is added.
 
     Args:
-        path: What new results are to be written to.
+        path: Where new results will be written.
         results: The new results.
 
     Returns:
-        Where the old ones are now; None if there are none, or only of the same test.
+        The new name; None if there is nothing to keep.
     """
-    found, new = _identity(path), _select(results)
-    if found is None:
+    old = _identity(path)
+    if old is None:
         return None
-    told = dict(zip(IDENTITY, found, strict=True))
-    if all(old == now or (key in EXTRAS and not old) for (key, old), now in zip(told.items(), new, strict=True)):
-        return None  # what was there is of the same test, with no more than the new ones have
-    kinds = [kind for kind in ('tta', *EXTRAS) if told[kind]]
-    stem = '_'.join([path.stem, Path(str(told['checkpoint'] or 'unknown')).stem, *kinds])
-    for number in count_from(1):
-        target = path.with_name(f'{stem}{f"_{number}" if number > 1 else ""}{path.suffix}')
-        there = _identity(target)
-        if there in (None, found):
-            if there is not None and target.is_dir():
-                shutil.rmtree(target)
-            os.replace(path, target)
-            return target
-    raise AssertionError('numbers do not end')
+    new = _identity_of(results)
+    if all(old[key] == new[key] or (key in EXTRAS and not old[key]) for key in IDENTITY):
+        return None
+    kinds = [kind for kind in ('tta', *EXTRAS) if old[kind]]
+    stem = '_'.join([path.stem, Path(str(old['checkpoint'] or 'unknown')).stem, *kinds])
+    names = (path.with_name(f'{stem}{f"_{number}" if number > 1 else ""}{path.suffix}') for number in count_from(1))
+    target = next(name for name in names if _identity(name) in (None, old))
+    if target.is_dir():
+        shutil.rmtree(target)
+    os.replace(path, target)
+    return target
 
 
-def _identity(path: Path) -> tuple | None:
-    """Of which test the results at ``path`` are; None where there is nothing."""
+def _identity(path: Path) -> dict[str, Any] | None:
+    """The test whose results are in ``path``; None where there is nothing, all None where it cannot be read."""
     if not path.exists():
         return None
     try:
-        return _select(json.loads((path / 'metrics.json' if path.is_dir() else path).read_bytes()))
+        return _identity_of(json.loads((path / 'metrics.json' if path.is_dir() else path).read_bytes()))
     except (OSError, ValueError, AttributeError):
-        return (None,) * len(IDENTITY)
+        return dict.fromkeys(IDENTITY)
 
 
-def _select(results: dict[str, Any]) -> tuple:
+def _identity_of(results: Mapping[str, Any]) -> dict[str, Any]:
     values = {key: results.get(key) for key in IDENTITY}
     values['checkpoint'] = values['checkpoint'] and Path(values['checkpoint']).name
     values['robustness'] = bool(values['robustness'])
-    values['ood'] = (values['ood'] or {}).get('folder')  # other photos are another test
-    return tuple(values.values())
+    values['ood'] = (values['ood'] or {}).get('folder')
+    return values

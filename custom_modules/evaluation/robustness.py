@@ -1,26 +1,27 @@
-"""What a model makes of the same photos, changed: the changes, the tests and what is counted of them.
+"""Robustness of a model to changed images: the changes, their tests, and the figures.
 
 D. Hendrycks and T. Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations, ICLR
-2019: accuracy under each change, which is made to the pixels that the model would see, whatever the photo's size.
+2019. The changes are made to the model's input pixels, so their strength does not depend on the image's size.
 """
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from copy import copy, deepcopy
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import numpy as np
+from mmengine.dataset import Compose
+from mmpretrain.registry import TRANSFORMS
 from numpy.typing import NDArray
 
+import custom_modules.datasets.transforms.recompress_jpeg  # noqa: F401  registered for older configs too
+from custom_modules.engine.runner import TerseRunner
 from custom_modules.errors import InputError, as_configured
-from custom_modules.metrics.calibration import Calibration, calibration
-from custom_modules.metrics.predictions import SURE, Counts, Prediction, Proportion, count
+from custom_modules.metrics.calibration import calibration
+from custom_modules.metrics.predictions import SURE, Prediction, Proportion, count
 from custom_modules.metrics.predictions_metric import PredictionsMetric
 
-if TYPE_CHECKING:
-    from custom_modules.engine.runner import TerseRunner
-
-PLAIN = 'as they are'
+PLAIN = 'unchanged'
 CONDITIONS: dict[str, list[dict[str, Any]]] = {
     'brightness × 0.5': [{'type': 'Brightness', 'magnitude': -0.5, 'prob': 1.0, 'random_negative_prob': 0.0}],
     'brightness × 1.5': [{'type': 'Brightness', 'magnitude': 0.5, 'prob': 1.0, 'random_negative_prob': 0.0}],
@@ -32,89 +33,52 @@ CONDITIONS: dict[str, list[dict[str, Any]]] = {
     ],
     'rotated by 90°': [{'type': 'Rotate', 'angle': 90, 'prob': 1.0, 'random_negative_prob': 0.0}],
 }
-"""The steps of each change, in the notation of a pipeline: MMPretrain's, made to draw nothing, and one of our own.
+"""Pipeline steps of each change, without randomness; they take and give uint8 pixels."""
 
-They take and give uint8 pixels, those of the model's input: a blur of 2 pixels there is 0.8 % of the photo's short
-edge where that is resized to 256. ``Rotate`` turns clockwise; of an input that is not square it loses the ends.
-"""
-
-LOSS = 20.0  # points of top-1 whose loss is told
-SWALLOWED = 1 / 2, 1 / 3  # shares of all photos and of the other classes', beyond which an answer is told
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What was counted under one condition.
-
-    Args:
-        condition: Its name.
-        counts: Top-1 and, for each class, precision and recall.
-        lost: Points of top-1 below the photos as they are, in percent of the photos; negative if it is above.
-        calibration: ECE, with its interval, and mean NLL.
-        sure_but_wrong: The photos that are wrong with a score of 0.9 or more.
-    """
-
-    condition: str
-    counts: Counts
-    lost: float
-    calibration: Calibration
-    sure_but_wrong: Proportion
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON; ``answers`` says how often each class is the answer."""
-        return {
-            'condition': self.condition,
-            'accuracy/top1': self.counts.top1.as_dict(),
-            'lost': self.lost,
-            'calibration': asdict(self.calibration),
-            'sure_but_wrong': self.sure_but_wrong.as_dict(),
-            'answers': {name: answered.n for name, answered in self.counts.precision.items()},
-        }
+LOSS = 20.0  # points of top-1; a greater loss is warned of
+SWALLOWED = 1 / 2, 1 / 3  # shares of all images and of the other classes' that are predicted as one class
 
 
 class Example(NamedTuple):
-    """A photo under one condition, (H, W, 3) uint8, BGR, as the model sees it, and what it makes of it."""
+    """An image under one condition, (H, W, 3) uint8, BGR, as the model sees it, with its prediction."""
 
     condition: str
     picture: NDArray[np.uint8]
     prediction: Prediction
 
 
-def change(loader: Mapping[str, Any], steps: Sequence[dict]) -> dict[str, Any]:
-    """The config of a test's loader with ``steps`` before the last one of its pipeline, which packs the pixels."""
-    import custom_modules.datasets.transforms.recompress_jpeg  # noqa: F401  configs older than it do not import it
-
-    changed = deepcopy(dict(loader))
-    pipeline = changed['dataset']['pipeline']
-    changed['dataset']['pipeline'] = [*pipeline[:-1], *deepcopy(steps), *pipeline[-1:]]
-    changed['persistent_workers'] = False  # it is run through once
+def with_pipeline(dataset: Any, steps: Sequence[dict]) -> Any:
+    """A built dataset with other transforms on the same annotations, which are not read again."""
+    changed = copy(dataset)
+    changed.pipeline = Compose([TRANSFORMS.build(step) for step in deepcopy(list(steps))])
     return changed
 
 
-def pictures(dataset: Mapping[str, Any], index: int) -> dict[str, NDArray[np.uint8]]:
-    """What the model sees of a photo, as it is and under each condition: (H, W, 3), BGR.
+def change(pipeline: Sequence[dict], steps: Sequence[dict]) -> list[dict]:
+    """A test pipeline with ``steps`` before its last step, which packs the pixels."""
+    return [*pipeline[:-1], *steps, *pipeline[-1:]]
+
+
+def pictures(dataset: Any, pipeline: Sequence[dict], index: int) -> dict[str, NDArray[np.uint8]]:
+    """The model's view of an image, unchanged and under each condition: (H, W, 3), BGR.
 
     Args:
-        dataset: The config of the test set, without test-time augmentation.
-        index: The photo's place in it.
+        dataset: The built test set.
+        pipeline: Its transforms, without test-time augmentation.
+        index: Of the image.
 
     Raises:
-        InputError: The pipeline does not hand uint8 pixels to its last step.
-        PhotoError: The photo cannot be read.
+        InputError: The last step of the pipeline does not get uint8 pixels.
+        PhotoError: The image cannot be read.
     """
-    from mmengine.dataset import Compose
-    from mmpretrain.registry import DATASETS, TRANSFORMS
-
-    unpacked = change({'dataset': dataset}, [])['dataset']
-    del unpacked['pipeline'][-1:]
     with as_configured('--robustness: test_dataloader.dataset.pipeline without its last step'):
-        item = DATASETS.build(unpacked)[index]
+        item = with_pipeline(dataset, pipeline[:-1])[index]
     img = item.get('img')
     if not (isinstance(img, np.ndarray) and img.dtype == np.uint8 and img.ndim == 3):
         kind = f'{img.dtype} of shape {img.shape}' if isinstance(img, np.ndarray) else type(img).__name__
         raise InputError(
-            '--robustness: changes photos before the last step of test_dataloader.dataset.pipeline, which has to pack '
-            f'uint8 pixels of three channels; here it gets {kind}'
+            '--robustness: images are changed before the last step of test_dataloader.dataset.pipeline, which has to '
+            f'pack uint8 pixels of three channels; here it gets {kind}'
         )
     found = {PLAIN: img}
     for condition, steps in CONDITIONS.items():
@@ -122,94 +86,92 @@ def pictures(dataset: Mapping[str, Any], index: int) -> dict[str, NDArray[np.uin
     return found
 
 
-def answer(
-    runner: 'TerseRunner', loader: Mapping[str, Any], plain: Sequence[Prediction]
+def predict_changed(
+    runner: TerseRunner, loader: Mapping[str, Any], dataset: Any, plain: Sequence[Prediction]
 ) -> dict[str, list[Prediction]]:
     """Tests the runner's model under each condition.
 
     Args:
-        runner: It has tested the photos as they are.
-        loader: The config of the loader that it did so with.
-        plain: The predictions that it made.
+        runner: After its test of the unchanged images.
+        loader: The config of the loader of that test.
+        dataset: The built test set.
+        plain: The predictions of that test.
 
     Returns:
-        The predictions under each condition, those of ``PLAIN`` first.
+        The predictions under each condition, ``PLAIN`` first.
     """
     found = {PLAIN: list(plain)}
     for condition, steps in CONDITIONS.items():
         runner.logger.info(f'robustness: {condition}')
-        metric = PredictionsMetric()
-        runner.test_also(change(loader, steps), metric)
+        changed, metric = with_pipeline(dataset, change(loader['dataset']['pipeline'], steps)), PredictionsMetric()
+        runner.test_also({**loader, 'dataset': changed, 'persistent_workers': False}, metric)  # one pass each
         found[condition] = metric.predictions
     return found
 
 
-def outcomes(answers: Mapping[str, Sequence[Prediction]], classes: Sequence[str]) -> list[Outcome]:
-    """Counts the predictions under each condition, of which ``PLAIN`` is the first; their truth is known."""
-    found: list[Outcome] = []
-    for condition, predictions in answers.items():
-        counts = count(predictions, classes)
-        scores, truths = [p.scores for p in predictions], [p.truth for p in predictions if p.truth is not None]
-        sure_but_wrong = [p for p in predictions if p.label != p.truth and max(p.scores) >= SURE]
-        before = found[0].counts.top1 if found else counts.top1
-        found.append(
-            Outcome(
-                condition,
-                counts,
-                lost=100 * (before.k - counts.top1.k) / counts.top1.n,
-                calibration=calibration(scores, truths),
-                sure_but_wrong=Proportion(len(sure_but_wrong), len(predictions)),
-            )
-        )
-    return found
+def robustness_figures(found: Mapping[str, Sequence[Prediction]], classes: Sequence[str]) -> dict[str, Any]:
+    """The figures of the predictions under each condition, for JSON.
 
-
-def collapses(found: Sequence[Outcome]) -> list[str]:
-    """A line for each condition that costs more than 20 points, and for each class that swallows the others.
-
-    That is the answer for more than half of the photos, and for more than a third of those of other classes: most
-    photos may well be of one class.
+    Returns:
+        ``conditions``: for each its name, top-1, the points of top-1 that are ``lost``, calibration, the wrong
+        predictions with a score of 0.9 or more, and how often each class is predicted. ``collapses``: a line for each
+        condition that costs more than 20 points, and for each class that is predicted for more than half of the
+        images and more than a third of the other classes' images.
     """
-    lines = []
-    for outcome in found:
-        if outcome.lost > LOSS:
-            lines.append(f'{outcome.condition}: {outcome.lost:.1f} points of top-1 are lost')
-        n = outcome.counts.top1.n
-        for name, answered in outcome.counts.precision.items():
-            others = n - outcome.counts.recall[name].n
-            if answered.n > SWALLOWED[0] * n and answered.n - answered.k > SWALLOWED[1] * others:
-                lines.append(
-                    f'{outcome.condition}: {answered.n} of {n} photos are taken for {name}, which {answered.k} of '
-                    'them are'
+    conditions: list[dict[str, Any]] = []
+    collapses = []
+    for condition, predictions in found.items():
+        counts = count(predictions, classes)
+        n, top1 = counts.top1.n, counts.top1
+        before = conditions[0]['accuracy/top1'] if conditions else top1.as_dict()
+        lost = 100 * (before['k'] - top1.k) / n
+        sure_but_wrong = sum(p.label != p.truth and max(p.scores) >= SURE for p in predictions)
+        scores, truths = [p.scores for p in predictions], [p.truth for p in predictions if p.truth is not None]
+        conditions.append(
+            {
+                'condition': condition,
+                'accuracy/top1': top1.as_dict(),
+                'lost': lost,
+                'calibration': asdict(calibration(scores, truths)),
+                'sure_but_wrong': Proportion(sure_but_wrong, n).as_dict(),
+                'answers': {name: predicted.n for name, predicted in counts.precision.items()},
+            }
+        )
+        if lost > LOSS:
+            collapses.append(f'{condition}: {lost:.1f} points of top-1 are lost')
+        for name, share in counts.precision.items():
+            others = n - counts.recall[name].n
+            if share.n > SWALLOWED[0] * n and share.n - share.k > SWALLOWED[1] * others:
+                collapses.append(
+                    f'{condition}: {share.n} of {n} images are predicted as {name}; {share.k} of them are'
                 )
-    return lines
+    return {'conditions': conditions, 'collapses': collapses}
 
 
-def examples(dataset: Mapping[str, Any], answers: Mapping[str, Sequence[Prediction]]) -> list[Example]:
-    """One photo under each condition: right as it is and wrong under the most of them, the first of equals."""
-    plain = answers[PLAIN]
-    misled = [sum(found[i].label != found[i].truth for found in answers.values()) for i in range(len(plain))]
+def examples(dataset: Any, pipeline: Sequence[dict], found: Mapping[str, Sequence[Prediction]]) -> list[Example]:
+    """The image that is correct when unchanged and wrong under the most conditions, under each condition."""
+    plain = found[PLAIN]
+    misled = [sum(other[i].label != other[i].truth for other in found.values()) for i in range(len(plain))]
     chosen = max(range(len(plain)), key=lambda i: (plain[i].label == plain[i].truth, misled[i]))
-    shown = pictures(dataset, chosen)
-    return [Example(condition, picture, answers[condition][chosen]) for condition, picture in shown.items()]
+    shown = pictures(dataset, pipeline, chosen)
+    return [Example(condition, picture, found[condition][chosen]) for condition, picture in shown.items()]
 
 
-def format_outcomes(found: Sequence[Outcome]) -> str:
-    """The outcomes as a table for a terminal."""
-    rows = [('photos', 'top-1', '95 % interval', 'lost', 'mean NLL', 'ECE (95 % interval)', f'wrong at >= {SURE}')]
-    for outcome in found:
-        top1, calibrated = outcome.counts.top1, outcome.calibration
-        low, high = top1.interval or (0.0, 0.0)
-        ece, least, most = (100 * value for value in (calibrated.ece, *calibrated.ece_interval95))
+def format_robustness(figures: Mapping[str, Any]) -> str:
+    """:func:`robustness_figures` as a table for a terminal."""
+    rows = [('condition', 'top-1', '95 % interval', 'lost', 'mean NLL', 'ECE (95 % interval)', f'wrong at >= {SURE}')]
+    for found in figures['conditions']:
+        top1, calibrated = found['accuracy/top1'], found['calibration']
+        ece, least, most = (100 * value for value in (calibrated['ece'], *calibrated['ece_interval95']))
         rows.append(
             (
-                outcome.condition,
-                f'{top1.percent:.2f} % ({top1.k}/{top1.n})',
-                f'{low:.2f}-{high:.2f}',
-                '' if outcome is found[0] else f'{outcome.lost:.2f}',
-                f'{calibrated.nll:.4f}',
+                found['condition'],
+                f'{top1["percent"]:.2f} % ({top1["k"]}/{top1["n"]})',
+                '{:.2f}-{:.2f}'.format(*top1['wilson95']),
+                '' if found is figures['conditions'][0] else f'{found["lost"]:.2f}',
+                f'{calibrated["nll"]:.4f}',
                 f'{ece:.2f} % ({least:.2f}-{most:.2f})',
-                str(outcome.sure_but_wrong.k),
+                str(found['sure_but_wrong']['k']),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

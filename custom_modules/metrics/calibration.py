@@ -1,4 +1,4 @@
-"""How far scores can be believed: ECE, NLL, temperature scaling, accuracy against coverage. Arrays in, numbers out.
+"""Calibration of softmax scores: ECE, NLL, temperature scaling, selective prediction. Arrays in, numbers out.
 
 ``scores`` are softmax scores, ``(N, K)``, each row a distribution; ``truths`` are labels, ``(N,)`` integers from 0.
 """
@@ -13,15 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from custom_modules.metrics.predictions import Proportion
 
 BINS = 15
-FOLDS = 10  # for temperature scaling
+FOLDS = 10  # of temperature scaling
 DRAWS = 1000  # for intervals
-TEMPERATURES = 0.05, 20.0  # what is looked for lies between; photos that are all right have their optimum at 0
-_TINY = float(np.finfo(np.float32).tiny)  # float32 scores cannot tell a smaller one from 0
+TEMPERATURES = 0.05, 20.0  # the range that is searched; the optimum of images that are all correct is at 0
+_TINY = float(np.finfo(np.float32).tiny)  # float32 scores below it are 0
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The photos whose highest score lies in ``(low, high]``: how many, how sure on average, how many are right."""
+    """The images with a confidence in ``(low, high]``: their mean confidence, and the correct ones of all."""
 
     low: float
     high: float
@@ -31,14 +31,14 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """ECE (0-1) and mean NLL (nats) of ``n`` photos, and what so few photos can tell of the ECE.
+    """Calibration of ``n`` images.
 
     Args:
-        n: Number of photos.
-        ece: The ECE in 15 bins.
-        ece_interval95: Where the ECE of the model itself lies; from 0 where it may well be perfectly calibrated.
-        ece_by_chance: What the ECE of ``n`` photos with these scores would be on average if they were perfect.
-        nll: The mean NLL.
+        n: Number of images.
+        ece: Expected calibration error in 15 bins, 0-1.
+        ece_interval95: Its 95 % interval; from 0 where the model may be perfectly calibrated.
+        ece_by_chance: The mean ECE of ``n`` images with these scores under perfect calibration.
+        nll: Mean negative log-likelihood, nats.
     """
 
     n: int
@@ -50,14 +50,14 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Temperature scaling, cross-fitted: each photo is scaled by a temperature that was fitted without its fold.
+    """Temperature scaling, cross-fitted: each image is scaled by a temperature fitted without its fold.
 
     Args:
-        temperature: Fitted on all photos, to be used on others; divides the logits. Above 1 the scores were too high.
-        fold_temperatures: Those that the folds are scaled by, each fitted on the photos of the other folds.
-        seed: What the folds were drawn from.
-        before: All photos as they are.
-        after: All photos scaled so.
+        temperature: Fitted on all images, for others; divides the logits. Above 1 where scores are too high.
+        fold_temperatures: For each fold, the temperature fitted on the other folds.
+        seed: Of the folds.
+        before: Calibration of the scores.
+        after: Calibration of the scaled scores.
     """
 
     temperature: float
@@ -73,13 +73,7 @@ class Scaling:
 
 @dataclass(frozen=True)
 class CoveragePoint:
-    """What remains when all photos that score less than ``min_score`` are set aside.
-
-    Args:
-        min_score: The lowest score that is kept, 0-1.
-        kept: The photos kept, of all.
-        right: The photos that are right, of those kept.
-    """
+    """Selective prediction at one threshold: the images that reach ``min_score``, and the correct ones of those."""
 
     min_score: float
     kept: Proportion
@@ -91,7 +85,7 @@ class CoveragePoint:
 
 
 def reliability_bins(scores: ArrayLike, truths: ArrayLike, bins: int = BINS) -> list[Bin]:
-    """Sorts photos by their highest score into ``bins`` bins of equal width.
+    """Bins of equal width over the confidence, the highest score of an image.
 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2: bin m is ((m-1)/M, m/M].
     """
@@ -107,18 +101,17 @@ def reliability_bins(scores: ArrayLike, truths: ArrayLike, bins: int = BINS) -> 
 
 
 def expected_calibration_error(scores: ArrayLike, truths: ArrayLike, bins: int = BINS) -> float:
-    """Mean distance of accuracy and confidence over the bins, weighted by their photos; 0-1, 0 is perfect.
+    """Mean gap between accuracy and confidence over the bins, weighted by their images; 0-1.
 
     Guo et al. 2017, equation 3.
 
     Raises:
-        ValueError: There are no photos.
+        ValueError: There are no images.
     """
-    sorted_in = [part for part in reliability_bins(scores, truths, bins) if part.right.n]
-    n = sum(part.right.n for part in sorted_in)
-    if not n:
+    place, confidence, right = _binned(scores, truths, bins)
+    if not len(right):
         raise ValueError('no scores to calibrate')
-    return sum(abs(part.right.k - part.right.n * (part.confidence or 0)) for part in sorted_in) / n
+    return _ece(place, right - confidence, bins)
 
 
 def mean_nll(scores: ArrayLike, truths: ArrayLike) -> float:
@@ -127,34 +120,24 @@ def mean_nll(scores: ArrayLike, truths: ArrayLike) -> float:
 
 
 def nll(scores: ArrayLike, truths: ArrayLike) -> NDArray[np.float64]:
-    """Negative log-likelihood of each photo's true class, ``(N,)``, in nats; a score of 0 counts as 87.3 nats."""
+    """Negative log-likelihood of each image's true class, ``(N,)``, in nats; a score of 0 counts as 87.3 nats."""
     return -_true_scores(_log(scores), truths)
 
 
 def calibration(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> Calibration:
     """ECE in 15 bins with its uncertainty, and mean NLL.
 
-    The ECE is a sum of distances, so chance adds to it: few photos never show 0. How much is seen by drawing, for each
-    photo, whether it is right from its score. The interval is the basic bootstrap's, which takes the chance of a
-    second drawing off (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 5.2), and begins at
-    0 unless the ECE is greater than 97.5 % of those that chance alone gives. It is never without the ECE itself.
-
-    Args:
-        scores: Softmax scores.
-        truths: Labels.
-        seed: What is drawn, is drawn from this.
+    The ECE is a sum of distances, so chance raises it. How much, shows by drawing for each image whether it is correct
+    from its confidence. The interval is the basic bootstrap's (Davison and Hinkley, Bootstrap Methods and their
+    Application, 1997, section 5.2). It starts at 0 unless the ECE exceeds 97.5 % of those by chance.
     """
     place, confidence, right = _binned(scores, truths, BINS)
     gaps, n, random = right - confidence, len(right), np.random.default_rng(seed)
-
-    def ece_of(photos: NDArray, gap: NDArray) -> float:
-        return float(abs(np.bincount(photos, gap, BINS)).sum() / n)
-
     by_chance, again = np.empty(DRAWS), np.empty(DRAWS)
     for i in range(DRAWS):
-        by_chance[i] = ece_of(place, (random.random(n) < confidence) - confidence)
+        by_chance[i] = _ece(place, (random.random(n) < confidence) - confidence)
         drawn = random.integers(n, size=n)
-        again[i] = ece_of(place[drawn], gaps[drawn])
+        again[i] = _ece(place[drawn], gaps[drawn])
     ece = expected_calibration_error(scores, truths)
     low, high = 2 * ece - np.quantile(again, (0.975, 0.025))
     if ece <= np.quantile(by_chance, 0.975):
@@ -164,25 +147,23 @@ def calibration(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> Calibrat
 
 
 def tempered(scores: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Scores as they are with all logits divided by ``temperature``; the order of the classes stays.
-
-    Logits and log-scores differ by a constant for each photo, which softmax takes out again.
-    """
+    """The scores of logits divided by ``temperature``; log-scores are logits up to a constant per image."""
     logits = _log(scores) / temperature
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     return raised / raised.sum(axis=1, keepdims=True)
 
 
 def fit_temperature(scores: ArrayLike, truths: ArrayLike) -> float:
-    """The temperature under which ``scores`` have the least mean NLL, within 0.05-20.
+    """The temperature within 0.05-20 that minimizes the mean NLL (Guo et al. 2017, section 4.2).
 
-    Guo et al. 2017, section 4.2. The NLL is convex in the inverse temperature, with the derivative
-    mean(E[log score] - log score of the true class), the expectation taken over the tempered scores. Its zero is
-    sought.
+    The NLL is convex in the inverse temperature; its derivative is mean(E[log score] - log score of the true class),
+    the expectation taken over the scaled scores.
 
     Raises:
-        ValueError: There are no photos.
+        ValueError: There are no images.
     """
+    from scipy.optimize import brentq  # 0.5 s, which training does not need
+
     logits = _log(scores)
     if not len(logits):
         raise ValueError('no scores to fit a temperature to')
@@ -196,13 +177,11 @@ def fit_temperature(scores: ArrayLike, truths: ArrayLike) -> float:
         return TEMPERATURES[1]
     if slope(high) <= 0:
         return TEMPERATURES[0]
-    from scipy.optimize import brentq  # 0.5 s, which no training needs
-
     return 1 / brentq(slope, low, high, xtol=1e-9)
 
 
 def folds(truths: ArrayLike, number: int = FOLDS, seed: int = 0) -> NDArray[np.intp]:
-    """The fold, 0 to ``number - 1``, of each photo, drawn from ``seed``; equally many of each class, and of all."""
+    """The fold, 0 to ``number - 1``, of each image; stratified, for classes with fewer images than folds too."""
     labels = np.asarray(truths)
     random = np.random.default_rng(seed)
     members = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
@@ -215,10 +194,9 @@ def folds(truths: ArrayLike, number: int = FOLDS, seed: int = 0) -> NDArray[np.i
 def cross_fitted(
     scores: ArrayLike, truths: ArrayLike, seed: int = 0
 ) -> tuple[NDArray[np.float64], tuple[float, ...]] | None:
-    """Scales each fold by the temperature fitted on all others; None where that leaves no photo to fit on.
+    """The scores, ``(N, K)``, each fold scaled by the temperature fitted on the others, and these temperatures.
 
-    Returns:
-        The scaled scores, ``(N, K)``, and the temperature of each fold.
+    None for a single image, which leaves none to fit to.
     """
     table, labels = np.asarray(scores, float), np.asarray(truths)
     number = min(FOLDS, len(labels))
@@ -232,56 +210,55 @@ def cross_fitted(
 
 
 def scale(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> Scaling | None:
-    """Temperature scaling of all photos, none by a temperature that it had a part in; None for a single photo."""
+    """Cross-fitted temperature scaling of all images; None for a single one."""
     if (found := cross_fitted(scores, truths, seed)) is None:
         return None
     scaled, temperatures = found
-    return Scaling(
-        fit_temperature(scores, truths),
-        temperatures,
-        seed,
-        before=calibration(scores, truths),
-        after=calibration(scaled, truths),
-    )
+    before, after = calibration(scores, truths), calibration(scaled, truths)
+    return Scaling(fit_temperature(scores, truths), temperatures, seed, before, after)
 
 
 def scaling_fault(scaling: Mapping[str, Any]) -> str:
-    """Why the temperature of a :class:`Scaling`, as a dict, is not to be used on other photos; '' if it is."""
+    """Why the temperature of a :class:`Scaling`, as a dict, must not be used on other images; '' if it may."""
     if scaling['temperature'] in TEMPERATURES:
-        return 'it is an end of the range that is searched, so these photos do not tell it'
+        return 'it is an end of the searched range, so these images do not determine it'
     if scaling['after']['nll'] >= scaling['before']['nll']:
         return 'it does not lower the NLL'
     return ''
 
 
 def coverage_curve(scores: ArrayLike, truths: ArrayLike) -> list[CoveragePoint]:
-    """What is right among the surest photos, for every number of them that a score can separate; all photos last.
+    """Accuracy among the most confident images, for each coverage that a threshold can give; all images last.
 
-    Photos with equal scores are kept or set aside together. El-Yaniv and Wiener, On the Foundations of Noise-free
-    Selective Classification, JMLR 11 (2010): the risk-coverage curve.
+    El-Yaniv and Wiener, On the Foundations of Noise-free Selective Classification, JMLR 11 (2010): the risk-coverage
+    curve. Images with equal scores are kept or rejected together.
     """
     table = np.asarray(scores, float)
     confidence, right = table.max(axis=1), table.argmax(axis=1) == np.asarray(truths)
     order = np.argsort(-confidence, kind='stable')
-    confidence, rights = confidence[order], np.cumsum(right[order])
-    n = len(confidence)
-    ends = [i for i in range(n) if i + 1 == n or confidence[i + 1] < confidence[i]]
+    confidence, rights, n = confidence[order], np.cumsum(right[order]), len(right)
+    ends = [*np.flatnonzero(np.diff(confidence) < 0).tolist(), n - 1]
     return [CoveragePoint(float(confidence[i]), Proportion(i + 1, n), Proportion(int(rights[i]), i + 1)) for i in ends]
 
 
 def at_coverage(curve: list[CoveragePoint], share: float) -> CoveragePoint:
-    """The first point of a coverage curve that keeps at least ``share`` (0-1) of the photos."""
+    """The first point of a coverage curve that keeps at least ``share`` (0-1) of the images."""
     return next(point for point in curve if point.kept.k >= share * point.kept.n - 1e-9)
 
 
 def _binned(
     scores: ArrayLike, truths: ArrayLike, bins: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
-    """The bin of each photo, its highest score, and whether it is right."""
+    """The bin of each image, its confidence, and whether it is correct."""
     table = np.asarray(scores, float)
     confidence, right = table.max(axis=1), table.argmax(axis=1) == np.asarray(truths)
     place = np.searchsorted(np.linspace(0, 1, bins + 1), confidence, side='left') - 1
     return np.clip(place, 0, bins - 1), confidence, right  # rounding may give a score over 1
+
+
+def _ece(place: NDArray[np.intp], gaps: NDArray[np.float64], bins: int = BINS) -> float:
+    """The ECE from each image's bin and its correctness (0 or 1) minus its confidence."""
+    return float(abs(np.bincount(place, gaps, bins)).sum() / len(gaps))
 
 
 def _log(scores: ArrayLike) -> NDArray[np.float64]:

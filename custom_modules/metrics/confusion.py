@@ -1,4 +1,4 @@
-"""Which class is taken for which: counts and pairs from labels. Plain data in, plain data out."""
+"""Confusion matrix and the pairs of classes in it. Plain data in, plain data out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,7 @@ from custom_modules.metrics.predictions import Proportion
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """A class that is taken for another.
-
-    Args:
-        truth: The true class's label.
-        label: The predicted class's label.
-        share: How many of the true class's photos.
-        photos: Indices of these photos, in input order.
-    """
+    """Images of class ``truth`` predicted as ``label``: their ``share`` of the true class, and their indices."""
 
     truth: int
     label: int
@@ -27,14 +20,14 @@ class ConfusedPair:
 
 
 def confusion_matrix(truths: ArrayLike, labels: ArrayLike, classes: int) -> NDArray[np.int64]:
-    """Counts, ``(K, K)``: a row for each true class, a column for each predicted one."""
+    """Counts, ``(K, K)``: a row per true class, a column per predicted class."""
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (np.asarray(truths, int), np.asarray(labels, int)), 1)
     return matrix
 
 
 def row_normalised(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Each row in percent of its sum, ``(K, K)``; NaN where a class has no photo."""
+    """Each row in percent of its sum, ``(K, K)``; NaN where a class has no image."""
     sums = matrix.sum(axis=1, keepdims=True).astype(float)
     sums[sums == 0] = np.nan
     return 100 * matrix / sums

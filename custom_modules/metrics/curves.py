@@ -1,4 +1,4 @@
-"""Draws accuracy, loss and learning rate of a training over its epochs."""
+"""Training curves: accuracy, loss and learning rate over the epochs."""
 
 import math
 from pathlib import Path
@@ -14,14 +14,17 @@ from custom_modules.files import write_atomically
 TRAIN, VAL, LR = '#0072B2', '#D55E00', '#000000'  # blue, vermillion, black of Okabe and Ito's colour-blind-safe set
 
 
-def draw_curves(history: list[dict]) -> Figure:
+def draw_curves(history: list[dict], narrow: bool = False) -> Figure:
     """Accuracy, loss and learning rate over the epochs, one above the other.
 
     Args:
-        history: Records as in :attr:`CurvesHook.history`, at least one. What is None or not finite is left out.
+        history: Records as in :attr:`CurvesHook.history`, at least one. None and values that are not finite are gaps.
+        narrow: Whether the figure has to be legible at the width of a phone.
     """
-    figure = Figure(figsize=(8, 8.5), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+    figure = Figure(figsize=(4.5, 6) if narrow else (8, 8.5), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     FigureCanvasAgg(figure)
+    title = {'loc': 'left', 'fontweight': 'bold', 'fontsize': 10 if narrow else 12}
+    fontsize = 9 if narrow else 11
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.4])
     epochs = [record['epoch'] for record in history]
     bottom.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
@@ -32,13 +35,19 @@ def draw_curves(history: list[dict]) -> Figure:
         axes.spines[['top', 'right']].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
 
-    draw_pair(top, history, 'accuracy', 'Top-1 accuracy, %', '{:.2f} %')
+    heading = 'Top-1 accuracy, %' + draw_pair(top, history, 'accuracy', '{:.2f} %', fontsize)
     val = column(history, 'val_accuracy')
     if not all(map(math.isnan, val)):
         best = max(range(len(val)), key=lambda i: -math.inf if math.isnan(val[i]) else val[i])  # the first of equals
         top.plot(epochs[best], val[best], 'o', markersize=11, markerfacecolor='none', color=VAL, markeredgewidth=1.8)
-        top.set_title(f'○ best val {val[best]:.2f} %, epoch {epochs[best]}', loc='right', color=VAL, fontsize=11)
-    draw_pair(middle, history, 'loss', 'Loss', '{:.3g}', log_from=100)
+        said = f'○ best val {val[best]:.2f} %, epoch {epochs[best]}'
+        if narrow:
+            heading += f'\n{said}'
+        else:
+            top.set_title(said, loc='right', color=VAL, fontsize=fontsize)
+    top.set_title(heading, **title)
+    unit = draw_pair(middle, history, 'loss', '{:.3g}', fontsize, log_from=100)
+    middle.set_title(f'Loss{unit}', **title)
 
     rates = column(history, 'lr')
     bottom.plot(epochs, rates, color=LR, drawstyle='steps-mid', marker='o', markersize=3.5, linewidth=1.4)
@@ -46,18 +55,18 @@ def draw_curves(history: list[dict]) -> Figure:
     if not unit:
         bottom.set_ylim(0, 1.15 * max(rates) or 1)
         bottom.ticklabel_format(axis='y', scilimits=(-4, 4))
-    bottom.set_title(f'Learning rate{unit}', loc='left', fontweight='bold')
+    bottom.set_title(f'Learning rate{unit}', **title)
     return figure
 
 
 def column(history: list[dict], key: str) -> list[float]:
-    """One value of each record; NaN, which is not drawn, for what is None or not finite."""
+    """One value of each record; NaN, which is not drawn, for None and values that are not finite."""
     values = [record[key] for record in history]
     return [value if value is not None and math.isfinite(value) else math.nan for value in values]
 
 
 def scale(axes: Axes, values: list[float], log_from: float) -> str:
-    """Makes the y axis logarithmic where the largest value is over ``log_from`` times the smallest; says so."""
+    """Makes the y axis logarithmic where the largest value is over ``log_from`` times the smallest; for the title."""
     seen = [value for value in values if not math.isnan(value)]
     if not seen or min(seen) <= 0 or max(seen) <= log_from * min(seen):
         return ''
@@ -69,22 +78,23 @@ def scale(axes: Axes, values: list[float], log_from: float) -> str:
     return ', log scale'
 
 
-def draw_pair(axes: Axes, history: list[dict], what: str, title: str, form: str, log_from: float = math.inf) -> None:
-    """Draws training and validation, each with its name and last value at the right end."""
+def draw_pair(
+    axes: Axes, history: list[dict], what: str, form: str, fontsize: float, log_from: float = math.inf
+) -> str:
+    """Draws training and validation, each with its last value at the right end; returns the addition to the title."""
     epochs = [record['epoch'] for record in history]
     ends, everything = [], []
-    for side, colour in (('train', TRAIN), ('val', VAL)):
-        values = column(history, f'{side}_{what}')
+    for subset, colour in (('train', TRAIN), ('val', VAL)):
+        values = column(history, f'{subset}_{what}')
         seen = [value for value in values if not math.isnan(value)]
         if not seen:
             continue
         everything += seen
         axes.plot(epochs, values, color=colour, linewidth=1.8, marker='o', markersize=3.5)
-        last = history[-1][f'{side}_{what}']
+        last = history[-1][f'{subset}_{what}']
         diverged = last is not None and not math.isfinite(last)
-        ends.append((seen[-1], f'{side} not finite' if diverged else f'{side} {form.format(seen[-1])}', colour))
+        ends.append((seen[-1], f'{subset} not finite' if diverged else f'{subset} {form.format(seen[-1])}', colour))
     unit = scale(axes, everything, log_from)
-    axes.set_title(f'{title}{unit}', loc='left', fontweight='bold')
     if not ends:
         axes.text(0.5, 0.5, 'none measured', transform=axes.transAxes, ha='center', va='center', color='#777777')
         axes.set_yticks([])
@@ -92,20 +102,20 @@ def draw_pair(axes: Axes, history: list[dict], what: str, title: str, form: str,
     axes.get_ylim()  # brings transData up to date
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [to_axes.transform((epochs[-1], value))[1] for value, _, _ in ends]
+    close = len(ends) == 2 and heights[1] - heights[0] < 0.08
     for place, (value, text, colour) in enumerate(ends):
-        # Where the ends are close, the upper name grows upwards and the lower one downwards: neither covers the other.
-        close = len(ends) == 2 and heights[1] - heights[0] < 0.08
         axes.annotate(
             text,
             xy=(1, value),
             xycoords=('axes fraction', 'data'),
             xytext=(6, 0),
             textcoords='offset points',
-            va=('top', 'bottom')[place] if close else 'center',
+            va=('top', 'bottom')[place] if close else 'center',  # neither label covers the other
             color=colour,
-            fontsize=11,
+            fontsize=fontsize,
             annotation_clip=False,
         )
+    return unit
 
 
 def save_figure(figure: Figure, path: Path) -> None:

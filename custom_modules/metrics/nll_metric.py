@@ -1,4 +1,4 @@
-"""The validation loss, from the scores that validation makes anyway. Accuracy and the rest are upstream's."""
+"""The validation loss as a metric, which MMPretrain lacks."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,16 @@ from mmpretrain.registry import METRICS
 
 @METRICS.register_module()
 class MeanNLL(BaseMetric):
-    """Mean negative log-likelihood of the true class, in nats: the cross-entropy on the validation photos.
+    """Mean negative log-likelihood of the true class, in nats: the cross-entropy on the validation images.
 
-    mmpretrain gives no validation loss (mmpretrain #1660). The result's key is ``nll/mean``; a key with ``loss`` in it
-    would be logged as the mean over the last ten validations (``LogProcessor.mean_pattern``). Under distributed
-    evaluation the photos that pad the last batch are dropped again (``collect_results``), so each counts once.
-
-    Label smoothing, class weights and batch augmentations change the training loss, but not this.
+    MMPretrain computes no validation loss (mmpretrain #1660). The key is ``nll/mean``: a key with ``loss`` in it would
+    be logged as the mean over the last ten validations (``LogProcessor.mean_pattern``). In distributed evaluation,
+    images that pad the last batch are dropped (``collect_results``). Label smoothing, class weights and batch
+    augmentations do not change this loss.
 
     Args:
-        collect_device: Where the ranks' results are brought together, 'cpu' or 'gpu'. Defaults to 'cpu'.
-        prefix: Stands before the result's key in place of 'nll'. Defaults to None.
+        collect_device: Device that gathers the results of all ranks, 'cpu' or 'gpu'. Defaults to 'cpu'.
+        prefix: Replaces 'nll' in the key. Defaults to None.
     """
 
     default_prefix = 'nll'
@@ -28,15 +27,12 @@ class MeanNLL(BaseMetric):
         super().__init__(collect_device, prefix)
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
-        """Keeps the true class's score of each photo; ``pred_score`` is ``(K,)`` softmax scores, ``gt_label`` (1,)."""
+        """Keeps the true class's score of each image; ``pred_score`` is ``(K,)`` softmax scores, ``gt_label`` (1,)."""
         for sample in data_samples:
             score = sample['pred_score'].float()
             self.results.append(score[sample['gt_label'].to(score.device)])
 
     def compute_metrics(self, results: list[torch.Tensor]) -> dict[str, float]:
-        """``{'mean': nats}``; a score of 0 counts as the smallest normal float32, which is 87.3 nats.
-
-        float32 scores that sum to 1 cannot tell a smaller one from 0, and one photo would make the mean infinite.
-        """
+        """``{'mean': nats}``; a score of 0 counts as the smallest float32, 87.3 nats, to keep the mean finite."""
         scores = torch.cat(results).cpu().double().clamp(min=torch.finfo(torch.float32).tiny)
         return {'mean': -scores.log().mean().item()}

@@ -1,22 +1,22 @@
-"""Predictions as plain data: what is counted from them, and how they are written. No torch, no model."""
+"""Predictions as plain data: counts, proportions with intervals, and tables. No torch, no model."""
 
 import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from typing import BinaryIO, NamedTuple
 
 from custom_modules.errors import InputError
-from custom_modules.metrics.intervals import wilson_interval
 
 SUFFIXES = ('.csv', '.json', '.jsonl')  # of prediction tables
-SURE = 0.9  # the least score of an answer that one would rely on
+SURE = 0.9  # the lowest score that counts as confident
 
 
 class Prediction(NamedTuple):
-    """One photo: its ``path``, a softmax score for each of K classes and, where it is known, its true class."""
+    """One image: its ``path``, a softmax score for each of K classes and, where it is known, its true class."""
 
     path: str
     scores: list[float]
@@ -29,18 +29,18 @@ class Prediction(NamedTuple):
 
 
 def check_scores(predictions: Iterable[Prediction], classes: Sequence[str]) -> None:
-    """Makes sure that predictions can be counted and written.
+    """Checks that there is a finite score for each class.
 
     Raises:
-        InputError: A score is not finite, or there is not one for each class.
+        InputError: A score is not finite, or the number of scores is another.
     """
     for path, scores, _ in predictions:
         if not all(map(isfinite, scores)):
-            raise InputError(f'{path}: its scores are not finite: the weights are broken; take others')
+            raise InputError(f'{path}: its scores are not finite: the weights are broken. Use another checkpoint.')
         if len(scores) != len(classes):
             raise InputError(
-                f'{path}: has {len(scores)} scores, but the model names {len(classes)} classes: it was changed since '
-                'it was trained; take another'
+                f'{path}: has {len(scores)} scores, but the model names {len(classes)} classes: it was changed after '
+                'training. Use another checkpoint.'
             )
 
 
@@ -56,13 +56,15 @@ class Proportion:
         """100 k / n; None where n is 0."""
         return 100 * self.k / self.n if self.n else None
 
-    @property
+    @cached_property
     def interval(self) -> tuple[float, float] | None:
         """The Wilson 95 % interval in percent; None where n is 0."""
         if not self.n:
             return None
-        low, high = wilson_interval(self.k, self.n)
-        return 100 * low, 100 * high
+        from scipy.stats import binomtest  # a second, which prediction does not need
+
+        found = binomtest(self.k, self.n).proportion_ci(method='wilson')
+        return 100 * float(found.low), 100 * float(found.high)
 
     def __str__(self) -> str:
         if self.interval is None:
@@ -77,7 +79,7 @@ class Proportion:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a test counted: top-1 right over all photos; per class, precision and recall."""
+    """Top-1 accuracy, and precision and recall per class."""
 
     top1: Proportion
     precision: dict[str, Proportion]
@@ -85,19 +87,19 @@ class Counts:
 
     @property
     def error(self) -> Proportion:
-        """The photos that were wrong."""
+        """Top-1 error."""
         return Proportion(self.top1.n - self.top1.k, self.top1.n)
 
     def f1(self, name: str) -> float | None:
-        """F1 of class ``name`` in percent: twice the right ones over those labelled plus those predicted, if any."""
+        """F1 of class ``name`` in percent; None where no image is of it or predicted as it."""
         total = self.precision[name].n + self.recall[name].n
         return 100 * 2 * self.recall[name].k / total if total else None
 
     def f1_interval(self, name: str) -> tuple[float, float] | None:
-        """The 95 % interval of the F1 of class ``name`` in percent; None where no photo is of it or taken for it.
+        """The 95 % interval of the F1 of class ``name`` in percent; None where there is no F1.
 
-        F1 is 2 J / (1 + J), where J is the share of right ones among the photos that are of the class or taken for it:
-        a proportion, which has a Wilson interval, and F1 rises with it.
+        F1 is 2 J / (1 + J), where J is the share of correct images among those of the class or predicted as it. J is a
+        proportion, which has a Wilson interval, and F1 increases with it.
         """
         right = self.recall[name].k
         interval = Proportion(right, self.precision[name].n + self.recall[name].n - right).interval
@@ -124,7 +126,7 @@ class Counts:
 
 
 def count(predictions: Sequence[Prediction], classes: Sequence[str]) -> Counts:
-    """Counts top-1 and, for each of ``classes``, precision and recall, of predictions whose truth is known.
+    """Counts predictions with a known truth.
 
     Raises:
         ValueError: There are no predictions.
@@ -141,12 +143,12 @@ def count(predictions: Sequence[Prediction], classes: Sequence[str]) -> Counts:
 
 
 def columns(classes: Sequence[str], with_truth: bool = True) -> list[str]:
-    """The fields of a row: ``path``, ``truth`` where it is known, ``label``, ``score``, and a score for each class."""
+    """The fields of a row: ``path``, ``truth`` if known, predicted ``label``, its ``score``, a score per class."""
     return ['path', *(['truth'] if with_truth else []), 'label', 'score', *(f'score_{name}' for name in classes)]
 
 
 def row(prediction: Prediction, classes: Sequence[str]) -> dict:
-    """One photo's fields, named by :func:`columns`: ``label`` is the class predicted and ``score`` its score."""
+    """The fields of one image, named by :func:`columns`; ``score`` is that of the predicted class."""
     values = [prediction.path, classes[prediction.label], prediction.scores[prediction.label], *prediction.scores]
     if prediction.truth is not None:
         values.insert(1, classes[prediction.truth])
@@ -154,13 +156,13 @@ def row(prediction: Prediction, classes: Sequence[str]) -> dict:
 
 
 def write_rows(file: BinaryIO, table: Iterable[dict], fields: Sequence[str], suffix: str) -> None:
-    """Writes rows one by one, in UTF-8; bytes of a path that are no UTF-8 are written as they are.
+    """Writes rows one by one, in UTF-8; bytes of a path that are no UTF-8 are written unchanged.
 
     Args:
-        file: Where to.
+        file: Open for writing.
         table: The rows.
         fields: Their fields, in order.
-        suffix: ``'.csv'``, ``'.json'`` (one list) or ``'.jsonl'`` (an object a line).
+        suffix: ``'.csv'``, ``'.json'`` (one list) or ``'.jsonl'`` (one object per line).
 
     Raises:
         ValueError: Another suffix.
@@ -184,10 +186,10 @@ def write_rows(file: BinaryIO, table: Iterable[dict], fields: Sequence[str], suf
 
 
 def format_counts(counts: Counts, nll: float | None, ece: float | None = None) -> str:
-    """The figures of a test as lines for a terminal.
+    """The figures of a test for a terminal.
 
     Args:
-        counts: What was counted.
+        counts: Of the predictions.
         nll: The mean negative log-likelihood in nats, if known.
         ece: The expected calibration error in 15 bins, 0-1, if known.
     """

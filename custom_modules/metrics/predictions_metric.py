@@ -1,4 +1,4 @@
-"""A metric that hands on every prediction, so that a test can be counted, listed and explained afterwards."""
+"""A metric that collects all predictions of a test."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +9,9 @@ from custom_modules.metrics.predictions import Prediction
 
 
 class PredictionsMetric(BaseMetric):
-    """Keeps one :class:`Prediction` a photo in ``predictions``, in the dataset's order; adds no figure of its own.
+    """Collects one :class:`Prediction` per image in ``predictions``, in the dataset's order; computes no figure.
 
-    Not registered: a config could name it, but nothing would read ``predictions``. tools/test.py adds it itself.
+    Not registered, because a config has no use for it.
     """
 
     default_prefix = 'predictions'
@@ -22,16 +22,11 @@ class PredictionsMetric(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Takes a batch of ``DataSample`` dicts: ``img_path``, softmax ``pred_score`` (K,), ``gt_label`` if known."""
-        self.results.extend(
-            Prediction(
-                sample['img_path'],
-                sample['pred_score'].tolist(),
-                int(sample['gt_label'].item()) if 'gt_label' in sample else None,
-            )
-            for sample in data_samples
-        )
+        for sample in data_samples:
+            truth = int(sample['gt_label'].item()) if 'gt_label' in sample else None
+            self.results.append(Prediction(sample['img_path'], sample['pred_score'].tolist(), truth))
 
     def compute_metrics(self, results: list[Prediction]) -> dict:
-        """Keeps the results of all processes; MMEngine has cut them to one a photo."""
-        self.predictions = [Prediction(*result) for result in results]  # MMEngine has made plain tuples of them
+        """Keeps the results of all processes, which MMEngine has cut to one per image."""
+        self.predictions = [Prediction(*result) for result in results]  # MMEngine turns them into plain tuples
         return {}

@@ -1,4 +1,4 @@
-"""A checkpoint made fit to be handed on: weights and what describes them, nothing else. Nothing is written here."""
+"""Published checkpoints: weights and their description alone, verified, named by their sha256."""
 
 import hashlib
 import io
@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from custom_modules.errors import InputError
-from custom_modules.models.checkpoints import checkpoint_classes
-from custom_modules.models.saved_config import config_text, parse_config
+from custom_modules.models.model_file import ModelFile
+from custom_modules.models.saved_config import config_text
 
-# What best.pth says of itself, and what is known since: each of what type.
+# What a published meta holds, as best.pth names it, and of what type.
 META: dict[str, Any] = {
     'classes': list,
     'config': str,
@@ -31,91 +31,83 @@ META: dict[str, Any] = {
 }
 
 
-def describe(checkpoint: dict, name: str) -> dict[str, Any]:
-    """What a checkpoint says of itself, under the names that best.pth has for it and in plain types.
-
-    MMEngine's ``epoch_N.pth`` holds less of it, and elsewhere.
-
-    Args:
-        checkpoint: As :func:`custom_modules.models.checkpoints.load_checkpoint` gives it.
-        name: The file, for messages.
+def describe(model: ModelFile) -> dict[str, Any]:
+    """The meta data of a checkpoint in plain types, under the names of best.pth; ``epoch_N.pth`` has others.
 
     Raises:
-        InputError: It names no classes, or holds what is no plain value or not of the type that it should be.
+        InputError: A value is not plain, or of another type than it should be.
     """
-    meta, hook = checkpoint.get('meta') or {}, checkpoint.get('BestCheckpointHook') or {}
-    text = config_text(meta)
+    meta, hook = model.meta, model.checkpoint.get('BestCheckpointHook') or {}
     found = {
         **meta,
-        'classes': checkpoint_classes(checkpoint, name),
-        'config': text,
+        'classes': model.classes,
+        'config': config_text(meta),
         'run': meta.get('run') or meta.get('experiment_name'),
         'dataset_digest': meta.get('dataset_digest') or hook.get('dataset_digest'),
-        'pretrained': meta.get('pretrained') or parse_config(text or '').get('pretrained'),
+        'pretrained': meta.get('pretrained') or model.settings.get('pretrained'),
     }
     try:
         plain = json.loads(
             json.dumps({key: found[key] for key in META if found.get(key) is not None}, allow_nan=False)
         )
     except (TypeError, ValueError) as error:
-        raise InputError(f'{name}: its meta holds more than plain values ({error}); take another one') from error
+        raise InputError(f'{model.path}: its meta holds more than plain values ({error}). Use another one.') from error
     wrong = [key for key, value in plain.items() if not isinstance(value, META[key])]
     if plain.get('metric') == 'accuracy/top1' and 'value' not in wrong and not 0 <= plain.get('value', 0) <= 100:
         wrong.append('value')
     if wrong:
-        told = ', '.join(f'{key} is {plain[key]!r:.60}' for key in wrong)
-        raise InputError(f'{name}: its meta is not that of a training ({told}); take another one')
+        values = ', '.join(f'{key} is {plain[key]!r:.60}' for key in wrong)
+        raise InputError(f'{model.path}: its meta is not that of a training ({values}). Use another one.')
     return plain
 
 
-def plain_weights(checkpoint: dict, name: str) -> dict[str, torch.Tensor]:
-    """The weights that were validated, on the CPU, each with memory of its own.
+def plain_weights(model: ModelFile) -> dict[str, torch.Tensor]:
+    """The validated weights on the CPU, each with memory of its own.
 
-    Of a run that averages its weights these are the averaged ones, in ``epoch_N.pth`` too: MMEngine's EMAHook
-    exchanges ``state_dict`` and ``ema_state_dict`` in all that is saved.
-
-    Args:
-        checkpoint: As :func:`custom_modules.models.checkpoints.load_checkpoint` gives it.
-        name: The file, for messages.
+    For a run with EMA these are the averaged ones, in ``epoch_N.pth`` too: MMEngine's EMAHook exchanges ``state_dict``
+    and ``ema_state_dict`` when it saves.
 
     Raises:
-        InputError: There are none, or what is no tensor or not finite is among them.
+        InputError: There are none, or one is no tensor of finite numbers.
     """
-    state = checkpoint.get('state_dict')
-    if not state:
-        raise InputError(f'{name}: holds no state_dict; give a best.pth or epoch_N.pth')
-    for key, value in state.items():
+    if not model.weights:
+        raise InputError(f'{model.path}: holds no state_dict. Give a best.pth or epoch_N.pth.')
+    for key, value in model.weights.items():
         if not _is_finite(value):
-            raise InputError(f'{name}: {key} is no tensor of finite numbers: the weights are broken; give others')
-    return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+            raise InputError(
+                f'{model.path}: {key} is no tensor of finite numbers: the weights are broken. Use another checkpoint.'
+            )
+    return {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in model.weights.items()
+    }
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether it is a tensor of numbers that are all there, none of them NaN or infinite."""
+    """Whether it is a dense tensor in memory without NaN and infinity."""
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
         return False
     return bool((value.float() if value.itemsize == 1 else value).isfinite().all())  # float8 has no isfinite
 
 
 def count_parameters(state: dict[str, torch.Tensor]) -> int:
-    """How many numbers of a state dict are parameters: all but batch norm's statistics."""
+    """The number of parameters in a state dict, without batch norm's statistics."""
     statistics = ('running_mean', 'running_var', 'num_batches_tracked')
     return sum(value.numel() for key, value in state.items() if not key.endswith(statistics))
 
 
 def publish(state: dict[str, torch.Tensor], meta: dict[str, Any], name: str) -> tuple[bytes, str]:
-    """A file of weights and meta alone, which was read back under torch's ``weights_only=True`` and found the same.
+    """The bytes of a checkpoint of ``state`` and ``meta``, verified by loading them with ``weights_only=True``.
 
     Args:
         state: Of :func:`plain_weights`.
         meta: Of :func:`describe`.
-        name: The file that it comes from, without folder.
+        name: Of the original file, without folder.
 
     Returns:
-        The file's bytes, and the name it shall have: ``{run, or else the stem of name}-{sha256, first 8 digits}.pth``.
+        The bytes, and the name of the file: ``{run, or else the stem of name}-{first 8 digits of the sha256}.pth``.
 
     Raises:
-        InputError: What was read back differs.
+        InputError: The loaded content differs.
     """
     written = io.BytesIO()
     torch.save({'state_dict': state, 'meta': meta}, written)
@@ -126,6 +118,6 @@ def publish(state: dict[str, torch.Tensor], meta: dict[str, Any], name: str) -> 
         weights[key].dtype == value.dtype and torch.equal(weights[key], value) for key, value in state.items()
     )
     if not same or again['meta'] != meta:
-        raise InputError(f'{name}: changes when it is written; report that')
+        raise InputError(f'{name}: changes when it is saved. Report this as a bug.')
     stem = re.sub(r'[^\w.-]+', '_', str(meta.get('run') or name.removesuffix('.pth'))).lstrip('.-')
     return content, f'{stem}-{hashlib.sha256(content).hexdigest()[:8]}.pth'

@@ -1,0 +1,184 @@
+"""The test of a trained model: predictions of all test images, their figures, and the files that hold them."""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+
+import custom_modules.register  # noqa: F401
+from custom_modules.engine.run import Run, prepare_run
+from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
+from custom_modules.engine.runner import TerseRunner, has_accelerator, place
+from custom_modules.errors import InputError
+from custom_modules.evaluation.out_of_distribution import format_ood, list_others, ood_figures, predict_others
+from custom_modules.evaluation.report import check_extras, write_report
+from custom_modules.evaluation.results import ECE, Evaluation, figures, format_scaling, set_aside
+from custom_modules.evaluation.robustness import (
+    examples,
+    format_robustness,
+    pictures,
+    predict_changed,
+    robustness_figures,
+    with_pipeline,
+)
+from custom_modules.files import check_folder, write_atomically
+from custom_modules.metrics.predictions import columns, count, format_counts, row, write_rows
+from custom_modules.metrics.predictions_metric import PredictionsMetric
+from custom_modules.models.model_file import ModelFile, is_exported, open_model_file
+from custom_modules.models.onnx_classifier import check_pipeline, use_exported
+
+
+def evaluate_model(
+    config: str,
+    checkpoint: str,
+    *,
+    data_root: str | None = None,
+    work_dir: str | None = None,
+    out: Path | None = None,
+    report: bool = False,
+    robustness: bool = False,
+    ood: str | None = None,
+    tta: bool = False,
+    amp: bool = False,
+    options: Sequence[str] = (),
+    launcher: str = 'none',
+) -> Evaluation | None:
+    """Tests a checkpoint or an exported model; the arguments are those of ``tools/test.py``.
+
+    Returns:
+        The finished test, of which nothing is written yet; None in all processes but the main one.
+
+    Raises:
+        InputError: The arguments, the config, the model or the dataset cannot be used.
+    """
+    folder = Path(work_dir) if work_dir else default_folder(Path(checkpoint))
+    if report:
+        check_extras()
+        check_folder(folder / 'report')
+    cfg = read_config(config, parse_options(list(options)), data_root, str(folder))
+    check_table(out)
+    file = open_model_file(checkpoint, cfg)
+    place(cfg, launcher)
+    trained_list = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('ann_file')
+    if amp and has_accelerator():
+        cfg.test_cfg.fp16 = True
+    elif amp and is_main_process():
+        print('--amp: no accelerator here, testing in full precision')
+    pipeline = cfg.test_dataloader.dataset.pipeline  # without test-time augmentation
+    run = prepare_test(cfg, file, tta)
+    images, unreadable = list_others(ood, Path(run.data_root)) if ood else ([], [])
+    if robustness:
+        pictures(run.dataset, pipeline, 0)  # shows before the test whether the pixels can be changed
+
+    runner, collector = TerseRunner.from_run(run), PredictionsMetric()
+    runner.test_evaluator.metrics.append(collector)
+    metrics, predictions = runner.test(), collector.predictions
+    loader = cfg.test_dataloader
+    changed = predict_changed(runner, loader, run.dataset, predictions) if robustness else {}
+    others = predict_others(runner, loader, images) if images else []
+    if not is_main_process():
+        return None
+    counts = count(predictions, file.classes)
+    results = {**figures(predictions, counts), **describe_test(metrics, file, run, trained_list, tta)}
+    if changed:
+        results['robustness'] = robustness_figures(changed, file.classes)
+    if others:
+        results['ood'] = ood_figures(predictions, others, results['temperature_scaling'], ood or '', len(unreadable))
+    shown = examples(run.dataset, pipeline, changed) if changed and report else []
+    plain, model = with_pipeline(run.dataset, pipeline), runner.model
+    root = Path(run.data_root)
+    return Evaluation(file, predictions, counts, results, folder, root, model, plain, shown, others, unreadable)
+
+
+def default_folder(checkpoint: Path) -> Path:
+    """The folder of a test's results: the checkpoint's, or of an exported model one of its own, beside it."""
+    return checkpoint.with_name(f'{checkpoint.stem}_onnx') if is_exported(checkpoint) else checkpoint.parent
+
+
+def check_table(out: Path | None) -> None:
+    """Checks that a table of predictions can be written to ``out``, if it is given.
+
+    Raises:
+        InputError: It exists, or its folder cannot be written to.
+    """
+    if out is None:
+        return
+    check_folder(out.parent)
+    if out.is_dir():
+        raise InputError(f'--out {out}: is a folder. Name a file.')
+    if os.path.lexists(out):
+        raise InputError(f'--out {out}: exists already. Name another file, or delete it.')
+
+
+def prepare_test(cfg: Config, file: ModelFile, tta: bool) -> Run:
+    """The run that tests a model: the config without training, the dataset built, everything checked.
+
+    Raises:
+        InputError: The model and the dataset do not fit the config.
+    """
+    keep_test_only(cfg, str(file.path))
+    if file.preprocessing is not None:
+        check_pipeline(cfg, file.preprocessing, str(file.path))
+        use_exported(cfg, str(file.path))
+    if tta:
+        average_flips(cfg)
+    return prepare_run(cfg, ['test'], file.checkpoint or {'meta': {**file.meta, 'classes': file.classes}})
+
+
+def describe_test(
+    metrics: dict[str, float], file: ModelFile, run: Run, trained_list: str | None, tta: bool
+) -> dict[str, Any]:
+    """Metrics of the config's evaluator, and what was tested, for ``metrics.json``."""
+    return {
+        **{key: value for key, value in metrics.items() if not key.startswith('accuracy/')},
+        'checkpoint': str(file.path),
+        'weights': None if is_exported(file.path) else file.digest,
+        'run': file.meta.get('run'),
+        'epoch': file.meta.get('epoch'),
+        'pretrained': file.meta.get('pretrained'),
+        'dataset': run.digest,
+        'trained_on': file.meta.get('dataset_digest'),
+        'trained_list': trained_list,
+        'tested': run.cfg.test_dataloader.dataset.ann_file,
+        'tta': tta,
+    }
+
+
+def format_test(test: Evaluation) -> str:
+    """The figures of a test for a terminal."""
+    results = test.results
+    parts = [format_counts(test.counts, results.get('nll/mean'), results[ECE])]
+    if results['temperature_scaling']:
+        parts.append(format_scaling(results['temperature_scaling']))
+    if 'robustness' in results:
+        parts.append(format_robustness(results['robustness']))
+    if 'ood' in results:
+        parts.append(format_ood(results['ood']))
+    if results['pretrained']:
+        parts.append(f'pretrained  {results["pretrained"]}')
+    return '\n\n'.join(parts)
+
+
+def write_test(test: Evaluation, out: Path | None, report: bool) -> Iterator[str]:
+    """Writes ``metrics.json``, the table of predictions and the report, and yields a line for each file."""
+    metrics = test.work_dir / 'metrics.json'
+    if kept := set_aside(metrics, test.results):
+        yield f'kept        {kept}, the results of another test'
+    write_atomically(metrics, lambda file: file.write(json.dumps(test.results, indent=1).encode()))
+    yield f'written     {metrics}'
+    if out:
+        classes = test.file.classes
+        table = [row(prediction, classes) for prediction in test.predictions]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, lambda file: write_rows(file, table, columns(classes), out.suffix))
+        yield f'written     {out}'
+    if report:
+        began, folder = time.monotonic(), test.work_dir / 'report'
+        if kept := write_report(folder, test):
+            yield f'kept        {kept}, the report of another test'
+        yield f'written     {folder / "index.html"} ({time.monotonic() - began:.0f} s)'
