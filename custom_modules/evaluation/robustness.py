@@ -142,9 +142,7 @@ def robustness_figures(found: Mapping[str, Sequence[Prediction]], classes: Seque
         for name, share in counts.precision.items():
             others = n - counts.recall[name].n
             if share.n > SWALLOWED[0] * n and share.n - share.k > SWALLOWED[1] * others:
-                collapses.append(
-                    f'{condition}: {share.n} of {n} images are predicted as {name}; {share.k} of them are'
-                )
+                collapses.append(f'{condition}: {share.n} of {n} images are predicted as {name}, {share.k} correctly')
     return {'conditions': conditions, 'collapses': collapses}
 
 

@@ -117,8 +117,8 @@ def reliability(bins: Sequence[Bin], title: str) -> Figure:
 def coverage(curve: Sequence[CoveragePoint]) -> Figure:
     """Accuracy among the most confident images over their share, with the pointwise Wilson 95 % interval."""
     figure, (axes,) = _figure(4.2, 3)
-    kept = [point.kept.percent for point in curve]
-    right = [point.right.percent for point in curve]
+    kept = [point.kept.percent or 0.0 for point in curve]
+    right = [point.right.percent or 0.0 for point in curve]
     low, high = zip(*(point.right.interval or (0, 100) for point in curve), strict=True)
     axes.fill_between(kept, low, high, color=BLUE, alpha=0.18, linewidth=0)
     axes.plot(kept, right, color=BLUE, linewidth=1.8, marker='o' if len(curve) < 3 else None)

@@ -97,13 +97,18 @@ def open_model_file(path: str | Path, config: 'Config | None' = None) -> ModelFi
             session=session,
             preprocessing=metadata.preprocessing,
         )
-    from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint, weights_digest  # imports torch
+    import torch
+
+    from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint, weights_digest
 
     checkpoint = load_checkpoint(path)
     classes = checkpoint_classes(checkpoint, str(path))
     weights = checkpoint.get('state_dict')
     if not weights:
         raise InputError(f'{path}: holds no state_dict. Give a best.pth or epoch_N.pth.')
+    for key, value in weights.items():
+        if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise InputError(f'{path}: {key} is no tensor of numbers: the weights are broken. Use another checkpoint.')
     meta = checkpoint.get('meta') or {}
     return ModelFile(
         Path(path), classes, meta, weights_digest(weights), weights, checkpoint=checkpoint, given_config=config

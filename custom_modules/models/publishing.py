@@ -68,25 +68,16 @@ def plain_weights(model: ModelFile) -> dict[str, torch.Tensor]:
     and ``ema_state_dict`` when it saves.
 
     Raises:
-        InputError: There are none, or one is no tensor of finite numbers.
+        InputError: A weight is not finite.
     """
-    if not model.weights:
-        raise InputError(f'{model.path}: holds no state_dict. Give a best.pth or epoch_N.pth.')
-    for key, value in model.weights.items():
-        if not _is_finite(value):
-            raise InputError(
-                f'{model.path}: {key} is no tensor of finite numbers: the weights are broken. Use another checkpoint.'
-            )
-    return {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in model.weights.items()
+    state = {
+        key: value.detach().clone(memory_format=torch.contiguous_format)
+        for key, value in (model.weights or {}).items()
     }
-
-
-def _is_finite(value: Any) -> bool:
-    """Whether it is a dense tensor in memory without NaN and infinity."""
-    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
-        return False
-    return bool((value.float() if value.itemsize == 1 else value).isfinite().all())  # float8 has no isfinite
+    for key, value in state.items():
+        if not (value.float() if value.itemsize == 1 else value).isfinite().all():  # float8 has no isfinite
+            raise InputError(f'{model.path}: {key} is not finite: the weights are broken. Use another checkpoint.')
+    return state
 
 
 def count_parameters(state: dict[str, torch.Tensor]) -> int:

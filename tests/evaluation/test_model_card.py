@@ -1,4 +1,4 @@
-"""The model card: every figure has its source, what is not known is said to be so, and it renders."""
+"""The model card: every figure has its source, unknown values are called so, and it renders."""
 
 import html
 import json
@@ -7,12 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
 
 from custom_modules.evaluation.model_card import PublishedFile, card_path, find_manifest, library_licences, model_card
-from custom_modules.evaluation.out_of_distribution import outcome
+from custom_modules.evaluation.out_of_distribution import ood_figures
 from custom_modules.evaluation.results import figures
-from custom_modules.evaluation.robustness import PLAIN, collapses, outcomes
+from custom_modules.evaluation.robustness import PLAIN, robustness_figures
 from custom_modules.metrics.predictions import Prediction, count
+from custom_modules.models.model_file import ModelFile
 from custom_modules.models.weights_catalogue import LICENCES
 
 HEADINGS = [
@@ -69,15 +71,20 @@ def results():
     scores = [[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7]]
     predictions = [Prediction(str(i), scores[i % 3], i % 3 if i < 9 else (i + 1) % 3) for i in range(12)]
     dark = [prediction._replace(scores=[0.95, 0.04, 0.01]) for prediction in predictions]
-    found = outcomes({PLAIN: predictions, 'dark': dark}, CLASSES)
     return {
         **figures(predictions, count(predictions, CLASSES)),
         'nll/mean': 0.75,
         'dataset': 'd' * 64,
         'tested': 'val.txt',
         'tta': False,
-        'robustness': {'conditions': [outcome.as_dict() for outcome in found], 'collapses': collapses(found)},
+        'robustness': robustness_figures({PLAIN: predictions, 'dark': dark}, CLASSES),
     }
+
+
+def model(meta=META):
+    """A checkpoint of 2230277 parameters."""
+    weights = {'w': torch.zeros(2230277), 'bn.running_mean': torch.zeros(3)}
+    return ModelFile(Path('best.pth'), meta['classes'], meta, 'e' * 64, weights, checkpoint={'meta': meta})
 
 
 def sections(card):
@@ -88,7 +95,7 @@ def sections(card):
 
 def test_what_is_known_is_said_with_its_source(results):
     files = [PublishedFile('a.onnx', 9_200_000, 'f' * 64, 'top-1 identical')]
-    card = model_card('best.pth', META, 'e' * 64, 2230277, results, MANIFEST, {'torch 2': 'BSD'}, files)
+    card = model_card('best.pth', model(), results, MANIFEST, {'torch 2': 'BSD'}, files)
     assert card.startswith('# Model card: flowers_20260101, best.pth\n')
     found = sections(card)
     assert list(found) == HEADINGS
@@ -111,14 +118,14 @@ def test_what_is_known_is_said_with_its_source(results):
     top1 = results['accuracy/top1']
     low, high = top1['wilson95']
     assert f'| top-1 accuracy | 75.00 % (9/12, {low:.2f}–{high:.2f}) |' in found['Metrics']
-    assert 'Epoch 3 was chosen for its `accuracy/top1` on the validation photos of this dataset' in found['Metrics']
+    assert 'Epoch 3 was chosen for its `accuracy/top1` on the validation images of this dataset' in found['Metrics']
     assert 'somewhat too high' in found['Metrics']
     scaling = results['temperature_scaling']
     for when in ('before', 'after'):
         assert f'{100 * scaling[when]["ece"]:.2f} %' in found['Calibration']
     assert f'{scaling["temperature"]:.3f}' in found['Calibration']
     assert '| dark | ' in found['Robustness']
-    assert all(line.partition(' photos ')[0] in found['Robustness'] for line in results['robustness']['collapses'])
+    assert all(line.partition(' images ')[0] in found['Robustness'] for line in results['robustness']['collapses'])
     assert 'tools/test.py CONFIG CHECKPOINT --ood DIR' in found['Out of distribution']
     assert '20 of &#60;b&#62;' in found['Limits']
     assert '| torch 2 | BSD |' in found['Licences']
@@ -126,11 +133,11 @@ def test_what_is_known_is_said_with_its_source(results):
 
 
 def test_what_is_not_known_is_said_to_be_so():
-    card = model_card('epoch_3.pth', {'classes': ['a', 'b']}, 'e' * 64, 5)
+    card = model_card('epoch_3.pth', model({'classes': ['a', 'b']}))
     found = sections(card)
     assert list(found) == HEADINGS
     assert found['Model details'].count('not known') == 6
-    assert 'How many photos of each class: not known' in found['Training data']
+    assert 'The number of images per class is not known' in found['Training data']
     assert 'The settings are not known' in found['Recipe']
     for heading in ('Metrics', 'Calibration', 'Robustness', 'Out of distribution'):
         assert found[heading].strip().startswith('Not tested')
@@ -138,44 +145,43 @@ def test_what_is_not_known_is_said_to_be_so():
 
 
 def test_an_untested_best_epoch_gives_its_own_score_and_temperature():
-    found = sections(model_card('best.pth', {**META, 'temperature': 1.25}, 'e' * 64, 5))
+    found = sections(model_card('best.pth', model({**META, 'temperature': 1.25})))
     assert 'top-1 accuracy of 75.00 % (9/12, ' in found['Metrics']
     assert 'by which its epoch was chosen' in found['Metrics']
     assert 'carry the temperature 1.250' in found['Calibration']
 
 
 def test_what_the_figures_suffer_from_is_told(results):
-    other = sections(model_card('best.pth', META, 'e' * 64, 5, {**results, 'dataset': 'c' * 64, 'tta': True}))
+    other = sections(model_card('best.pth', model(), {**results, 'dataset': 'c' * 64, 'tta': True}))
     assert 'somewhat too high' not in other['Metrics']
     assert 'mirror image' in other['Metrics']
     assert 'may have been trained on' in other['Limits']
     kept_all = {**MANIFEST, 'files': {'train/daisy/a.jpg': {'sha256': '0'}}}
-    assert 'were not compared' in sections(model_card('a', META, 'e', 5, results, kept_all))['Training data']
+    assert 'were not compared' in sections(model_card('a', model(), results, kept_all))['Training data']
     epoch = {key: value for key, value in META.items() if key != 'metric'}
-    assert 'is not known' in sections(model_card('epoch_3.pth', epoch, 'e' * 64, 5, results))['Metrics']
+    assert 'is not known' in sections(model_card('epoch_3.pth', model(epoch), results))['Metrics']
     scaling = results['temperature_scaling']
     worse = {**scaling, 'after': {**scaling['after'], 'nll': 9.0}}
-    told = sections(model_card('a', META, 'e', 5, {**results, 'temperature_scaling': worse}))['Calibration']
-    assert 'it does not lower the NLL. Leave the scores as they are' in told
+    told = sections(model_card('a', model(), {**results, 'temperature_scaling': worse}))['Calibration']
+    assert 'on other images: it does not lower the NLL.' in told
     assert (
-        'too few photos'
-        in sections(model_card('a', META, 'e', 5, {**results, 'temperature_scaling': None}))['Calibration']
+        'too few images' in sections(model_card('a', model(), {**results, 'temperature_scaling': None}))['Calibration']
     )
 
 
-def test_photos_of_something_else(results):
+def test_ood_images(results):
     tested = [Prediction(str(i), [score, 1 - score], 0) for i, score in enumerate([0.6, 0.95, 0.97, 0.99])]
     others = [Prediction(str(i), [score, 1 - score]) for i, score in enumerate([0.5, 0.65, 0.75, 0.98])]
-    ood = outcome(tested, others, None).as_dict('/somewhere/furniture', 0)
-    found = sections(model_card('a', META, 'e', 5, {**results, 'ood': ood}))['Out of distribution']
-    assert '4 photos of `furniture`' in found
+    ood = ood_figures(tested, others, None, '/somewhere/furniture')
+    found = sections(model_card('a', model(), {**results, 'ood': ood}))['Out of distribution']
+    assert '4 images of `furniture`' in found
     assert '| 0.9 | 75.00 % (3/4, 30.06–95.44) | 25.00 % (1/4, ' in found
     assert '| 0.6000 | at least 95 % | 75.00 % (3/4, ' in found
 
 
 def test_names_survive_as_they_are(results):
     markdown = pytest.importorskip('markdown_it', reason='rich brings it')
-    card = model_card('best.pth', META, 'e' * 64, 5, results, MANIFEST, library_licences())
+    card = model_card('best.pth', model(), results, MANIFEST, library_licences())
     page = markdown.MarkdownIt('commonmark').enable('table').render(card)
     assert page.count('<table>') == 8
     widths = [
@@ -191,13 +197,14 @@ def test_names_survive_as_they_are(results):
 def test_the_manifest_is_found_by_its_digest(data, tmp_path):
     digest = json.loads((data / 'manifest.json').read_text())['digest']
     config = f'train_dataloader = dict(dataset=dict(data_root={str(data)!r}))\n'
-    meta = {'dataset_digest': digest, 'config': config}
-    assert find_manifest(meta, tmp_path)['digest'] == digest
-    assert find_manifest({'dataset_digest': digest}, data)['digest'] == digest
-    assert find_manifest({'dataset_digest': digest}) is None
-    assert find_manifest({**meta, 'dataset_digest': 'd' * 64}, data) is None
+    meta = {'classes': ['a'], 'dataset_digest': digest, 'config': config}
+    bare = {'classes': ['a'], 'dataset_digest': digest}
+    assert find_manifest(model(meta), tmp_path)['digest'] == digest
+    assert find_manifest(model(bare), data)['digest'] == digest
+    assert find_manifest(model(bare)) is None
+    assert find_manifest(model({**meta, 'dataset_digest': 'd' * 64}), data) is None
     (tmp_path / 'manifest.json').write_text('{')
-    assert find_manifest({'dataset_digest': digest}, tmp_path) is None
+    assert find_manifest(model(bare), tmp_path) is None
 
 
 def test_the_card_lies_beside_the_model_and_the_licences_are_those_of_the_readme():
@@ -205,6 +212,6 @@ def test_the_card_lies_beside_the_model_and_the_licences_are_those_of_the_readme
     readme = ' '.join((Path(__file__).parents[2] / 'checkpoints' / 'README.md').read_text().split())
     assert f'Licences: {LICENCES}' in readme
     pretrained = {'classes': ['a'], 'pretrained': 'checkpoints/resnet18.pth, 120/120 of the backbone'}
-    assert LICENCES in model_card('a', pretrained, 'e', 5)
-    assert LICENCES not in model_card('a', {**pretrained, 'pretrained': 'mine.pth'}, 'e', 5)
+    assert LICENCES in model_card('a', model(pretrained))
+    assert LICENCES not in model_card('a', model({**pretrained, 'pretrained': 'mine.pth'}))
     assert library_licences()[f'torch {version("torch")}']

@@ -1,4 +1,4 @@
-"""Photos of none of the classes: the figures against counts of another kind, and which folders are taken."""
+"""OOD images: the figures against other computations, and the folders that are accepted."""
 
 import json
 import re
@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_curve
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation.out_of_distribution import (
-    auroc,
-    format_outcome,
+    format_ood,
     list_others,
-    outcome,
+    ood_figures,
     threshold_at,
 )
 from custom_modules.metrics.calibration import tempered
@@ -25,10 +24,10 @@ FEW = st.lists(st.integers(0, 9).map(lambda tenths: tenths / 10), min_size=1, ma
 
 
 @given(FEW, FEW)
-def test_auroc_and_fpr_are_scikit_learns(inside, outside):
-    truths, scores = [1] * len(inside) + [0] * len(outside), [*inside, *outside]
-    assert auroc(inside, outside) == pytest.approx(roc_auc_score(truths, scores))
-    fpr, tpr, thresholds = roc_curve(truths, scores, drop_intermediate=False)
+def test_the_fpr_is_scikit_learns(inside, outside):
+    fpr, tpr, thresholds = roc_curve(
+        [1] * len(inside) + [0] * len(outside), [*inside, *outside], drop_intermediate=False
+    )
     first = int(np.argmax(tpr >= 0.95 - 1e-12))
     assert threshold_at(inside, 0.95) == thresholds[first]
     assert np.mean(np.array(outside) >= threshold_at(inside, 0.95)) == pytest.approx(fpr[first])
@@ -50,36 +49,38 @@ OTHERS = [scored(0.95), scored(0.9), scored(0.72, label=2), scored(0.6), scored(
 
 
 def test_what_is_counted():
-    found = outcome(TESTED, OTHERS, None)
-    assert found.passing_score == 0.65  # what 19 of 20 reach
-    assert (found.passing.k, found.sure.k, found.called.k) == (3, 2, 2)
-    assert (found.kept.k, found.kept.n, found.right.k, found.right.n) == (12, 20, 12, 12)
-    assert found.calibrated is False
-    told = json.loads(json.dumps(found.as_dict('others', 2), allow_nan=False))
-    assert (told['folder'], told['photos'], told['unreadable']) == ('others', 5, 2)
-    assert told['called_at_0.9']['k'] == 2
-    assert told['threshold']['min_score'] == 0.9
-    lines = format_outcome(found, 'others').splitlines()
-    assert lines[0] == '5 photos of none of the classes in others'
-    assert [re.split(r' {2,}| \(', line.strip())[0] for line in lines[2:]] == [
-        'called a class, score >= 0.6500',
-        'called a class, score >= 0.9',
-        'of the test photos so many are kept',
-        'and of those so many right',
+    found = json.loads(json.dumps(ood_figures(TESTED, OTHERS, None, 'others', 2), allow_nan=False))
+    assert (found['folder'], found['photos'], found['unreadable']) == ('others', 5, 2)
+    higher = [(max(a.scores) > max(b.scores)) + (a.scores == b.scores) / 2 for a in TESTED for b in OTHERS]
+    assert found['auroc'] == pytest.approx(np.mean(higher))
+    assert found['score_at_95_tpr'] == 0.65  # what 19 of 20 reach
+    assert (found['fpr_at_95_tpr']['k'], found['called_at_0.9']['k']) == (3, 2)
+    threshold = found['threshold']
+    assert (threshold['min_score'], threshold['calibrated']) == (0.9, False)
+    assert [threshold[key]['k'] for key in ('kept', 'right', 'called')] == [12, 12, 2]
+    assert [threshold[key]['n'] for key in ('kept', 'right', 'called')] == [20, 12, 5]
+    lines = format_ood(found).splitlines()
+    assert lines[0] == '5 OOD images in others'
+    assert [re.split(r' {2,}', line.strip())[0] for line in lines[2:]] == [
+        'predicted with score >= 0.6500 (95 % TPR)',
+        'predicted with score >= 0.9',
+        'test images kept by that threshold',
+        'correct among those',
     ]
     assert '40.00 % (2/5, ' in lines[3]
 
 
 def test_scores_are_scaled_where_that_lowers_the_nll():
-    plain = outcome(TESTED, OTHERS, None)
-    assert outcome(TESTED, OTHERS, scaling(0.5, before=0.3, after=0.3)) == plain
-    found = outcome(TESTED, OTHERS, scaling(0.5, before=0.3, after=0.2))
-    assert found.calibrated is True
-    assert 'called a class, after temperature scaling, score >= 0.9 ' in format_outcome(found, 'others')
+    plain = ood_figures(TESTED, OTHERS, None)
+    assert ood_figures(TESTED, OTHERS, scaling(0.5, before=0.3, after=0.3)) == plain
+    found = ood_figures(TESTED, OTHERS, scaling(0.5, before=0.3, after=0.2))
+    assert 'predicted with scaled score >= 0.9 ' in format_ood(found)
+    threshold = found.pop('threshold')
     expected = sum(tempered([other.scores], 0.5).max() >= 0.9 for other in OTHERS)
-    assert found.called.k == expected == 3
-    assert (found.kept.k, found.right.k) == (16, 12)
-    assert (found.auroc, found.passing, found.sure) == (plain.auroc, plain.passing, plain.sure)
+    assert threshold['called']['k'] == expected == 3
+    assert (threshold['calibrated'], threshold['kept']['k'], threshold['right']['k']) == (True, 16, 12)
+    plain.pop('threshold')
+    assert found == plain
 
 
 def test_folders_that_cannot_be_meant(data, tmp_path):
@@ -89,9 +90,9 @@ def test_folders_that_cannot_be_meant(data, tmp_path):
     for folder, said in {
         tmp_path / 'gone': 'gone: no such folder',
         tmp_path / 'empty': 'empty: no photos',
-        tmp_path / 'broken': 'broken: none of its 1 photos can be read',
-        data / 'val': 'whose photos are of the classes',
-        data.parent: 'whose photos are of the classes',
+        tmp_path / 'broken': 'broken: none of its 1 images can be read',
+        data / 'val': 'whose images are in distribution',
+        data.parent: 'whose images are in distribution',
     }.items():
         with pytest.raises(InputError, match=said) as caught:
             list_others(str(folder), data)

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
 from html_elements import Elements
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation import cam, report
-from custom_modules.evaluation.report import Evaluation, write_report
-from custom_modules.evaluation.results import figures
+from custom_modules.evaluation.report import write_report
+from custom_modules.evaluation.results import Evaluation, figures
 from custom_modules.metrics.predictions import Prediction, count
+from custom_modules.models.model_file import ModelFile
 
 CLASSES = ['daisy', '<b onload=x>"&\'', 'rose {{ 7*7 }} $x$', 'tulip']
 FIGURES = ['confusion', 'coverage', 'curves', 'per_class', 'reliability', 'reliability_scaled']
@@ -63,25 +65,17 @@ def tested(tmp_path_factory):
         'tta': False,
     }
     meta = {'config': "randomness = dict(seed=0)\nx = '</pre><script>alert(1)</script>'", 'versions': {'torch': '0'}}
+    weights = {'w': torch.zeros(3)}
+    file = ModelFile(tmp_path / 'run' / 'best.pth', CLASSES, meta, 'e' * 64, weights, checkpoint={'meta': meta})
     return Evaluation(
-        predictions,
-        CLASSES,
-        counts,
-        results,
-        checkpoint=tmp_path / 'run' / 'best.pth',
-        meta=meta,
-        data_root=Path('data'),
-        model=None,
-        dataset=None,
-        warning='',
-        card='# Model card: Tüte',
+        file, predictions, counts, results, tmp_path / 'run', data_root=Path('data'), model=None, dataset=None
     )
 
 
 @pytest.fixture(scope='module')
 def folder(tested):
     """The report's folder."""
-    folder = tested.checkpoint.with_name('report')
+    folder = tested.work_dir / 'report'
     write_report(folder, tested)
     return folder
 
@@ -97,7 +91,7 @@ def test_the_folder_is_complete(folder, tested):
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith('.')] == []
 
 
-def test_every_wrong_photo_is_there_the_worst_first(folder, tested):
+def test_every_misclassified_image_is_there_the_most_confident_first(folder, tested):
     page = (folder / 'index.html').read_text()
     cards = [int(i) for i in re.findall(r'<article class="card" id="photo-(\d+)" tabindex="0" data-truth', page)]
     wrong = [i for i, p in enumerate(tested.predictions) if p.label != p.truth]
@@ -107,7 +101,7 @@ def test_every_wrong_photo_is_there_the_worst_first(folder, tested):
     for i in wrong:
         assert len(re.findall(rf'href="#photo-{i}"', page)) == 1
     assert page.count('val/6.jpg') == 1
-    assert 'no place stands out for tulip' in page
+    assert 'no heat map for tulip' in page
 
 
 def test_refers_to_nothing_outside(folder):
@@ -154,26 +148,19 @@ def test_a_report_that_fails_leaves_the_old_one(folder, tested, monkeypatch):
 def test_what_is_not_there_is_said(tested, tmp_path):
     only = [Prediction('one.jpg', [0.7, 0.1, 0.1, 0.1], 0)]
     counts = count(only, CLASSES)
-    results = {**tested.results, **figures(only, counts), 'dataset': None, 'epoch': None}
-    bare = dataclasses.replace(
-        tested,
-        predictions=only,
-        counts=counts,
-        results=results,
-        checkpoint=tmp_path / 'elsewhere' / 'best.pth',
-        meta={},
-        warning='Trained on another split',
-    )
+    results = {**tested.results, **figures(only, counts), 'dataset': None, 'epoch': None, 'trained_list': 'val.txt'}
+    file = dataclasses.replace(tested.file, path=tmp_path / 'elsewhere' / 'best.pth', meta={})
+    bare = dataclasses.replace(tested, file=file, predictions=only, counts=counts, results=results)
     write_report(tmp_path / 'bare', bare)
     page = (tmp_path / 'bare' / 'index.html').read_text()
     for text in (
         'No curves: ',
-        'The checkpoint holds no config.',
-        'Too few photos to fit a temperature',
-        'No photo is taken for another class.',
-        '0 wrong photos',
+        'The checkpoint has no config.',
+        'Too few images for temperature scaling.',
+        'No image is misclassified.',
+        'Misclassified images: 0',
         'No manifest.json',
-        'Trained on another split',
+        'Tested on the training images',
     ):
         assert text in page
     assert not list((tmp_path / 'bare').rglob('curves.*'))

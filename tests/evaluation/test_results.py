@@ -79,10 +79,10 @@ def test_scores_that_are_not_finite_are_refused():
 def test_temperature_scaling_in_words():
     before = {'n': 9, 'ece': 0.028, 'ece_interval95': (0.0, 0.0353), 'ece_by_chance': 0.0215, 'nll': 0.1374}
     after = {**before, 'ece': 0.0317}
-    fault = '  not to be used on other photos: it does not lower the NLL'
+    fault = '  do not use it on other images: it does not lower the NLL'
     scaling = {'temperature': 1.075, 'fold_temperatures': (1.018, 1.126), 'seed': 0, 'before': before, 'after': after}
     assert format_scaling(scaling).splitlines() == [
-        'temperature     1.075, fitted on all; 2 folds, each scaled by one fitted on the others: 1.018-1.126',
+        'temperature     1.075, fitted on all images; cross-fitted in 2 folds: 1.018-1.126',
         '  before        ECE 2.80 % (95 % interval 0.00-3.53; by chance alone 2.15 %), mean NLL 0.1374',
         '  after         ECE 3.17 % (95 % interval 0.00-3.53; by chance alone 2.15 %), mean NLL 0.1374',
         fault,
@@ -145,9 +145,9 @@ def test_the_temperature_is_that_of_the_test_or_else_the_one_carried(tmp_path):
     ('scaling', 'about', 'fault'),
     [
         (scaled(1.075, after=0.15), {}, 'it does not lower the NLL'),
-        (scaled(0.05), {}, 'an end of the range'),
+        (scaled(0.05), {}, 'an end of the searched range'),
         (scaled(1.25), {'trained_on': 'a', 'dataset': 'b'}, 'trained on another split'),
-        (scaled(1.25), {'tested': 'train.txt', 'trained_list': 'train.txt'}, 'photos that it was trained on'),
+        (scaled(1.25), {'tested': 'train.txt', 'trained_list': 'train.txt'}, 'tested on the training images'),
     ],
     ids=['no better', 'all right', 'another split', 'photos trained on'],
 )
@@ -172,7 +172,7 @@ def test_figures_of_photos_that_were_trained_on_are_warned_of():
     assert split_warning('a', 'a') == split_warning(None, 'a') == ''
     assert split_warning('a', 'b').startswith('trained on another split')
     assert split_warning('a', 'b', same_list=True) == split_warning('a', 'b')  # its photos are others
-    assert split_warning('a', 'a', same_list=True).startswith('tested on the photos that it was trained on')
+    assert split_warning('a', 'a', same_list=True).startswith('tested on the training images')
 
 
 def test_other_photos_of_none_of_the_classes_are_another_test(tmp_path):

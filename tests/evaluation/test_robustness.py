@@ -1,4 +1,4 @@
-"""Robustness: each change's pixels against computations of another kind, what is counted, and what is told."""
+"""Robustness: each change's pixels against other computations, the figures, and the warnings."""
 
 import json
 
@@ -6,14 +6,13 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.dataset import Compose
-from mmpretrain.registry import TRANSFORMS
+from mmpretrain.registry import DATASETS, TRANSFORMS
 from scipy.ndimage import gaussian_filter
 
-import custom_modules.datasets.flower_dataset
-import custom_modules.datasets.transforms.recompress_jpeg  # noqa: F401  both are registered by it
+import custom_modules.datasets.flower_dataset  # noqa: F401  registers it
 from custom_modules.errors import InputError
 from custom_modules.evaluation import robustness
-from custom_modules.evaluation.robustness import CONDITIONS, PLAIN, collapses, format_outcomes, outcomes
+from custom_modules.evaluation.robustness import CONDITIONS, PLAIN, format_robustness, robustness_figures
 from custom_modules.metrics.calibration import calibration
 from custom_modules.metrics.predictions import Prediction
 
@@ -99,23 +98,22 @@ def predictions(labels, truths, score=0.8):
 TRUTHS = [0] * 4 + [1] * 4 + [2] * 4
 
 
-def test_what_is_counted_under_a_condition():
+def test_the_figures_under_a_condition():
     turned = predictions([0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 0], TRUTHS, 0.95)
-    plain, found = outcomes({PLAIN: predictions(TRUTHS, TRUTHS), 'turned': turned}, CLASSES)
-    assert (plain.lost, plain.sure_but_wrong.k) == (0, 0)
-    assert found.counts.top1.k == 9
-    assert found.lost == pytest.approx(25)
-    assert found.calibration == calibration([p.scores for p in turned], TRUTHS)
-    assert (found.sure_but_wrong.k, found.sure_but_wrong.n) == (3, 12)
-    assert outcomes({PLAIN: turned, 'again': predictions(TRUTHS, TRUTHS)}, CLASSES)[1].lost == pytest.approx(-25)
-    told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert told['answers'] == {'daisy': 6, 'rose': 3, 'tulip': 3}
-    assert told['accuracy/top1']['k'] == 9
-    header, first, second = format_outcomes([plain, found]).splitlines()
+    figures = robustness_figures({PLAIN: predictions(TRUTHS, TRUTHS), 'turned': turned}, CLASSES)
+    plain, found = json.loads(json.dumps(figures, allow_nan=False))['conditions']
+    assert (plain['lost'], plain['sure_but_wrong']['k']) == (0, 0)
+    assert (found['accuracy/top1']['k'], found['lost']) == (9, pytest.approx(25))
+    expected = calibration([p.scores for p in turned], TRUTHS)
+    assert (found['calibration']['ece'], found['calibration']['nll']) == (expected.ece, expected.nll)
+    assert (found['sure_but_wrong']['k'], found['sure_but_wrong']['n']) == (3, 12)
+    assert found['answers'] == {'daisy': 6, 'rose': 3, 'tulip': 3}
+    header, first, second = format_robustness(figures).splitlines()
     assert len(header) == len(first) == len(second)
     assert second.split()[:4] == ['turned', '75.00', '%', '(9/12)']
     assert '25.00' in second
-    assert outcomes({}, CLASSES) == collapses([]) == []
+    better = robustness_figures({PLAIN: turned, 'again': predictions(TRUTHS, TRUTHS)}, CLASSES)
+    assert better['conditions'][1]['lost'] == pytest.approx(-25)
 
 
 def test_a_collapse_is_named():
@@ -126,49 +124,42 @@ def test_a_collapse_is_named():
         'blurred': predictions([0, 0, 0, 0, 1, 1, 0, 0, 2, 2, 2, 0], TRUTHS),  # 7 of 12 are daisy
         'small': predictions([1, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 1], TRUTHS),
     }
-    assert collapses(outcomes(answers, CLASSES)) == [
+    assert robustness_figures(answers, CLASSES)['collapses'] == [
         'dark: 66.7 points of top-1 are lost',
-        'dark: 12 of 12 photos are taken for tulip, which 4 of them are',
+        'dark: 12 of 12 images are predicted as tulip, 4 correctly',
         'bright: 33.3 points of top-1 are lost',
         'blurred: 25.0 points of top-1 are lost',
-        'blurred: 7 of 12 photos are taken for daisy, which 4 of them are',
+        'blurred: 7 of 12 images are predicted as daisy, 4 correctly',
     ]
 
 
 def test_a_class_that_most_photos_are_of_is_no_collapse():
     truths = [0] * 8 + [1] * 4
     good = predictions([0] * 9 + [1] * 3, truths)
-    assert collapses(outcomes({PLAIN: good}, CLASSES)) == []
-    (line,) = collapses(outcomes({PLAIN: predictions([0] * 12, truths)}, CLASSES))
-    assert line == 'as they are: 12 of 12 photos are taken for daisy, which 8 of them are'
+    assert robustness_figures({PLAIN: good}, CLASSES)['collapses'] == []
+    (line,) = robustness_figures({PLAIN: predictions([0] * 12, truths)}, CLASSES)['collapses']
+    assert line == 'unchanged: 12 of 12 images are predicted as daisy, 8 correctly'
 
 
-def test_the_change_is_made_to_what_the_last_step_packs():
+def test_the_change_comes_before_the_step_that_packs():
     pipeline = [{'type': 'LoadPhoto', 'min_short_edge': 9}, {'type': 'CenterCrop'}, {'type': 'PackPhoto'}]
-    loader = {'batch_size': 2, 'persistent_workers': True, 'dataset': {'data_root': 'data', 'pipeline': pipeline}}
-    found = robustness.change(loader, CONDITIONS['half resolution'])
-    kinds = [step['type'] for step in found['dataset']['pipeline']]
-    assert kinds == ['LoadPhoto', 'CenterCrop', 'Resize', 'Resize', 'PackPhoto']
-    assert found['persistent_workers'] is False
-    assert loader['persistent_workers'] is True
+    found = robustness.change(pipeline, CONDITIONS['half resolution'])
+    assert [step['type'] for step in found] == ['LoadPhoto', 'CenterCrop', 'Resize', 'Resize', 'PackPhoto']
     assert len(pipeline) == 3
-    found['dataset']['pipeline'][2]['scale_factor'] = 9
-    assert CONDITIONS['half resolution'][0]['scale_factor'] == 0.5
 
 
-def dataset_of(data, *steps):
-    load = {'type': 'LoadImageFromFile'}
-    pipeline = [load, {'type': 'Resize', 'scale': (32, 32)}, *steps, {'type': 'PackInputs'}]
-    return {
-        'type': 'FlowerDataset',
-        'data_root': str(data),
-        'ann_file': 'val.txt',
-        'data_prefix': 'val',
-        'pipeline': pipeline,
-    }
+PIPELINE = [{'type': 'LoadImageFromFile'}, {'type': 'Resize', 'scale': (32, 32)}, {'type': 'PackInputs'}]
 
 
-def test_the_example_is_the_photo_that_is_misled_most(data):
+@pytest.fixture
+def dataset(data):
+    """The test set of the tiny run, its transforms replaced in each test."""
+    return DATASETS.build(
+        {'type': 'FlowerDataset', 'data_root': str(data), 'ann_file': 'val.txt', 'data_prefix': 'val'}
+    )
+
+
+def test_the_example_is_the_image_that_is_misled_most(data, dataset):
     truths = [label for label in range(5) for _ in range(3)]
     wrong = [(label + 1) % 5 for label in truths]
 
@@ -180,7 +171,7 @@ def test_the_example_is_the_photo_that_is_misled_most(data):
     found = {condition: answers(everything - {3, 7}) for condition in (PLAIN, *CONDITIONS)}
     found[PLAIN] = answers(everything - {3})  # 3 is wrong anyway
     found['half resolution'] = answers(everything - {3, 9})
-    shown = robustness.examples(dataset_of(data), found)
+    shown = robustness.examples(dataset, PIPELINE, found)
     assert [example.condition for example in shown] == [PLAIN, *CONDITIONS]
     assert {example.prediction.path for example in shown} == {'7'}
     pixels = {example.condition: example.picture for example in shown}
@@ -189,11 +180,9 @@ def test_the_example_is_the_photo_that_is_misled_most(data):
     np.testing.assert_array_equal(pixels[PLAIN], cv2.resize(cv2.imread(str(data / 'val' / path)), (32, 32)))
 
 
-def test_pixels_that_cannot_be_changed_are_one_line(data):
-    normalised = dataset_of(data, {'type': 'Normalize', 'mean': [0, 0, 0], 'std': [1, 1, 1]})
-    with pytest.raises(InputError, match=r'--robustness: changes photos before .* float32 of shape \(32, 32, 3\)$'):
-        robustness.pictures(normalised, 0)
-    nothing = dataset_of(data)
-    nothing['pipeline'] = []
+def test_pixels_that_cannot_be_changed_are_one_line(dataset):
+    normalised = [*PIPELINE[:-1], {'type': 'Normalize', 'mean': [0, 0, 0], 'std': [1, 1, 1]}, PIPELINE[-1]]
+    with pytest.raises(InputError, match=r'--robustness: images are changed .* float32 of shape \(32, 32, 3\)$'):
+        robustness.pictures(dataset, normalised, 0)
     with pytest.raises(InputError, match=r'--robustness: .* here it gets NoneType$'):
-        robustness.pictures(nothing, 0)
+        robustness.pictures(dataset, [], 0)

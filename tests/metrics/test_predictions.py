@@ -1,4 +1,4 @@
-"""Predictions as plain data: counting, listing, and the metric that hands them on."""
+"""Predictions as plain data: counts, proportions, tables, and the metric that collects them."""
 
 import csv
 import io
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_fscore_support
 from statsmodels.stats.proportion import proportion_confint
 
-from custom_modules.metrics.intervals import wilson_interval
 from custom_modules.metrics.predictions import (
     Prediction,
     Proportion,
@@ -70,8 +69,13 @@ def test_proportions():
     assert str(Proportion(540, 572)) == '94.41 % (540/572, 95 % interval 92.21-96.01)'
     assert str(Proportion(0, 0)) == '- (0/0)'
     assert Proportion(0, 0).as_dict() == {'percent': None, 'k': 0, 'n': 0, 'wilson95': None}
-    low, high = Proportion(3, 15).interval
-    assert (low / 100, high / 100) == pytest.approx(wilson_interval(3, 15))
+
+
+@pytest.mark.parametrize(('k', 'n'), [(0, 1), (1, 1), (0, 572), (540, 572), (572, 572), (3, 7)])
+def test_intervals_are_wilsons(k, n):
+    low, high = Proportion(k, n).interval
+    assert (low, high) == pytest.approx([100 * end for end in proportion_confint(k, n, method='wilson')], abs=1e-9)
+    assert all(type(end) is float for end in (low, high))  # for JSON
 
 
 def test_no_predictions():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-import custom_modules.datasets.flower_dataset  # noqa: F401  the saved config names it
+import custom_modules.register  # noqa: F401  the saved config names its classes
 from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import load_checkpoint, weights_digest
 from custom_modules.models.model_file import open_model_file, read_temperature

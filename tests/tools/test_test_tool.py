@@ -137,10 +137,10 @@ def test_the_report_of_the_tiny_run(best, tiny_config, data, call, tmp_path):
     card = (folder / 'best.pth.MODEL_CARD.md').read_text()
     assert metrics['weights'] in card
     assert f'({metrics["accuracy/top1"]["k"]}/15, ' in card
-    assert 'averaged with those of its mirror image' in card
+    assert 'averaged with those of the mirror image' in card
     assert 'No curves: ' in page  # best.pth stands alone
     assert 'optimizer=dict(' in page
-    assert 'scores averaged with those of the mirror image' in page
+    assert 'test-time augmentation' in page
 
 
 def test_the_report_has_the_curves_of_the_run_and_keeps_that_of_another_test(trained, tiny_config, call, tmp_path):
@@ -175,9 +175,9 @@ def test_robustness_is_that_of_pipelines_with_the_change(best, tiny_config, call
     result = call('test', tiny_config, best, '--robustness', *REPORT)
     metrics = json.loads((tmp_path / 'tested' / 'metrics.json').read_text())
     conditions = {found['condition']: found for found in metrics['robustness']['conditions']}
-    assert next(iter(conditions)) == 'as they are'
+    assert next(iter(conditions)) == 'unchanged'
     assert len(conditions) == 7
-    plain, found = conditions['as they are'], conditions['rotated by 90°']
+    plain, found = conditions['unchanged'], conditions['rotated by 90°']
     assert plain['accuracy/top1'] == metrics['accuracy/top1']
     assert plain['calibration']['nll'] == pytest.approx(metrics['nll/mean'], rel=1e-5)
     assert found['accuracy/top1'] == expected['accuracy/top1']
@@ -186,7 +186,7 @@ def test_robustness_is_that_of_pipelines_with_the_change(best, tiny_config, call
     told = [line.removeprefix('warning: ') for line in result.out.splitlines() if line.startswith('warning: ')]
     assert told == metrics['robustness']['collapses']
     assert result.code == bool(told)
-    assert re.search(r'^as they are .*\n(.*\n){5}rotated by 90° ', result.out, re.MULTILINE)
+    assert re.search(r'^unchanged .*\n(.*\n){5}rotated by 90° ', result.out, re.MULTILINE)
     # MMEngine's own log of the test is still that of the photos as they are.
     log = max((tmp_path / 'tested').glob('2*/2*.json'))
     assert json.loads(log.read_text())['test/accuracy/top1'] == pytest.approx(metrics['accuracy/top1']['percent'])
@@ -218,7 +218,7 @@ def test_photos_of_none_of_the_classes_are_scored_as_photos_of_a_test_are(best, 
     higher = [(one > other) + (one == other) / 2 for one in scores for other in known]
     assert found['auroc'] == pytest.approx(sum(higher) / 45)
     assert found['called_at_0.9']['k'] == sum(score >= 0.9 for score in known)
-    assert '3 photos of none of the classes in others\n  AUROC of the highest score' in result.out
+    assert '3 OOD images in others\n  AUROC of the highest score' in result.out
     if REPORT:
         page = (tmp_path / 'tested' / 'report' / 'index.html').read_text()
         section = page[page.index('<section id="ood">') : page.index('<section id="training">')]
@@ -231,7 +231,7 @@ def test_photos_of_none_of_the_classes_are_scored_as_photos_of_a_test_are(best, 
 
 
 def test_a_folder_of_the_dataset_holds_no_other_photos(best, tiny_config, data, call, tmp_path):
-    assert 'whose photos are of the classes' in call('test', tiny_config, best, '--ood', data / 'train').error
+    assert 'whose images are in distribution' in call('test', tiny_config, best, '--ood', data / 'train').error
     assert 'gone: no such folder' in call('test', tiny_config, best, '--ood', 'gone').error
     assert os.listdir(tmp_path / 'tested') == ['best.pth']
 
@@ -323,9 +323,11 @@ def test_a_table_that_cannot_be_written_is_told_before_the_test(best, tiny_confi
     (tmp_path / 'folder.csv').mkdir()
     (tmp_path / 'file').touch()
     (tmp_path / 'mine.csv').write_text('mine')
-    assert '--out folder.csv: is a folder; name a file' in call('test', tiny_config, best, '--out', 'folder.csv').error
+    assert (
+        '--out folder.csv: is a folder. Name a file.' in call('test', tiny_config, best, '--out', 'folder.csv').error
+    )
     said = call('test', tiny_config, best, '--out', 'mine.csv').error
-    assert '--out mine.csv: exists already; name another file, or delete it' in said
+    assert '--out mine.csv: exists already. Name another file, or delete it.' in said
     assert (tmp_path / 'mine.csv').read_text() == 'mine'
     assert 'file: is a file, not a folder' in call('test', tiny_config, best, '--out', 'file/rows.csv').error
     assert os.listdir(tmp_path / 'tested') == ['best.pth']
