@@ -173,7 +173,7 @@ def inference(side: str, cfg: Any, folder: str) -> dict[str, Work]:
     from mmpretrain.registry import MODELS
 
     from custom_modules.engine.run_config import model_settings
-    from custom_modules.inference.open_predictor import open_predictor
+    from custom_modules.inference.predictor import open_predictor
 
     dataset = Runner.build_dataloader(cfg.test_dataloader).dataset
     classes = list(dataset.metainfo['classes'])

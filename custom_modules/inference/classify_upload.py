@@ -1,4 +1,4 @@
-"""Uploaded photos to answers: checked, classified a few at a time, calibrated. No server, no page."""
+"""Classifies uploaded images: checks each file, limits how many are decoded at once, and calibrates the scores."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -6,27 +6,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from custom_modules.inference.journal import Engine
+from custom_modules.inference.predictor import Predictor
 from custom_modules.metrics.calibration import tempered
 from custom_modules.metrics.predictions import Prediction
 from custom_modules.photos.opening import BROKEN, Unreadable, file_problem, open_photo
 
-MAX_MEGABYTES = 20  # of one photo
+MAX_MEGABYTES = 20  # of one image
 MAX_BYTES = MAX_MEGABYTES << 20  # a megabyte as Gradio counts it
-THREADS = 2  # one decodes while the other computes; all other photos wait, so that memory is bounded
+THREADS = 2  # one decodes while the other computes; other uploads wait, so that memory is bounded
 KINDS = 'JPEG, PNG, WebP, TIFF, BMP or GIF'
 NO_IMAGE = f'no image that can be read: {KINDS}'
 TOO_BIG = f'too large, more than {MAX_MEGABYTES} MB'
 
+# From an image and a label to the ``data:`` URL of a heat map, or None if no region stands out.
+Heat = Callable[[Path, int], str | None]
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What the classifier says of a photo.
+    """The prediction for an upload.
 
     Args:
-        prediction: Named for the photo; its scores are calibrated where the temperature is known.
-        label: The name of its best class.
-        sure: Whether that one's score is high enough.
+        prediction: Named for the upload; its scores are calibrated if the temperature is known.
+        label: The name of the predicted class.
+        sure: Whether its score reaches the threshold.
     """
 
     prediction: Prediction
@@ -35,7 +38,7 @@ class Answer:
 
     @property
     def score(self) -> float:
-        """That of the best class, 0 to 1."""
+        """The score of the predicted class, 0 to 1."""
         return self.prediction.scores[self.prediction.label]
 
     def ranked(self, classes: Sequence[str]) -> list[tuple[str, float]]:
@@ -43,50 +46,53 @@ class Answer:
         return sorted(zip(classes, self.prediction.scores, strict=True), key=lambda pair: -pair[1])
 
 
-class Classifier:
-    """Answers for photos of many askers at once, in the order in which they come.
+class UploadClassifier:
+    """Classifies uploads of many clients, in the order in which they arrive.
 
     Args:
-        predictor: What classifies.
-        min_score: What scores less is unsure, 0 to 1.
+        predictor: The classifier.
+        min_score: Predictions with a lower score are unsure, 0 to 1.
+        temperature: Divides the logits of calibrated scores; None to leave the scores as they are.
     """
 
-    def __init__(self, predictor: Engine, min_score: float) -> None:
+    def __init__(self, predictor: Predictor, min_score: float, temperature: float | None = None) -> None:
         self.predictor = predictor
+        self.classes = predictor.classes
         self.min_score = min_score
+        self.temperature = temperature
         self._pool = ThreadPoolExecutor(THREADS)
 
     def submit(self, work: Callable[..., Any], *args: Any) -> Future:
-        """Has a thread do ``work``, of which :meth:`classify` is a part, when it is its turn."""
+        """Runs ``work``, which calls :meth:`classify`, in a thread when it is its turn."""
         return self._pool.submit(work, *args)
 
     def close(self) -> None:
-        """Drops what still waits, and waits for what is being done."""
+        """Drops waiting uploads, and waits for the running ones."""
         self._pool.shutdown(cancel_futures=True)
 
-    def classify(self, photo: Path, name: str) -> Answer | Unreadable:
-        """The answer for a file, or what is wrong with it; ``name`` is what its owner calls it."""
-        if problem := upload_problem(photo):
+    def classify(self, image: Path, name: str) -> Answer | Unreadable:
+        """The prediction for a file, or what is wrong with it; ``name`` is the client's name of the file."""
+        if problem := upload_problem(image):
             return Unreadable(name, problem)
-        (outcome,) = self.predictor.predict([str(photo)], 1, 0)
+        (outcome,) = self.predictor.predict([str(image)], 1, 0)
         if isinstance(outcome, Unreadable):
             return Unreadable(name, NO_IMAGE if outcome.problem == BROKEN else outcome.problem)
         scores = outcome.scores
-        if self.predictor.temperature is not None:
-            scores = tempered([scores], self.predictor.temperature)[0].tolist()
+        if self.temperature is not None:
+            scores = tempered([scores], self.temperature)[0].tolist()
         named = Prediction(name, scores)
-        return Answer(named, self.predictor.classes[named.label], scores[named.label] >= self.min_score)
+        return Answer(named, self.classes[named.label], scores[named.label] >= self.min_score)
 
 
-def upload_problem(photo: Path) -> str | None:
-    """What is wrong with a stranger's file before it is decoded: as for any photo, its bytes, and what kind it is."""
-    if photo.stat().st_size > MAX_BYTES:
+def upload_problem(image: Path) -> str | None:
+    """What is wrong with a stranger's file, found before it is decoded: its size in bytes and pixels, its format."""
+    if image.stat().st_size > MAX_BYTES:
         return TOO_BIG
-    if problem := file_problem(str(photo)):
+    if problem := file_problem(str(image)):
         return problem
     try:
-        with photo.open('rb') as file:
-            open_photo(file)  # OpenCV would try formats of which Pillow cannot tell the pixels first
+        with image.open('rb') as file:
+            open_photo(file)  # OpenCV would try formats whose size Pillow cannot tell before decoding
     except Exception:  # fed with garbage, decoders raise almost anything
         return NO_IMAGE
     return None

@@ -1,31 +1,29 @@
-"""Draws where in an uploaded photo the model finds what speaks for a class. The method is evaluation's."""
+"""Heat maps of uploaded images by Grad-CAM."""
 
 from pathlib import Path
 from threading import Lock
 
 from custom_modules.evaluation.cam import explain, heat
-from custom_modules.inference.predictor import Predictor
+from custom_modules.inference.torch_predictor import TorchPredictor
 from custom_modules.photos.thumbnails import data_address
 
 SIZE = 448  # pixels, the longer side
 
 
 class HeatMaps:
-    """Heat maps of one model, by Grad-CAM.
+    """Draws the regions of an image that speak for a class.
 
     Args:
-        predictor: With the model.
+        predictor: The classifier.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: TorchPredictor) -> None:
         self._predictor = predictor
         self._lock = Lock()  # gradients gather in the weights, which all threads share
 
-    def __call__(self, photo: Path, label: int) -> str | None:
-        """The heat map of a photo that can be read, as a ``data:`` address; None where no place stands out."""
-        _, batch = next(self._predictor.batches([str(photo)], 1, 0))
-        assert batch is not None
-        items = [{key: batch[key][0] for key in ('inputs', 'data_samples')}]
+    def __call__(self, image: Path, label: int) -> str | None:
+        """The heat map of a readable image as a ``data:`` URL; None if no region stands out."""
+        items = [self._predictor.load(str(image))]
         with self._lock:
             (explained,) = explain(self._predictor.model, items, {0: [label]})
         cam = (explained.maps or {}).get(label)

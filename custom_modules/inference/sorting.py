@@ -1,4 +1,4 @@
-"""Predicted photos put into a folder per class; the originals stay where they are."""
+"""Copies or links images into a folder per predicted class."""
 
 import os
 import re
@@ -9,45 +9,45 @@ from pathlib import Path
 from custom_modules.errors import InputError
 from custom_modules.files import check_folder
 
-UNSURE = 'unsure'
+UNSURE = 'unsure'  # the folder of images with a low score
 MODES = ('copy', 'hardlink', 'symlink')
 FOLDER_NAME = re.compile(r'(?!\.{1,2}$)[^/\\\0]+')
-LONGEST = 255  # bytes, of a name in any usual file system
+LONGEST = 255  # bytes, of a name in the usual file systems
 
 
 def check_target(folder: Path) -> None:
-    """Makes sure that photos can be sorted into ``folder``.
+    """Checks that images can be sorted into ``folder``.
 
     Raises:
-        InputError: It is a file, holds something, or cannot be made.
+        InputError: It is a file, is not empty, or cannot be made.
     """
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f'--sort-into {folder}: exists and is not empty; name a new folder')
+        raise InputError(f'--sort-into {folder}: exists and is not empty. Name a new folder.')
     if os.path.realpath(folder) == os.getcwd():
-        raise InputError(f'--sort-into {folder}: is where the command is called, and cannot be replaced; name another')
+        raise InputError(f'--sort-into {folder}: is the current folder, which cannot be replaced. Name another.')
     check_folder(folder.parent)
 
 
 def check_names(classes: Iterable[str]) -> None:
-    """Makes sure that classes can name folders; those of a stranger's model might lead out of the one to sort into.
+    """Checks that classes can name folders: those of a stranger's model could lead out of the target.
 
     Raises:
-        InputError: Some cannot.
+        InputError: A name is no valid name of a folder.
     """
     if unfit := [name for name in classes if not FOLDER_NAME.fullmatch(name) or len(os.fsencode(name)) > LONGEST]:
         raise InputError(
-            f'--sort-into: no folder can be called {", ".join(map(repr, unfit))}, as classes of the model are'
+            f'--sort-into: no folder can be called {", ".join(map(repr, unfit))}, as classes of the model'
         )
 
 
 def sort_into(folder: Path, named: Iterable[tuple[str, str]], mode: str = 'copy') -> None:
-    """Copies or links photos into ``folder/<name>``; the folder appears whole or not at all.
+    """Copies or links images into ``folder/<name>``; the folder appears complete or not at all.
 
-    Photos of the same name get a number: ``a.jpg``, ``a_2.jpg``.
+    Images of the same name get a number: ``a.jpg``, ``a_2.jpg``.
 
     Args:
-        folder: Empty, or not there yet.
-        named: Path of each photo and the folder's name.
+        folder: Empty, or missing.
+        named: The path of each image and the name of its folder.
         mode: 'copy', 'hardlink' or 'symlink'.
 
     Raises:
@@ -59,7 +59,7 @@ def sort_into(folder: Path, named: Iterable[tuple[str, str]], mode: str = 'copy'
         for path, name in named:
             place = beside / name
             place.mkdir(exist_ok=True)
-            _put(Path(path), _free(place, Path(path)), mode)
+            _put(Path(path), place, mode)
         if folder.exists():
             folder.rmdir()
         beside.rename(folder)
@@ -67,19 +67,15 @@ def sort_into(folder: Path, named: Iterable[tuple[str, str]], mode: str = 'copy'
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _free(place: Path, path: Path) -> Path:
-    target, number = place / path.name, 1
+def _put(source: Path, place: Path, mode: str) -> None:
+    target, number = place / source.name, 1
     while os.path.lexists(target):
         number += 1
-        target = place / f'{path.stem}_{number}{path.suffix}'
-    return target
-
-
-def _put(source: Path, target: Path, mode: str) -> None:
+        target = place / f'{source.stem}_{number}{source.suffix}'
     if mode == 'copy':
         shutil.copy2(source, target)
         return
     try:
         (os.link if mode == 'hardlink' else os.symlink)(os.path.realpath(source), target)
     except OSError as error:
-        raise InputError(f'{source}: no {mode} can be made there ({error.strerror}); use --mode copy') from None
+        raise InputError(f'{source}: no {mode} can be made ({error.strerror}). Use --mode copy.') from None

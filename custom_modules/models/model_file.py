@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from custom_modules.models.preprocessing import Preprocessing
 
+ONNX_PACKAGES = 'pip install onnxruntime opencv-python-headless Pillow numpy'  # all that an exported model needs
+
 
 def is_exported(path: str | Path) -> bool:
     """Whether a model's file is one of ``tools/export_onnx.py``, which needs no torch."""

@@ -1,7 +1,5 @@
 """An exported model as an MMEngine model, so that a Runner tests it with the dataset and metrics of a config."""
 
-from typing import Any
-
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel
@@ -37,17 +35,6 @@ class OnnxClassifier(BaseModel):
         for sample, own in zip(samples, scores, strict=True):
             sample.set_pred_score(own).set_pred_label(own.argmax())
         return samples
-
-
-def read_exported(path: str, cfg: Config) -> dict[str, Any]:
-    """The metadata of an exported model, in the form of a checkpoint without weights.
-
-    Raises:
-        InputError: The file is no exported model, or the config's test pipeline gives other pixels than it takes.
-    """
-    _, metadata, _ = open_model(path)
-    check_pipeline(cfg, metadata.preprocessing, path)
-    return {'meta': {**metadata.about, 'classes': metadata.classes}}
 
 
 def check_pipeline(cfg: Config, preprocessing: Preprocessing, path: str) -> None:

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_modules.errors import InputError
+from custom_modules.models.model_file import ONNX_PACKAGES
 from custom_modules.models.preprocessing import Pixels, Preprocessing
 from custom_modules.photos.parallel import cores
 from custom_modules.upstream import quieten
 
-INSTALL = 'pip install onnxruntime opencv-python-headless Pillow numpy'
 UNSEALED = f'sha256:{"0" * 64}'
 _SEAL = re.compile(rb'sha256:[0-9a-f]{64}')
 _AGAIN = 'Export the checkpoint again.'
@@ -131,7 +131,7 @@ def open_session(content: bytes, name: str) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise InputError(f'{name}: needs ONNX Runtime ({error}): {INSTALL}') from None
+        raise InputError(f'{name}: needs ONNX Runtime ({error}): {ONNX_PACKAGES}') from None
     onnxruntime.set_default_logger_severity(4)  # errors are raised; they need not be on stderr too
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from custom_modules.inference.classify_upload import MAX_BYTES, NO_IMAGE, THREADS, TOO_BIG, Classifier
+from custom_modules.inference.classify_upload import MAX_BYTES, NO_IMAGE, THREADS, TOO_BIG, UploadClassifier
 from custom_modules.metrics.calibration import tempered
 from custom_modules.metrics.predictions import Prediction
 from custom_modules.photos.opening import TOO_LARGE, Unreadable
@@ -17,11 +17,9 @@ SCORES = [0.5, 0.3, 0.2]
 class Engine:
     """Says the same of each photo, and notes how many threads ask at once."""
 
-    digest = ''
     classes = ['daisy', 'rose', 'tulip']
 
-    def __init__(self, temperature=None):
-        self.temperature = temperature
+    def __init__(self):
         self.most, self._now, self._lock = 0, 0, threading.Lock()
 
     def predict(self, paths, batch_size=32, workers=None):
@@ -44,7 +42,7 @@ def photo(tmp_path):
 def test_scores_are_calibrated_where_the_temperature_is_known(photo, temperature):
     wanted = SCORES if temperature is None else tempered([SCORES], temperature)[0].tolist()
     for min_score, sure in ((wanted[0] - 0.01, True), (wanted[0] + 0.01, False)):
-        answer = Classifier(Engine(temperature), min_score).classify(photo, 'a.jpg')
+        answer = UploadClassifier(Engine(), min_score, temperature).classify(photo, 'a.jpg')
         assert answer.prediction == Prediction('a.jpg', wanted)
         assert (answer.label, answer.score, answer.sure) == ('daisy', wanted[0], sure)
 
@@ -60,13 +58,13 @@ def test_what_is_no_photo_or_too_large_is_refused_before_it_is_decoded(tmp_path)
     problems['other.ppm'] = NO_IMAGE
     engine = Engine()
     for name, problem in problems.items():
-        assert Classifier(engine, 0).classify(tmp_path / name, name) == Unreadable(name, problem)
+        assert UploadClassifier(engine, 0).classify(tmp_path / name, name) == Unreadable(name, problem)
     assert engine.most == 0
 
 
 def test_all_are_answered_but_only_a_few_at_once(photo):
     engine = Engine()
-    classifier = Classifier(engine, 0)
+    classifier = UploadClassifier(engine, 0)
     answers = [classifier.submit(classifier.classify, photo, str(i)) for i in range(64)]
     assert [answer.result().prediction.path for answer in answers] == list(map(str, range(64)))
     assert engine.most <= THREADS

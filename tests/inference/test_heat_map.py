@@ -10,17 +10,14 @@ import pytest
 pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
 
 from custom_modules.inference.heat_map import SIZE, HeatMaps
-from custom_modules.inference.predictor import Predictor
-from custom_modules.models.checkpoints import load_checkpoint
-from custom_modules.models.saved_config import read_saved_config
+from custom_modules.inference.torch_predictor import TorchPredictor
+from custom_modules.models.model_file import open_model_file
 
 
 def predictor(trained, pixels):
-    name = str(trained.work_dir / 'best.pth')
-    checkpoint = load_checkpoint(name)
-    cfg = read_saved_config(checkpoint, name)
-    cfg.test_dataloader.dataset.pipeline[1].scale = (pixels, pixels)
-    return Predictor(cfg, checkpoint, name, 'cpu')
+    file = open_model_file(trained.work_dir / 'best.pth')
+    file.config.test_dataloader.dataset.pipeline[1].scale = (pixels, pixels)
+    return TorchPredictor(file, 'cpu')
 
 
 def test_heat_maps_are_pictures_and_threads_do_not_disturb_each_other(trained, data):

@@ -1,49 +1,53 @@
-"""A prediction's journal: what of it cannot be read, and who looks at it last."""
-
-import shutil
+"""The journal of a prediction: corrupt files, other models, and processes that share the images."""
 
 import pytest
 
 from custom_modules.errors import InputError
-from custom_modules.inference.journal import Journal, Process, predict_resumably
+from custom_modules.inference.journal import Process, predict_resumably
 from custom_modules.metrics.predictions import Prediction
 
-
-@pytest.mark.parametrize('line', ['{', '[]', '\0', '{}', '{"number": "x"}', '{"number": 0, "scores": [1]}'], ids=repr)
-def test_a_damaged_journal_is_named(tmp_path, line):
-    Journal(tmp_path / 'part', 'task')
-    (tmp_path / 'part' / '0.jsonl').write_text(line + '\n')
-    with pytest.raises(InputError, match=r'0\.jsonl: damaged \(.*\); delete the folder .*part$'):
-        Journal(tmp_path / 'part', 'task')
+PATHS = ['a.jpg', 'b.jpg', 'c.jpg']
 
 
-def test_a_task_that_is_no_text_is_another_one(tmp_path):
-    Journal(tmp_path / 'part', 'task')
-    (tmp_path / 'part' / 'task').write_bytes(b'\xff')
-    with pytest.raises(InputError, match='holds the beginning of another prediction'):
-        Journal(tmp_path / 'part', 'task')
+class Predictor:
+    """Predicts the same for each image, and notes which ones it was asked for."""
 
-
-class Engine:
-    digest = 'digest'
+    def __init__(self, digest='digest'):
+        self.digest = digest
+        self.asked = []
 
     def predict(self, paths, *_):
+        self.asked += paths
         return (Prediction(path, [1.0]) for path in paths)
 
 
-def test_the_first_process_may_have_removed_it_before_another_looks(tmp_path):
-    folder = tmp_path / '.a.csv.part'
+@pytest.mark.parametrize('line', ['{', '[]', '\0', '{}', '{"model": "digest", "scores": [1]}'], ids=repr)
+def test_a_corrupt_journal_is_named(tmp_path, line):
+    (tmp_path / '0.jsonl').write_text(line + '\n')
+    with pytest.raises(InputError, match=r'0\.jsonl: corrupt \(.*\)\. Delete the folder'):
+        predict_resumably(tmp_path, Predictor(), PATHS, 1, 0)
+
+
+def test_only_the_same_model_goes_on_where_it_ended(tmp_path):
+    predict_resumably(tmp_path, Predictor(), PATHS[:1], 1, 0)
+    with (tmp_path / '0.jsonl').open('a') as file:
+        file.write('{"model": "digest", "pa')  # cut by a kill
+    with pytest.raises(InputError, match='holds the beginning of a prediction with another model'):
+        predict_resumably(tmp_path, Predictor('other'), PATHS, 1, 0)
+    predictor = Predictor()
+    assert list(predict_resumably(tmp_path, predictor, PATHS[::-1], 1, 0)) == PATHS[::-1]
+    assert predictor.asked == PATHS[:0:-1]
+
+
+def test_processes_share_the_images_and_the_first_gathers_them(tmp_path):
     waits = []
 
-    def barrier():
-        waits.append(len(list(folder.glob('*.jsonl'))))
-        if waits[-1]:  # all have written: process 0 is through with it before this one goes on
-            for file in folder.glob('*.jsonl'):
-                file.rename(tmp_path / file.name)
-            shutil.rmtree(folder)
-            folder.mkdir()
-            (folder / '1.jsonl').mkdir()  # so that a look fails
+    def barrier():  # before this process has written, then after both have
+        waits.append((tmp_path / '1.jsonl').exists())
+        if len(waits) == 3:
+            (tmp_path / '0.jsonl').write_text('the first process may already have removed the folder')
 
-    predict_resumably(tmp_path / 'a.csv', Engine(), ['a.jpg', 'b.jpg'], process=Process(1, 2, barrier))
-    assert waits == [0, 0, 1]
-    assert 'b.jpg' in (tmp_path / '1.jsonl').read_text()
+    predictor = Predictor()
+    assert predict_resumably(tmp_path, predictor, PATHS, 1, 0, process=Process(1, 2, barrier)) == {}
+    assert predictor.asked == ['b.jpg']
+    assert waits == [False, False, True]

@@ -3,6 +3,8 @@
 import csv
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -10,9 +12,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from custom_modules.errors import InputError
+from custom_modules.inference.predictor import open_predictor
 from custom_modules.models.onnx_file import UNSEALED, seal
 
-BLOCKED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'cv2', 'scipy', 'rich', 'onnx', 'imagehash')
+BLOCKED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'scipy', 'rich', 'onnx', 'imagehash')
 
 
 def rows(path):
@@ -20,7 +23,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_rows_are_those_of_the_checkpoint_without_torch_or_opencv(exported, trained, data, call, tmp_path):
+def test_rows_are_those_of_the_checkpoint_without_torch(exported, trained, data, call, tmp_path):
     (tmp_path / 'cut.jpg').write_bytes(next((data / 'val' / 'rose').iterdir()).read_bytes()[:300])
     photos = [data / 'val', tmp_path / 'cut.jpg']
     slow = call('predict', *photos, '--checkpoint', trained.work_dir / 'best.pth', '--out', 'slow.csv')
@@ -93,24 +96,26 @@ def test_bad_files_are_one_line(exported, data, call, tmp_path, monkeypatch):
 
 
 def test_no_photo_depends_on_its_batch(exported, data):
-    from custom_modules.inference.onnx_predictor import OnnxPredictor
-
     photos = [str(path) for path in sorted((data / 'val').glob('*/*'))]
-    predictor = OnnxPredictor(exported)
+    predictor = open_predictor(str(exported))
     alone = [outcome.scores for outcome in predictor.predict(photos, 1, 0)]
     np.testing.assert_allclose([o.scores for o in predictor.predict(photos, 4, 2)], alone, atol=1e-6)
 
 
-def test_scores_that_are_none_are_refused(exported, data):
-    from custom_modules.inference.onnx_predictor import OnnxPredictor
-
-    predictor = OnnxPredictor(exported)
-    session = predictor._session
-
-    class Logits:
-        def run(self, *asked):
-            return [10 * scores for scores in session.run(*asked)]
-
-    predictor._session = Logits()
-    with pytest.raises(InputError, match='gives scores that do not add up to 1'):
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        (lambda scores: 10 * scores, 'gives scores that do not add up to 1'),
+        (lambda scores: scores[:, 1:], r'gives scores of shape \(1, 4\), not \(1, 5\)'),
+        (lambda scores: scores * float('nan'), 'its scores are not finite'),
+    ],
+)
+def test_scores_that_are_none_are_refused(exported, data, change, said):
+    predictor = open_predictor(str(exported))
+    session = predictor.file.session
+    changed = SimpleNamespace(
+        run=lambda *asked: [change(scores) for scores in session.run(*asked)], get_inputs=session.get_inputs
+    )
+    predictor.file = replace(predictor.file, session=changed)
+    with pytest.raises(InputError, match=said):
         list(predictor.predict([str(min((data / 'val').glob('*/*')))], 1, 0))

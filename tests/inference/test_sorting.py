@@ -54,5 +54,5 @@ def test_a_class_cannot_lead_out_of_the_folder(name):
 
 def test_where_one_stands_cannot_be_replaced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r'^--sort-into \.: is where the command is called'):
+    with pytest.raises(InputError, match=r'^--sort-into \.: is the current folder'):
         check_target(Path())

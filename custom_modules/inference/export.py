@@ -1,0 +1,152 @@
+"""Exports a checkpoint to ONNX, checks it against torch, and writes it with a model card."""
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from custom_modules.datasets.demo_flowers import draw_demo_flowers
+from custom_modules.datasets.prepared_dataset import PreparedDataset, read_prepared
+from custom_modules.errors import InputError
+from custom_modules.evaluation.model_card import PublishedFile, card_of, card_path
+from custom_modules.evaluation.results import found_in, know, split_warning
+from custom_modules.files import check_folder, write_atomically
+from custom_modules.inference.onnx_export import (
+    TOLERANCE,
+    describe,
+    difference,
+    export,
+    require_packages,
+    score_by_all,
+    stack_pixels,
+)
+from custom_modules.inference.onnx_quantization import quantize, require_nncf
+from custom_modules.inference.torch_predictor import TorchPredictor, open_checkpoint
+from custom_modules.metrics.predictions import Proportion
+from custom_modules.models.model_file import ModelFile
+from custom_modules.models.onnx_file import Metadata
+from custom_modules.models.preprocessing import Pixels, Preprocessing
+from custom_modules.models.publishing import plain_weights
+from custom_modules.pages import check_jinja
+from custom_modules.progress import progress_bar
+
+CALIBRATION_IMAGES = 100
+DRAWN = 8  # images of each flower, where no dataset is given to check the model on
+ABOUT = 'run', 'epoch', 'metric', 'value', 'dataset_digest', 'pretrained', 'temperature', 'versions'
+
+
+def export_checkpoint(
+    checkpoint: Path,
+    out: Path | None = None,
+    data_root: Path | None = None,
+    int8: bool = False,
+    config: str | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Exports a checkpoint; the arguments are those of ``tools/export_onnx.py``.
+
+    Returns:
+        The exit code: 1 if the export differs from torch, or the dataset is of another split than the training's.
+
+    Raises:
+        InputError: The arguments, the checkpoint or the dataset cannot be used.
+    """
+    out = out or checkpoint.with_suffix('.onnx')
+    outs = [out, out.with_name(f'{out.stem}_int8.onnx')] if int8 else [out]
+    _check_outputs([*outs, card_path(out)], overwrite)
+    require_packages()
+    if int8:
+        require_nncf()
+    check_jinja()
+    data = read_prepared(data_root) if data_root else None
+    file = open_checkpoint(str(checkpoint), config)
+    predictor = TorchPredictor(file, 'cpu')
+    plain_weights(file)  # refuses broken ones
+    if data and data.classes != file.classes:
+        theirs, ours = ', '.join(data.classes), ', '.join(file.classes)
+        raise InputError(f'{data.root}: its classes are {theirs}, those of {checkpoint} {ours}')
+    known = know(checkpoint, file.digest, file.meta)
+    metadata = _metadata(file, known.temperature)
+    # Before the export, which takes seconds: an image may be unreadable.
+    pixels = _calibration_pixels(predictor, data) if data and int8 else np.empty(0, np.uint8)
+    models = [export(predictor, metadata)]
+    if int8:
+        models.append(quantize(models[0], pixels, metadata))
+
+    found, remarks = _compare(predictor, models, data, max(metadata.preprocessing.crop) + 32)
+    if found > TOLERANCE:
+        said = f'its scores differ from torch by {found:.2g}, more than {TOLERANCE:g}'
+        print(f'error: {out}: not written: {said}. Please report that with the config.', file=sys.stderr)
+        return 1
+    files = [
+        PublishedFile(path.name, len(model), sha256(model).hexdigest(), f'compared with torch: {remark}')
+        for path, model, remark in zip(outs, models, remarks, strict=True)
+    ]
+    with found_in(known.file):
+        card = card_of(out.name, file, known.results, data_root, files)
+    print(f'temperature {known.source}')
+    _write({**dict(zip(outs, models, strict=True)), card_path(out): card.encode(errors='backslashreplace')})
+    if warning := split_warning(file.meta.get('dataset_digest'), data.digest if data else None):
+        print(f'warning: {warning}')
+        return 1
+    return 0
+
+
+def _check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
+    check_folder(paths[0].parent)
+    for path in paths:
+        if path.is_dir() or (path.exists() and not overwrite):
+            raise InputError(f'{path}: exists already. Name another file with --out, or add --overwrite.')
+
+
+def _metadata(file: ModelFile, temperature: float | None) -> Metadata:
+    preprocessing = Preprocessing.of_pipeline(file.config.test_dataloader.dataset.pipeline, str(file.path))
+    about = {**file.meta, 'temperature': temperature}
+    return Metadata(file.classes, preprocessing, {key: about[key] for key in ABOUT if about.get(key) is not None})
+
+
+def _calibration_pixels(predictor: TorchPredictor, data: PreparedDataset) -> Pixels:
+    """Pixels of training images, evenly spread over the list, which is sorted by class."""
+    count = min(CALIBRATION_IMAGES, len(data.train))
+    chosen = [data.train[number * len(data.train) // count] for number in range(count)]
+    return stack_pixels([predictor.read(str(data.root / 'train' / sample.path)) for sample in chosen])
+
+
+def _compare(
+    predictor: TorchPredictor, models: Sequence[bytes], data: PreparedDataset | None, size: int
+) -> tuple[float, list[str]]:
+    """Compares models with torch on validation images, or on drawn flowers of ``size`` pixels, and prints it.
+
+    Returns:
+        The largest difference of the first model's scores, and of each model what there is to say.
+    """
+    with tempfile.TemporaryDirectory() as drawn, progress_bar() as bar:
+        if data:
+            paths = [str(data.root / 'val' / sample.path) for sample in data.val]
+        else:
+            draw_demo_flowers(Path(drawn) / 'flowers', DRAWN, size=size)
+            paths = sorted(map(str, Path(drawn).glob('*/*/*.jpg')))
+        scores = score_by_all(predictor, models, paths, bar)
+    remarks = [describe(scores[0], own) for own in scores[1:]]
+    print(f'compared    {f"{data.root}, val" if data else "drawn flowers"}: {remarks[0]}')
+    if data:
+        labels = [sample.label for sample in data.val]
+        top1 = [Proportion(int((own.argmax(1) == labels).sum()), len(labels)) for own in scores]
+        if len(models) == 2:
+            calibrated = min(CALIBRATION_IMAGES, len(data.train))
+            print(f'int8        calibrated on {calibrated} training photos: {remarks[1]}')
+            for name, own in zip(('torch', 'float32', 'int8'), top1, strict=True):
+                print(f'{name:<11} top-1 {own}')
+        remarks = [f'{remark}; top-1 {own}' for remark, own in zip(remarks, top1[1:], strict=True)]
+    return difference(scores[0], scores[1]), remarks
+
+
+def _write(contents: Mapping[Path, bytes]) -> None:
+    for path, content in contents.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda target, content=content: target.write(content))  # type: ignore[misc]
+        size = f' ({len(content) / 1e6:.1f} MB)' if path.suffix == '.onnx' else ''
+        print(f'written     {path}{size}')
