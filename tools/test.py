@@ -43,6 +43,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if is_exported(args.checkpoint) and (args.amp or args.launcher != 'none'):
         parser.error('--amp and --launcher do not apply to an .onnx model, which one process computes as exported')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    del args.local_rank
     return args
 
 
@@ -52,20 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from custom_modules.evaluation.test import evaluate_model, format_test, write_test
 
-    test = evaluate_model(
-        args.config,
-        args.checkpoint,
-        data_root=args.data_root,
-        work_dir=args.work_dir,
-        out=args.out,
-        report=args.report,
-        robustness=args.robustness,
-        ood=args.ood,
-        tta=args.tta,
-        amp=args.amp,
-        options=args.cfg_options,
-        launcher=args.launcher,
-    )
+    test = evaluate_model(**vars(args))
     if test is None:  # the main process prints and writes
         return 0
     print(f'\n{format_test(test)}\n')

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 
 from custom_modules.engine.preflight import (
@@ -86,6 +87,7 @@ def prepare_run(
     Raises:
         InputError: All errors at once.
     """
+    init_default_scope(cfg.get('default_scope') or 'mmpretrain')  # the Runner does so too, but datasets come first
     loaders = list(loaders)
     refuse_errors(findings_of(CONFIG_CHECKS, cfg, loaders))  # paths that cannot be read
     findings: list[Finding] = []

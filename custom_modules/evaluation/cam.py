@@ -26,15 +26,12 @@ COLOURS = 'inferno'  # rises in lightness: legible for colour-blind readers and 
 class Explained:
     """An image as the model sees it, with its heat maps.
 
-    Args:
-        index: Of the image in the dataset.
-        picture: The model's input before normalization, (H, W, 3) uint8, BGR.
-        maps: For each wanted class, (h, w) float32 in 0-1, scaled from its minimum to its maximum; all 0 where no
-            place speaks for the class. None where the model has no feature map of more than one place.
+    ``maps`` are (h, w) float32 in 0-1 for each wanted class, scaled from minimum to maximum; all 0 where no place
+    speaks for the class. They are None where the model has no feature map of more than one place.
     """
 
-    index: int
-    picture: NDArray[np.uint8]
+    index: int  # of the image in the dataset
+    picture: NDArray[np.uint8]  # the model's input before normalization, (H, W, 3), BGR
     maps: dict[int, NDArray[np.float32]] | None
 
 

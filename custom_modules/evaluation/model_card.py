@@ -40,12 +40,7 @@ def card_path(model: Path) -> Path:
 
 
 def find_manifest(model: ModelFile, data_root: Path | None = None) -> dict[str, Any] | None:
-    """The manifest of the training's dataset, found by its digest; None where it is not at hand.
-
-    Args:
-        model: The checkpoint.
-        data_root: A dataset to look at, besides the folder in the checkpoint's config.
-    """
+    """The manifest with the digest of the training's dataset, in ``data_root`` or the folder in the saved config."""
     loader = section(model.settings, 'train_dataloader')
     for root in filter(None, (data_root, section(loader, 'dataset').get('data_root'))):
         try:
@@ -100,8 +95,8 @@ def model_card(
     Args:
         name: The model's file.
         model: The checkpoint.
-        results: ``metrics.json`` of a test of these weights; None without one.
-        manifest: Of the training's dataset, where it is at hand.
+        results: ``metrics.json`` of a test of these weights.
+        manifest: Of the training's dataset.
         libraries: Of :func:`library_licences`.
         files: The published files.
 
@@ -114,9 +109,8 @@ def model_card(
     for key in ('Pretrained', 'Seed'):  # listed in the model's details
         recipe.pop(key, None)
     run = str(meta.get('run') or '')
-    reached = None
-    if meta.get('metric') == 'accuracy/top1' and 'value' in meta and meta.get('photos'):
-        reached = Proportion(round(meta['value'] * meta['photos'] / 100), meta['photos'])
+    images = meta.get('photos', 0)
+    known = images and 'value' in meta and meta.get('metric') == 'accuracy/top1'
     pretrained = Path(str(meta.get('pretrained')).partition(',')[0]).name
     return render(
         TEMPLATE,
@@ -133,11 +127,11 @@ def model_card(
         parameters=count_parameters(model.weights or {}),
         results=results,
         warning=results_warning({'trained_on': meta.get('dataset_digest'), **(results or {})}),
-        reached=reached,
+        reached=Proportion(round(meta['value'] * images / 100), images) if known else None,
         manifest=manifest,
         libraries=libraries or {},
         files=files,
-        pretrained_licence=LICENCES if pretrained in {known.file for known in WEIGHTS.values()} else 'not known',
+        pretrained_licence=LICENCES if pretrained in {weights.file for weights in WEIGHTS.values()} else 'not known',
         ece=ECE,
         sure=SURE,
     )

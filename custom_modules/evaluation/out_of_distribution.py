@@ -45,7 +45,7 @@ def ood_figures(
         others: Predictions of the OOD images.
         scaling: The results' ``temperature_scaling``; its temperature is used unless it has a fault.
         folder: Of the OOD images.
-        unreadable: How many files in it cannot be read.
+        unreadable: How many of its files cannot be read.
 
     Returns:
         ``auroc``, the probability that a test image scores higher than an OOD image; ``score_at_95_tpr``, the highest
@@ -53,9 +53,6 @@ def ood_figures(
         ``called_at_0.9``, those that reach 0.9; ``threshold``, a threshold of 0.9 on scores after temperature scaling
         where that is ``calibrated``: the test images ``kept``, the correct ones of those, the OOD images ``called`` a
         class.
-
-    Raises:
-        ValueError: There are no test or no OOD images.
     """
     from sklearn.metrics import roc_auc_score  # a second, which other tests do not need
 
@@ -95,10 +92,6 @@ def _share(chosen: NDArray[np.bool_]) -> dict[str, Any]:
 def list_others(folder: str, data_root: Path) -> tuple[list[str], list[Unreadable]]:
     """The readable images in a folder, at any depth, and the problems of the others.
 
-    Args:
-        folder: With OOD images.
-        data_root: The tested dataset, whose images are in distribution.
-
     Raises:
         InputError: The folder is missing, has no readable image, or contains or lies in the dataset.
     """
@@ -119,13 +112,7 @@ def list_others(folder: str, data_root: Path) -> tuple[list[str], list[Unreadabl
 
 
 def predict_others(runner: TerseRunner, loader: Mapping[str, Any], paths: Sequence[str]) -> list[Prediction]:
-    """Predictions of the runner's model for images without labels.
-
-    Args:
-        runner: After its test.
-        loader: The config of the loader of that test.
-        paths: Of readable images.
-    """
+    """Predictions for images without labels, by the model and the loader's settings of a runner's finished test."""
     images = UnlabelledPhotos(paths, loader['dataset']['pipeline'])
     metric = PredictionsMetric()
     runner.logger.info(f'OOD images: {len(paths)}')

@@ -34,33 +34,19 @@ IDENTITY = 'checkpoint', 'run', 'epoch', 'dataset', 'tested', 'tta', *EXTRAS
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A finished test.
-
-    Args:
-        file: The tested model's file.
-        predictions: One per image, in the test set's order, with its truth.
-        counts: Of the predictions.
-        results: The content of ``metrics.json``.
-        work_dir: The folder of ``metrics.json`` and the report.
-        data_root: The prepared dataset.
-        model: The tested model, for heat maps.
-        dataset: The test set, without test-time augmentation.
-        examples: An image under each condition of the robustness test.
-        others: Predictions of OOD images.
-        unreadable: Files of OOD images that cannot be read.
-    """
+    """A finished test."""
 
     file: ModelFile
-    predictions: Sequence[Prediction]
+    predictions: Sequence[Prediction]  # one per image, in the test set's order, with its truth
     counts: Counts
-    results: dict[str, Any]
-    work_dir: Path
+    results: dict[str, Any]  # the content of metrics.json
+    work_dir: Path  # of metrics.json and the report
     data_root: Path
-    model: Any
-    dataset: Any
-    examples: Sequence[Any] = ()
-    others: Sequence[Prediction] = ()
-    unreadable: Sequence[Unreadable] = ()
+    model: Any  # for heat maps
+    dataset: Any  # the test set, without test-time augmentation
+    examples: Sequence[Any] = ()  # an image under each condition of the robustness test
+    others: Sequence[Prediction] = ()  # of OOD images
+    unreadable: Sequence[Unreadable] = ()  # OOD images that cannot be read
 
     @property
     def truths(self) -> list[int]:
@@ -90,11 +76,11 @@ def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]
     """
     check_scores(predictions, list(counts.recall))
     scores, truths = [p.scores for p in predictions], [p.truth for p in predictions if p.truth is not None]
-    scaling, curve = scale(scores, truths), coverage_curve(scores, truths)
+    curve = coverage_curve(scores, truths)
     return {
         **counts.as_dict(),
         ECE: expected_calibration_error(scores, truths),
-        'temperature_scaling': scaling and scaling.as_dict(),
+        'temperature_scaling': scale(scores, truths),
         'coverage': [at_coverage(curve, share).as_dict() for share in COVERAGES],
     }
 
@@ -185,28 +171,16 @@ def found_in(file: Path | None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Known:
-    """What the results beside a checkpoint say about it.
+    """What the results beside a checkpoint say about it."""
 
-    Args:
-        file: The results' file; None without any.
-        results: Its content.
-        temperature: Fitted by that test, or else carried by the checkpoint; None where it must not be used.
-        source: The origin of the temperature, or why there is none, in words.
-    """
-
-    file: Path | None
+    file: Path | None  # the results' file; None without any
     results: dict[str, Any] | None
-    temperature: float | None
-    source: str
+    temperature: float | None  # of that test, or else carried by the checkpoint; None where it must not be used
+    source: str  # of the temperature, or why there is none
 
 
 def know(checkpoint: Path, weights: str, meta: Mapping[str, Any]) -> Known:
-    """Finds the results of a checkpoint's test and its temperature.
-
-    Args:
-        checkpoint: Its file.
-        weights: Its :func:`custom_modules.models.checkpoints.weights_digest`.
-        meta: Of the checkpoint.
+    """Finds the results of a checkpoint's test and its temperature; arguments as for :func:`find_results`.
 
     Raises:
         InputError: The temperature is no positive finite number, or a file beside the checkpoint holds no results.
@@ -228,11 +202,7 @@ def set_aside(path: Path, results: Mapping[str, Any]) -> Path | None:
     """Renames ``path``, a ``metrics.json`` or a report's folder, if it holds the results of another test.
 
     The new name says what was tested: ``metrics_epoch_19_tta.json``. A file or folder of that name is replaced if it
-    is of the same test; otherwise a number is added.
-
-    Args:
-        path: Where new results will be written.
-        results: The new results.
+    is of the same test; otherwise a number is added. ``results`` are those that will be written to ``path``.
 
     Returns:
         The new name; None if there is nothing to keep.

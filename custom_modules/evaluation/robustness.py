@@ -62,10 +62,7 @@ def change(pipeline: Sequence[dict], steps: Sequence[dict]) -> list[dict]:
 def pictures(dataset: Any, pipeline: Sequence[dict], index: int) -> dict[str, NDArray[np.uint8]]:
     """The model's view of an image, unchanged and under each condition: (H, W, 3), BGR.
 
-    Args:
-        dataset: The built test set.
-        pipeline: Its transforms, without test-time augmentation.
-        index: Of the image.
+    ``pipeline`` are the transforms of the built ``dataset``, without test-time augmentation.
 
     Raises:
         InputError: The last step of the pipeline does not get uint8 pixels.
@@ -89,16 +86,9 @@ def pictures(dataset: Any, pipeline: Sequence[dict], index: int) -> dict[str, ND
 def predict_changed(
     runner: TerseRunner, loader: Mapping[str, Any], dataset: Any, plain: Sequence[Prediction]
 ) -> dict[str, list[Prediction]]:
-    """Tests the runner's model under each condition.
+    """Predictions under each condition, ``PLAIN`` first, by the model and the loader's settings of a finished test.
 
-    Args:
-        runner: After its test of the unchanged images.
-        loader: The config of the loader of that test.
-        dataset: The built test set.
-        plain: The predictions of that test.
-
-    Returns:
-        The predictions under each condition, ``PLAIN`` first.
+    ``loader`` is the config of that test's loader, ``dataset`` its built dataset, ``plain`` its predictions.
     """
     found = {PLAIN: list(plain)}
     for condition, steps in CONDITIONS.items():

@@ -45,7 +45,7 @@ def evaluate_model(
     ood: str | None = None,
     tta: bool = False,
     amp: bool = False,
-    options: Sequence[str] = (),
+    cfg_options: Sequence[str] = (),
     launcher: str = 'none',
 ) -> Evaluation | None:
     """Tests a checkpoint or an exported model; the arguments are those of ``tools/test.py``.
@@ -60,39 +60,32 @@ def evaluate_model(
     if report:
         check_extras()
         check_folder(folder / 'report')
-    cfg = read_config(config, parse_options(list(options)), data_root, str(folder))
+    cfg = read_config(config, parse_options(list(cfg_options)), data_root, str(folder))
     check_table(out)
     file = open_model_file(checkpoint, cfg)
     place(cfg, launcher)
-    trained_list = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('ann_file')
-    if amp and has_accelerator():
-        cfg.test_cfg.fp16 = True
-    elif amp and is_main_process():
-        print('--amp: no accelerator here, testing in full precision')
-    pipeline = cfg.test_dataloader.dataset.pipeline  # without test-time augmentation
-    run = prepare_test(cfg, file, tta)
-    images, unreadable = list_others(ood, Path(run.data_root)) if ood else ([], [])
+    run, pipeline, trained_list = prepare_test(cfg, file, tta, amp)
+    root, classes = Path(run.data_root), file.classes
+    images, unreadable = list_others(ood, root) if ood else ([], [])
     if robustness:
         pictures(run.dataset, pipeline, 0)  # shows before the test whether the pixels can be changed
 
-    runner, collector = TerseRunner.from_run(run), PredictionsMetric()
+    runner, collector, loader = TerseRunner.from_run(run), PredictionsMetric(), cfg.test_dataloader
     runner.test_evaluator.metrics.append(collector)
     metrics, predictions = runner.test(), collector.predictions
-    loader = cfg.test_dataloader
     changed = predict_changed(runner, loader, run.dataset, predictions) if robustness else {}
     others = predict_others(runner, loader, images) if images else []
     if not is_main_process():
         return None
-    counts = count(predictions, file.classes)
+    counts = count(predictions, classes)
     results = {**figures(predictions, counts), **describe_test(metrics, file, run, trained_list, tta)}
     if changed:
-        results['robustness'] = robustness_figures(changed, file.classes)
+        results['robustness'] = robustness_figures(changed, classes)
     if others:
         results['ood'] = ood_figures(predictions, others, results['temperature_scaling'], ood or '', len(unreadable))
     shown = examples(run.dataset, pipeline, changed) if changed and report else []
-    plain, model = with_pipeline(run.dataset, pipeline), runner.model
-    root = Path(run.data_root)
-    return Evaluation(file, predictions, counts, results, folder, root, model, plain, shown, others, unreadable)
+    plain = with_pipeline(run.dataset, pipeline)
+    return Evaluation(file, predictions, counts, results, folder, root, runner.model, plain, shown, others, unreadable)
 
 
 def default_folder(checkpoint: Path) -> Path:
@@ -115,19 +108,26 @@ def check_table(out: Path | None) -> None:
         raise InputError(f'--out {out}: exists already. Name another file, or delete it.')
 
 
-def prepare_test(cfg: Config, file: ModelFile, tta: bool) -> Run:
-    """The run that tests a model: the config without training, the dataset built, everything checked.
+def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Run, list[dict], str | None]:
+    """The run that tests a model, its pipeline without test-time augmentation, and the list trained on.
 
     Raises:
         InputError: The model and the dataset do not fit the config.
     """
+    trained_list = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('ann_file')
     keep_test_only(cfg, str(file.path))
     if file.preprocessing is not None:
         check_pipeline(cfg, file.preprocessing, str(file.path))
         use_exported(cfg, str(file.path))
+    pipeline = cfg.test_dataloader.dataset.pipeline
     if tta:
         average_flips(cfg)
-    return prepare_run(cfg, ['test'], file.checkpoint or {'meta': {**file.meta, 'classes': file.classes}})
+    if amp and has_accelerator():
+        cfg.test_cfg.fp16 = True
+    elif amp and is_main_process():
+        print('--amp: no accelerator here, testing in full precision')
+    run = prepare_run(cfg, ['test'], file.checkpoint or {'meta': {**file.meta, 'classes': file.classes}})
+    return run, pipeline, trained_list
 
 
 def describe_test(

@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,9 +19,8 @@ TEMPERATURES = 0.05, 20.0  # the range that is searched; the optimum of images t
 _TINY = float(np.finfo(np.float32).tiny)  # float32 scores below it are 0
 
 
-@dataclass(frozen=True)
-class Bin:
-    """The images with a confidence in ``(low, high]``: their mean confidence, and the correct ones of all."""
+class Bin(NamedTuple):
+    """The images with a confidence in ``(low, high]``: their mean confidence, and the correct ones."""
 
     low: float
     high: float
@@ -31,44 +30,13 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration of ``n`` images.
-
-    Args:
-        n: Number of images.
-        ece: Expected calibration error in 15 bins, 0-1.
-        ece_interval95: Its 95 % interval; from 0 where the model may be perfectly calibrated.
-        ece_by_chance: The mean ECE of ``n`` images with these scores under perfect calibration.
-        nll: Mean negative log-likelihood, nats.
-    """
+    """Calibration of ``n`` images."""
 
     n: int
-    ece: float
-    ece_interval95: tuple[float, float]
-    ece_by_chance: float
-    nll: float
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Temperature scaling, cross-fitted: each image is scaled by a temperature fitted without its fold.
-
-    Args:
-        temperature: Fitted on all images, for others; divides the logits. Above 1 where scores are too high.
-        fold_temperatures: For each fold, the temperature fitted on the other folds.
-        seed: Of the folds.
-        before: Calibration of the scores.
-        after: Calibration of the scaled scores.
-    """
-
-    temperature: float
-    fold_temperatures: tuple[float, ...]
-    seed: int
-    before: Calibration
-    after: Calibration
-
-    def as_dict(self) -> dict:
-        """For JSON."""
-        return asdict(self)
+    ece: float  # expected calibration error in 15 bins, 0-1
+    ece_interval95: tuple[float, float]  # from 0 where the model may be perfectly calibrated
+    ece_by_chance: float  # mean ECE of as many images with these scores under perfect calibration
+    nll: float  # mean negative log-likelihood, nats
 
 
 @dataclass(frozen=True)
@@ -90,13 +58,12 @@ def reliability_bins(scores: ArrayLike, truths: ArrayLike, bins: int = BINS) -> 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2: bin m is ((m-1)/M, m/M].
     """
     place, confidence, right = _binned(scores, truths, bins)
-    edges = np.linspace(0, 1, bins + 1)
     found = []
     for i in range(bins):
         inside = place == i
         n = int(inside.sum())
         mean = float(confidence[inside].mean()) if n else None
-        found.append(Bin(float(edges[i]), float(edges[i + 1]), mean, Proportion(int(right[inside].sum()), n)))
+        found.append(Bin(i / bins, (i + 1) / bins, mean, Proportion(int(right[inside].sum()), n)))
     return found
 
 
@@ -209,17 +176,28 @@ def cross_fitted(
     return scaled, tuple(temperatures)
 
 
-def scale(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> Scaling | None:
-    """Cross-fitted temperature scaling of all images; None for a single one."""
+def scale(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> dict[str, Any] | None:
+    """Cross-fitted temperature scaling of all images, for JSON; None for a single image.
+
+    Returns:
+        ``temperature``, fitted on all images, for others; it divides logits and is above 1 where scores are too high.
+        ``fold_temperatures``, each fitted on the other folds; the ``seed`` of the folds. ``before`` and ``after``:
+        :class:`Calibration` of the scores and of the scores scaled by their fold's temperature.
+    """
     if (found := cross_fitted(scores, truths, seed)) is None:
         return None
     scaled, temperatures = found
-    before, after = calibration(scores, truths), calibration(scaled, truths)
-    return Scaling(fit_temperature(scores, truths), temperatures, seed, before, after)
+    return {
+        'temperature': fit_temperature(scores, truths),
+        'fold_temperatures': temperatures,
+        'seed': seed,
+        'before': asdict(calibration(scores, truths)),
+        'after': asdict(calibration(scaled, truths)),
+    }
 
 
 def scaling_fault(scaling: Mapping[str, Any]) -> str:
-    """Why the temperature of a :class:`Scaling`, as a dict, must not be used on other images; '' if it may."""
+    """Why the temperature of :func:`scale` must not be used on other images; '' if it may."""
     if scaling['temperature'] in TEMPERATURES:
         return 'it is an end of the searched range, so these images do not determine it'
     if scaling['after']['nll'] >= scaling['before']['nll']:

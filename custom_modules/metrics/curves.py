@@ -6,7 +6,6 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from custom_modules.files import write_atomically
@@ -21,41 +20,33 @@ def draw_curves(history: list[dict], narrow: bool = False) -> Figure:
         history: Records as in :attr:`CurvesHook.history`, at least one. None and values that are not finite are gaps.
         narrow: Whether the figure has to be legible at the width of a phone.
     """
-    figure = Figure(figsize=(4.5, 6) if narrow else (8, 8.5), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+    figure = Figure(figsize=(4.5, 6) if narrow else (8, 8.5), layout='constrained')
     FigureCanvasAgg(figure)
-    title = {'loc': 'left', 'fontweight': 'bold', 'fontsize': 10 if narrow else 12}
-    fontsize = 9 if narrow else 11
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.4])
     epochs = [record['epoch'] for record in history]
-    bottom.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
-    bottom.set_xlabel('Epoch')
     for axes in (top, middle, bottom):
         axes.grid(axis='y', color='#DDDDDD', linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[['top', 'right']].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
-
-    heading = 'Top-1 accuracy, %' + draw_pair(top, history, 'accuracy', '{:.2f} %', fontsize)
+    titles = [
+        'Top-1 accuracy, %' + draw_pair(top, history, 'accuracy', '{:.2f} %'),
+        'Loss' + draw_pair(middle, history, 'loss', '{:.3g}', log_from=100),
+    ]
     val = column(history, 'val_accuracy')
     if not all(map(math.isnan, val)):
         best = max(range(len(val)), key=lambda i: -math.inf if math.isnan(val[i]) else val[i])  # the first of equals
         top.plot(epochs[best], val[best], 'o', markersize=11, markerfacecolor='none', color=VAL, markeredgewidth=1.8)
-        said = f'○ best val {val[best]:.2f} %, epoch {epochs[best]}'
-        if narrow:
-            heading += f'\n{said}'
-        else:
-            top.set_title(said, loc='right', color=VAL, fontsize=fontsize)
-    top.set_title(heading, **title)
-    unit = draw_pair(middle, history, 'loss', '{:.3g}', fontsize, log_from=100)
-    middle.set_title(f'Loss{unit}', **title)
-
+        titles[0] += f'\n○ best val {val[best]:.2f} %, epoch {epochs[best]}'
     rates = column(history, 'lr')
     bottom.plot(epochs, rates, color=LR, drawstyle='steps-mid', marker='o', markersize=3.5, linewidth=1.4)
-    unit = scale(bottom, rates, log_from=10)
+    titles.append('Learning rate' + (unit := scale(bottom, rates, log_from=10)))
     if not unit:
         bottom.set_ylim(0, 1.15 * max(rates) or 1)
         bottom.ticklabel_format(axis='y', scilimits=(-4, 4))
-    bottom.set_title(f'Learning rate{unit}', **title)
+    bottom.set(xlim=(epochs[0] - 0.5, epochs[-1] + 0.5), xlabel='Epoch')
+    for axes, title in zip((top, middle, bottom), titles, strict=True):
+        axes.set_title(title, loc='left', fontweight='bold', fontsize=10 if narrow else 12)
     return figure
 
 
@@ -78,44 +69,25 @@ def scale(axes: Axes, values: list[float], log_from: float) -> str:
     return ', log scale'
 
 
-def draw_pair(
-    axes: Axes, history: list[dict], what: str, form: str, fontsize: float, log_from: float = math.inf
-) -> str:
-    """Draws training and validation, each with its last value at the right end; returns the addition to the title."""
-    epochs = [record['epoch'] for record in history]
-    ends, everything = [], []
+def draw_pair(axes: Axes, history: list[dict], what: str, form: str, log_from: float = math.inf) -> str:
+    """Draws training and validation, with the last values in a legend; returns the addition to the title."""
+    epochs, everything = [record['epoch'] for record in history], []
     for subset, colour in (('train', TRAIN), ('val', VAL)):
         values = column(history, f'{subset}_{what}')
         seen = [value for value in values if not math.isnan(value)]
         if not seen:
             continue
-        everything += seen
-        axes.plot(epochs, values, color=colour, linewidth=1.8, marker='o', markersize=3.5)
         last = history[-1][f'{subset}_{what}']
         diverged = last is not None and not math.isfinite(last)
-        ends.append((seen[-1], f'{subset} not finite' if diverged else f'{subset} {form.format(seen[-1])}', colour))
-    unit = scale(axes, everything, log_from)
-    if not ends:
+        label = f'{subset} not finite' if diverged else f'{subset} {form.format(seen[-1])}'
+        axes.plot(epochs, values, color=colour, linewidth=1.8, marker='o', markersize=3.5, label=label)
+        everything += seen
+    if everything:
+        axes.legend(frameon=False, labelcolor='linecolor')
+    else:
         axes.text(0.5, 0.5, 'none measured', transform=axes.transAxes, ha='center', va='center', color='#777777')
         axes.set_yticks([])
-    ends.sort(key=lambda end: end[0])
-    axes.get_ylim()  # brings transData up to date
-    to_axes = axes.transData + axes.transAxes.inverted()
-    heights = [to_axes.transform((epochs[-1], value))[1] for value, _, _ in ends]
-    close = len(ends) == 2 and heights[1] - heights[0] < 0.08
-    for place, (value, text, colour) in enumerate(ends):
-        axes.annotate(
-            text,
-            xy=(1, value),
-            xycoords=('axes fraction', 'data'),
-            xytext=(6, 0),
-            textcoords='offset points',
-            va=('top', 'bottom')[place] if close else 'center',  # neither label covers the other
-            color=colour,
-            fontsize=fontsize,
-            annotation_clip=False,
-        )
-    return unit
+    return scale(axes, everything, log_from)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

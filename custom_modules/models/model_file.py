@@ -29,29 +29,17 @@ def is_exported(path: str | Path) -> bool:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a model's file holds.
-
-    Args:
-        path: The file.
-        classes: Class names in label order.
-        meta: What the file says of its training: ``run``, ``epoch``, ``metric``, ``dataset_digest``, ….
-        digest: Hex sha256 of the weights of a checkpoint, and of the whole file of an exported model.
-        weights: The state dict of a checkpoint, on the CPU; None for an exported model.
-        checkpoint: All that a checkpoint's file holds; empty for an exported model.
-        given_config: The config to use in place of the saved one.
-        session: The ``InferenceSession`` of an exported model.
-        preprocessing: What an exported model needs done to an image.
-    """
+    """What a model's file holds; the last fields are of a checkpoint or of an exported model alone."""
 
     path: Path
-    classes: list[str]
-    meta: dict[str, Any]
-    digest: str
-    weights: 'dict[str, Tensor] | None' = None
-    checkpoint: dict[str, Any] = field(default_factory=dict)
-    given_config: 'Config | None' = None
-    session: Any = None
-    preprocessing: 'Preprocessing | None' = None
+    classes: list[str]  # in label order
+    meta: dict[str, Any]  # of the training: run, epoch, metric, dataset_digest, …
+    digest: str  # hex sha256 of the weights of a checkpoint, or of the whole file of an exported model
+    weights: 'dict[str, Tensor] | None' = None  # the state dict of a checkpoint, on the CPU
+    checkpoint: dict[str, Any] = field(default_factory=dict)  # all that a checkpoint holds
+    given_config: 'Config | None' = None  # used in place of the saved one
+    session: Any = None  # the InferenceSession of an exported model
+    preprocessing: 'Preprocessing | None' = None  # of images, for an exported model
 
     @cached_property
     def config(self) -> 'Config':

@@ -15,19 +15,10 @@ from custom_modules.models.saved_config import config_text
 # What a published meta holds, as best.pth names it, and of what type.
 META: dict[str, Any] = {
     'classes': list,
-    'config': str,
-    'metric': str,
-    'value': int | float,
-    'photos': int,
-    'epoch': int,
-    'iter': int,
-    'seed': int,
-    'processes': int,
-    'dataset_digest': str,
+    **dict.fromkeys(('config', 'metric', 'dataset_digest', 'run', 'pretrained'), str),
+    **dict.fromkeys(('photos', 'epoch', 'iter', 'seed', 'processes'), int),
+    **dict.fromkeys(('value', 'temperature'), int | float),
     'versions': dict,
-    'run': str,
-    'pretrained': str,
-    'temperature': int | float,
 }
 
 

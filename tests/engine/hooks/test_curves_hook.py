@@ -130,7 +130,7 @@ def test_picture_opens(history, tmp_path):
 def test_picture_marks_the_first_of_equal_bests_and_whole_epochs():
     figure = draw_curves([record(1, val_accuracy=50.0), record(2, val_accuracy=90.0), record(3, val_accuracy=90.0)])
     accuracy, _, rate = figure.axes
-    assert 'best val 90.00 %, epoch 2' in accuracy.get_title(loc='right')
+    assert 'best val 90.00 %, epoch 2' in accuracy.get_title(loc='left')
     assert all(tick == round(tick) for tick in rate.get_xticks())
     assert draw_curves(HISTORIES['twenty']).axes[2].get_yscale() == 'log'
     assert draw_curves(HISTORIES['diverged']).axes[1].get_yscale() == 'log'
