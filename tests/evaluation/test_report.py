@@ -12,7 +12,6 @@ import torch
 pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
 from html_elements import Elements
 
-from custom_modules.errors import InputError
 from custom_modules.evaluation import cam, report
 from custom_modules.evaluation.report import write_report
 from custom_modules.evaluation.results import Evaluation, figures
@@ -175,12 +174,6 @@ def test_photos_beyond_the_pictures_are_still_listed(tested, tmp_path, monkeypat
     assert gallery.count('class="photo"') == 2
 
 
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(report, 'EXTRAS', {'no_such_module': 'grad-cam<2', 'jinja2': 'Jinja2'})
-    with pytest.raises(InputError, match=r"grad-cam<2 not installed: pip install 'grad-cam<2'$"):
-        report.check_extras()
-
-
 @pytest.mark.parametrize('width', [1280, 390])
 def test_the_page_in_a_browser(folder, browser, width):
     browser.open(folder / 'index.html', width)
@@ -214,11 +207,3 @@ def test_the_page_in_a_browser(folder, browser, width):
     assert browser.problems == []
     assert {address for address in browser.requests if not address.startswith('file:')} == set()
     assert {address.partition('#')[0] for address in browser.requests} == {(folder / 'index.html').as_uri()}
-
-
-def test_the_browser_would_tell_of_requests_and_errors(tmp_path, browser):
-    (tmp_path / 'page.html').write_text('<img src="https://example.org/x.png"><script>console.error(1); x.y</script>')
-    browser.open(tmp_path / 'page.html')
-    assert 'https://example.org/x.png' in browser.requests
-    assert any(problem.startswith('console: ') for problem in browser.problems)
-    assert any(problem.startswith('exception: ') for problem in browser.problems)

@@ -57,14 +57,6 @@ def test_bins_hold_their_upper_edge_and_every_photo():
     assert [part.confidence for part in bins] == [None, None, 0.6, 0.61, 1]
 
 
-@given(st.lists(st.tuples(st.floats(0.5, 1), st.integers(0, 1)), min_size=1, max_size=50))
-def test_ece_is_a_mean_of_gaps_over_the_photos(photos):
-    confidences, truths = zip(*photos, strict=True)
-    scores = two_classes(*confidences)
-    assert sum(part.right.n for part in reliability_bins(scores, truths)) == len(photos)
-    assert 0 <= expected_calibration_error(scores, truths) <= 1
-
-
 def test_nll_is_scikit_learns():
     scores, truths = drawn(200)
     assert mean_nll(scores, truths) == pytest.approx(log_loss(truths, scores), rel=1e-12)
@@ -175,22 +167,3 @@ def test_coverage_of_a_case_worked_by_hand():
     assert at_coverage(curve, 0.4).kept.k == 2
     assert at_coverage(curve, 0.41).kept.k == 3
     assert at_coverage(curve, 0.7).kept.k == 5
-
-
-@given(st.lists(st.tuples(st.floats(0.5, 1), st.integers(0, 1)), min_size=1, max_size=30))
-def test_a_coverage_curve_ends_with_all_photos(photos):
-    confidences, truths = zip(*photos, strict=True)
-    curve = coverage_curve(two_classes(*confidences), truths)
-    kept, scores = [point.kept.k for point in curve], [point.min_score for point in curve]
-    assert kept == sorted(set(kept))
-    assert scores == sorted(set(scores), reverse=True)
-    assert all(point.right.n == point.kept.k and point.kept.n == len(photos) for point in curve)
-    right = sum(
-        score.index(max(score)) == truth for score, truth in zip(two_classes(*confidences), truths, strict=True)
-    )
-    assert (curve[-1].kept.k, curve[-1].right.k) == (len(photos), right)
-
-
-def test_accuracy_falls_with_coverage_where_the_unsure_are_wrong():
-    curve = coverage_curve(two_classes(0.9, 0.8, 0.7, 0.6), [0, 0, 1, 1])
-    assert [point.right.percent for point in curve] == [100, 100, pytest.approx(200 / 3), 50]

@@ -30,10 +30,3 @@ def test_pairs_are_the_wrong_photos_the_most_frequent_first(photos):
     assert sorted(i for pair in pairs for i in pair.photos) == wrong
     counts = [pair.share.k for pair in pairs]
     assert counts == sorted(counts, reverse=True)
-
-
-def test_a_case_worked_by_hand():
-    truths, labels = [0, 0, 1, 1, 2, 1], [0, 1, 1, 0, 0, 0]
-    assert confusion_matrix(truths, labels, 4).tolist() == [[1, 1, 0, 0], [2, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
-    pairs = [(pair.truth, pair.label, pair.photos) for pair in confused_pairs(truths, labels)]
-    assert pairs == [(1, 0, (3, 5)), (0, 1, (1,)), (2, 0, (4,))]

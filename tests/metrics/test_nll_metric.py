@@ -48,21 +48,3 @@ def test_padding_is_dropped():
     """A sampler repeats photos at the end so that all ranks have as many; the repeated ones do not count."""
     scores = torch.tensor([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1]])
     assert evaluate(scores, [0, 1, 1], size=2)['nll/mean'] == pytest.approx(math.log(2))
-
-
-def rank(index: int, store: str, results) -> None:
-    torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=index, world_size=2)
-    # Three photos on two ranks: the sampler gives the first one to rank 1 again.
-    scores = torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])[[0, 2] if index == 0 else [1, 0]]
-    results.put(evaluate(scores, [0, 1] if index == 0 else [0, 0], size=3))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-
-
-def test_two_ranks_count_each_photo_once(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # the ranks exchange results through a folder here
-    context = torch.multiprocessing.get_context('spawn')
-    results = context.SimpleQueue()
-    torch.multiprocessing.spawn(rank, (str(tmp_path / 'store'), results), nprocs=2)
-    expected = -(math.log(0.5) + math.log(0.9) + math.log(0.8)) / 3
-    assert results.get() == results.get() == {'nll/mean': pytest.approx(expected, rel=1e-6)}

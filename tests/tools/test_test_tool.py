@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 from custom_modules.models.checkpoints import weights_digest
 
@@ -80,16 +81,8 @@ def test_figures_equal_a_recount_of_the_rows(best, tiny_config, data, call, tmp_
     assert re.search(rf'top-1 error     {100 - 100 * right / 15:.2f} % \({15 - right}/15, ', result.out)
 
 
-def test_json_holds_the_same_rows(best, tiny_config, call, tmp_path):
-    call('test', tiny_config, best, '--out', tmp_path / 'rows.csv')
-    call('test', tiny_config, best, '--out', tmp_path / 'rows.json')
-    with (tmp_path / 'rows.csv').open(newline='') as file:
-        from_csv = list(csv.DictReader(file))
-    from_json = json.loads((tmp_path / 'rows.json').read_text())
-    assert [{key: str(value) for key, value in row.items()} for row in from_json] == from_csv
-
-
-def test_tta_averages_each_photo_with_its_mirror_image(best, tiny_config, call, tmp_path):
+def test_tta_averages_each_photo_with_its_mirror_image(best, tiny_config, call, tmp_path, monkeypatch):
+    monkeypatch.setattr(DefaultScope, '_instance_dict', {})  # as in a new process
     mirrored = tmp_path / 'mirrored.py'
     pipeline = [
         {'type': 'LoadImageFromFile'},
@@ -146,7 +139,9 @@ def test_the_report_of_the_tiny_run(best, tiny_config, data, call, tmp_path):
 def test_the_report_has_the_curves_of_the_run_and_keeps_that_of_another_test(trained, tiny_config, call, tmp_path):
     pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
     work_dir = shutil.copytree(trained.work_dir, tmp_path / 'run')
-    assert call('test', tiny_config, work_dir / 'epoch_1.pth', '--report').code == 0
+    config = (work_dir / 'tiny.py').read_text()
+    assert call('test', work_dir / 'tiny.py', work_dir / 'epoch_1.pth', '--report').code == 0
+    assert (work_dir / 'tiny.py').read_text() == config
     first = (work_dir / 'report' / 'index.html').read_bytes()
     assert b'over the epochs' in first
     assert (work_dir / 'report' / 'figures' / 'curves.png').is_file()
@@ -154,9 +149,6 @@ def test_the_report_has_the_curves_of_the_run_and_keeps_that_of_another_test(tra
     assert f'kept        {work_dir / "metrics_epoch_1.json"}, the results of another test' in result.out
     assert (work_dir / 'report_epoch_1' / 'index.html').read_bytes() == first
     assert json.loads((work_dir / 'report' / 'metrics.json').read_text())['epoch'] == 2
-    written = sorted([*work_dir.glob('metrics*'), *work_dir.glob('report*')])
-    assert 'kept' not in call('test', tiny_config, work_dir / 'epoch_2.pth', '--report').out
-    assert sorted([*work_dir.glob('metrics*'), *work_dir.glob('report*')]) == written
 
 
 def test_robustness_is_that_of_pipelines_with_the_change(best, tiny_config, call, tmp_path):
@@ -230,12 +222,6 @@ def test_photos_of_none_of_the_classes_are_scored_as_photos_of_a_test_are(best, 
     assert 'metrics_best_tta_ood.json, the results of another test' in call('test', tiny_config, best).out
 
 
-def test_a_folder_of_the_dataset_holds_no_other_photos(best, tiny_config, data, call, tmp_path):
-    assert 'whose images are in distribution' in call('test', tiny_config, best, '--ood', data / 'train').error
-    assert 'gone: no such folder' in call('test', tiny_config, best, '--ood', 'gone').error
-    assert os.listdir(tmp_path / 'tested') == ['best.pth']
-
-
 def test_pixels_that_cannot_be_changed_are_told_before_the_test(best, tiny_config, call, tmp_path):
     config = tmp_path / 'normalised.py'
     pipeline = [
@@ -258,25 +244,12 @@ def test_what_a_report_needs_is_asked_before_the_test(best, tiny_config, call, m
     assert sorted(os.listdir(tmp_path / 'tested')) == ['best.pth', 'report']
 
 
-def test_amp_without_an_accelerator(best, tiny_config, call):
-    result = call('test', tiny_config, best, '--amp')
-    assert result.code == 0
-    assert '--amp: no accelerator here, testing in full precision' in result.out
-
-
-def test_the_trainings_config_is_left_as_it_was(trained, call, tmp_path):
-    work_dir = shutil.copytree(trained.work_dir, tmp_path / 'run')
-    before = (work_dir / 'tiny.py').read_text()
-    assert call('test', work_dir / 'tiny.py', work_dir / 'best.pth').code == 0
-    assert (work_dir / 'tiny.py').read_text() == before
-    assert call('test', work_dir / 'tiny.py', work_dir / 'epoch_2.pth').code == 0
-
-
 def test_another_split_is_a_warning_and_exit_code_1(best, tiny_config, call):
-    result = call('test', tiny_config, changed(best, dataset_digest='0' * 64))
+    result = call('test', tiny_config, changed(best, dataset_digest='0' * 64), '--amp')
     assert result.code == 1
     assert 'warning: trained on another split (000000000000)' in result.out
     assert 'top-1 accuracy' in result.out
+    assert '--amp: no accelerator here, testing in full precision' in result.out
 
 
 def test_unusable_checkpoints(best, trained, tiny_config, call, tmp_path):
