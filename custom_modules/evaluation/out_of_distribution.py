@@ -5,7 +5,6 @@ ICLR 2017: the highest softmax score as detector, judged by its AUROC.
 """
 
 from collections.abc import Mapping, Sequence
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,6 @@ from custom_modules.photos.listing import list_photos
 from custom_modules.photos.opening import BROKEN, Unreadable, file_problem
 
 TPR = 0.95  # share of the test images that a threshold has to keep
-
-
-def threshold_at(inside: ArrayLike, share: float) -> float:
-    """The highest threshold that at least ``share`` (0-1) of ``inside``, (N,), reach."""
-    highest_first = np.sort(np.ravel(inside))[::-1]
-    return float(highest_first[max(0, ceil(share * len(highest_first) - 1e-9) - 1)])
 
 
 def ood_figures(
@@ -54,7 +47,7 @@ def ood_figures(
         where that is ``calibrated``: the test images ``kept``, the correct ones of those, the OOD images ``called`` a
         class.
     """
-    from sklearn.metrics import roc_auc_score  # a second, which other tests do not need
+    from sklearn.metrics import auc, roc_curve  # a second, which other tests do not need
 
     scores, other_scores = [p.scores for p in tested], [p.scores for p in others]
     inside, outside = _highest(scores), _highest(other_scores)
@@ -62,12 +55,15 @@ def ood_figures(
     kept, called = inside, outside
     if temperature is not None:
         kept, called = _highest(tempered(scores, temperature)), _highest(tempered(other_scores, temperature))
-    right, passing = np.array([p.label == p.truth for p in tested]), threshold_at(inside, TPR)
+    right = np.array([p.label == p.truth for p in tested])
+    is_test = np.repeat([1, 0], [len(inside), len(outside)])
+    fpr, tpr, thresholds = roc_curve(is_test, np.r_[inside, outside], drop_intermediate=False)
+    passing = float(thresholds[np.argmax(tpr >= TPR - 1e-12)])
     return {
         'folder': folder,
         'photos': len(others),
         'unreadable': unreadable,
-        'auroc': float(roc_auc_score(np.repeat([1, 0], [len(inside), len(outside)]), np.r_[inside, outside])),
+        'auroc': float(auc(fpr, tpr)),
         'score_at_95_tpr': passing,
         'fpr_at_95_tpr': _share(outside >= passing),
         f'called_at_{SURE}': _share(outside >= SURE),

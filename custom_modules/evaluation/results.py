@@ -105,12 +105,9 @@ def format_scaling(scaling: Mapping[str, Any]) -> str:
 
 
 def split_warning(trained_on: str | None, tested_on: str | None, same_list: bool = False) -> str:
-    """A warning where tested images may have been trained on, or ''.
+    """A warning where tested images may have been trained on, by the digests of the two datasets; '' otherwise.
 
-    Args:
-        trained_on: Digest of the dataset of the training; None if unknown.
-        tested_on: Digest of the tested dataset.
-        same_list: Whether the tested annotation file has the name of the training's.
+    ``same_list`` says that the tested annotation file has the name of the training's.
     """
     trained_on, tested_on = str(trained_on or ''), str(tested_on or '')
     if not trained_on or not tested_on or trained_on == tested_on:

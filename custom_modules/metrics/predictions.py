@@ -156,13 +156,9 @@ def row(prediction: Prediction, classes: Sequence[str]) -> dict:
 
 
 def write_rows(file: BinaryIO, table: Iterable[dict], fields: Sequence[str], suffix: str) -> None:
-    """Writes rows one by one, in UTF-8; bytes of a path that are no UTF-8 are written unchanged.
+    """Writes rows with ``fields`` one by one, in UTF-8; bytes of a path that are no UTF-8 are written unchanged.
 
-    Args:
-        file: Open for writing.
-        table: The rows.
-        fields: Their fields, in order.
-        suffix: ``'.csv'``, ``'.json'`` (one list) or ``'.jsonl'`` (one object per line).
+    ``suffix`` is ``'.csv'``, ``'.json'`` (one list) or ``'.jsonl'`` (one object per line).
 
     Raises:
         ValueError: Another suffix.
@@ -186,13 +182,7 @@ def write_rows(file: BinaryIO, table: Iterable[dict], fields: Sequence[str], suf
 
 
 def format_counts(counts: Counts, nll: float | None, ece: float | None = None) -> str:
-    """The figures of a test for a terminal.
-
-    Args:
-        counts: Of the predictions.
-        nll: The mean negative log-likelihood in nats, if known.
-        ece: The expected calibration error in 15 bins, 0-1, if known.
-    """
+    """Counts, mean NLL in nats and ECE in 15 bins (0-1), if known, for a terminal."""
     width = max(map(len, [*counts.recall, 'class']))
     lines = [
         f'top-1 accuracy  {counts.top1}',
