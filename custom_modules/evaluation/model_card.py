@@ -105,12 +105,9 @@ def model_card(
     """
     meta, settings = describe(model), model.settings
     recipe = dict(settings_table(settings))
-    backbone = recipe.pop('Backbone', '')
-    for key in ('Pretrained', 'Seed'):  # listed in the model's details
-        recipe.pop(key, None)
+    backbone, *_ = [recipe.pop(key, '') for key in ('Backbone', 'Pretrained', 'Seed')]  # in the model's details
     run = str(meta.get('run') or '')
-    images = meta.get('photos', 0)
-    known = images and 'value' in meta and meta.get('metric') == 'accuracy/top1'
+    images = meta.get('photos') if meta.get('metric') == 'accuracy/top1' and 'value' in meta else None
     pretrained = Path(str(meta.get('pretrained')).partition(',')[0]).name
     return render(
         TEMPLATE,
@@ -127,7 +124,7 @@ def model_card(
         parameters=count_parameters(model.weights or {}),
         results=results,
         warning=results_warning({'trained_on': meta.get('dataset_digest'), **(results or {})}),
-        reached=Proportion(round(meta['value'] * images / 100), images) if known else None,
+        reached=Proportion(round(meta['value'] * images / 100), images) if images else None,
         manifest=manifest,
         libraries=libraries or {},
         files=files,

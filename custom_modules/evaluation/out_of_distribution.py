@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from custom_modules.datasets.unlabelled_photos import UnlabelledPhotos
 from custom_modules.engine.runner import TerseRunner
@@ -49,12 +49,8 @@ def ood_figures(
     """
     from sklearn.metrics import auc, roc_curve  # a second, which other tests do not need
 
-    scores, other_scores = [p.scores for p in tested], [p.scores for p in others]
-    inside, outside = _highest(scores), _highest(other_scores)
     temperature = scaling['temperature'] if scaling and not scaling_fault(scaling) else None
-    kept, called = inside, outside
-    if temperature is not None:
-        kept, called = _highest(tempered(scores, temperature)), _highest(tempered(other_scores, temperature))
+    (inside, kept), (outside, called) = _highest(tested, temperature), _highest(others, temperature)
     right = np.array([p.label == p.truth for p in tested])
     is_test = np.repeat([1, 0], [len(inside), len(outside)])
     fpr, tpr, thresholds = roc_curve(is_test, np.r_[inside, outside], drop_intermediate=False)
@@ -77,8 +73,11 @@ def ood_figures(
     }
 
 
-def _highest(scores: ArrayLike) -> NDArray[np.float64]:
-    return np.asarray(scores, float).max(axis=1)
+def _highest(predictions: Sequence[Prediction], temperature: float | None) -> tuple[NDArray, NDArray]:
+    """The highest score of each image, (N,), and that after temperature scaling, if any."""
+    scores = np.array([prediction.scores for prediction in predictions], float)
+    scaled = scores if temperature is None else tempered(scores, temperature)
+    return scores.max(axis=1), scaled.max(axis=1)
 
 
 def _share(chosen: NDArray[np.bool_]) -> dict[str, Any]:

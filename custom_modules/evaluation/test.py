@@ -57,19 +57,15 @@ def evaluate_model(
         InputError: The arguments, the config, the model or the dataset cannot be used.
     """
     folder = Path(work_dir) if work_dir else default_folder(Path(checkpoint))
-    if report:
-        check_extras()
-        check_folder(folder / 'report')
+    check_outputs(folder, out, report)
     cfg = read_config(config, parse_options(list(cfg_options)), data_root, str(folder))
-    check_table(out)
     file = open_model_file(checkpoint, cfg)
     place(cfg, launcher)
-    run, pipeline, trained_list = prepare_test(cfg, file, tta, amp)
-    root, classes = Path(run.data_root), file.classes
+    run, pipeline, about = prepare_test(cfg, file, tta, amp)
+    root = Path(run.data_root)
     images, unreadable = list_others(ood, root) if ood else ([], [])
     if robustness:
         pictures(run.dataset, pipeline, 0)  # shows before the test whether the pixels can be changed
-
     runner, collector, loader = TerseRunner.from_run(run), PredictionsMetric(), cfg.test_dataloader
     runner.test_evaluator.metrics.append(collector)
     metrics, predictions = runner.test(), collector.predictions
@@ -77,10 +73,11 @@ def evaluate_model(
     others = predict_others(runner, loader, images) if images else []
     if not is_main_process():
         return None
-    counts = count(predictions, classes)
-    results = {**figures(predictions, counts), **describe_test(metrics, file, run, trained_list, tta)}
+    counts = count(predictions, file.classes)
+    nll = {key: value for key, value in metrics.items() if not key.startswith('accuracy/')}
+    results = {**figures(predictions, counts), **nll, **about}
     if changed:
-        results['robustness'] = robustness_figures(changed, classes)
+        results['robustness'] = robustness_figures(changed, file.classes)
     if others:
         results['ood'] = ood_figures(predictions, others, results['temperature_scaling'], ood or '', len(unreadable))
     shown = examples(run.dataset, pipeline, changed) if changed and report else []
@@ -93,23 +90,25 @@ def default_folder(checkpoint: Path) -> Path:
     return checkpoint.with_name(f'{checkpoint.stem}_onnx') if is_exported(checkpoint) else checkpoint.parent
 
 
-def check_table(out: Path | None) -> None:
-    """Checks that a table of predictions can be written to ``out``, if it is given.
+def check_outputs(folder: Path, out: Path | None, report: bool) -> None:
+    """Checks, before a test, that its report in ``folder`` and its table ``out`` can be written.
 
     Raises:
-        InputError: It exists, or its folder cannot be written to.
+        InputError: A package is missing, a folder cannot be written to, or the table exists.
     """
-    if out is None:
-        return
-    check_folder(out.parent)
-    if out.is_dir():
-        raise InputError(f'--out {out}: is a folder. Name a file.')
-    if os.path.lexists(out):
-        raise InputError(f'--out {out}: exists already. Name another file, or delete it.')
+    if report:
+        check_extras()
+        check_folder(folder / 'report')
+    if out:
+        check_folder(out.parent)
+        if out.is_dir():
+            raise InputError(f'--out {out}: is a folder. Name a file.')
+        if os.path.lexists(out):
+            raise InputError(f'--out {out}: exists already. Name another file, or delete it.')
 
 
-def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Run, list[dict], str | None]:
-    """The run that tests a model, its pipeline without test-time augmentation, and the list trained on.
+def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Run, list[dict], dict[str, Any]]:
+    """The run that tests a model, its pipeline without test-time augmentation, and what is tested.
 
     Raises:
         InputError: The model and the dataset do not fit the config.
@@ -119,7 +118,8 @@ def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Ru
     if file.preprocessing is not None:
         check_pipeline(cfg, file.preprocessing, str(file.path))
         use_exported(cfg, str(file.path))
-    pipeline = cfg.test_dataloader.dataset.pipeline
+    dataset = cfg.test_dataloader.dataset
+    pipeline = dataset.pipeline
     if tta:
         average_flips(cfg)
     if amp and has_accelerator():
@@ -127,26 +127,17 @@ def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Ru
     elif amp and is_main_process():
         print('--amp: no accelerator here, testing in full precision')
     run = prepare_run(cfg, ['test'], file.checkpoint or {'meta': {**file.meta, 'classes': file.classes}})
-    return run, pipeline, trained_list
-
-
-def describe_test(
-    metrics: dict[str, float], file: ModelFile, run: Run, trained_list: str | None, tta: bool
-) -> dict[str, Any]:
-    """Metrics of the config's evaluator, and what was tested, for ``metrics.json``."""
-    return {
-        **{key: value for key, value in metrics.items() if not key.startswith('accuracy/')},
+    about = {
         'checkpoint': str(file.path),
         'weights': None if is_exported(file.path) else file.digest,
-        'run': file.meta.get('run'),
-        'epoch': file.meta.get('epoch'),
-        'pretrained': file.meta.get('pretrained'),
+        **{key: file.meta.get(key) for key in ('run', 'epoch', 'pretrained')},
         'dataset': run.digest,
         'trained_on': file.meta.get('dataset_digest'),
         'trained_list': trained_list,
-        'tested': run.cfg.test_dataloader.dataset.ann_file,
+        'tested': dataset.get('ann_file'),
         'tta': tta,
     }
+    return run, pipeline, about
 
 
 def format_test(test: Evaluation) -> str:
