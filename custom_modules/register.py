@@ -1,3 +1,4 @@
+# ruff: noqa: F401
 """Registers all classes of this package, and its reading and writing of checkpoints; named in ``custom_imports``.
 
 Configs know only the classes that are imported here. As the top of the package, it may import every folder.
@@ -31,28 +32,6 @@ from custom_modules.metrics import nll_metric
 from custom_modules.models import onnx_classifier
 from custom_modules.models.checkpoints import AtomicLocalBackend, load_checkpoint
 from custom_modules.upstream import patch_upstream
-
-__all__ = [
-    'alarms_hook',
-    'augmented_photos_hook',
-    'best_checkpoint_hook',
-    'curves_hook',
-    'flower_dataset',
-    'linear_probe_hook',
-    'load_photo',
-    'load_random_resized_crop',
-    'loops',
-    'mid_epoch_checkpoint_hook',
-    'nll_metric',
-    'onnx_classifier',
-    'pack_photo',
-    'random_rotate_translate',
-    'recompress_jpeg',
-    'resumable_early_stopping_hook',
-    'seed_hook',
-    'validate_on_resume_hook',
-    'validation_board_hook',
-]
 
 patch_upstream()
 register_backend('local', AtomicLocalBackend, force=True, prefixes='')

@@ -16,7 +16,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler, _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from custom_modules.engine.config_sources import origin
+from custom_modules.engine.config_validation import origin
 from custom_modules.engine.loops import LinearProbeLoop
 
 MAX_STEPS = 200_000  # steps simulated at most, about a second

@@ -1,42 +1,24 @@
-"""From a config file and command-line arguments to the config of one run. Nothing is built or written here."""
+"""The config of one run, from a config file and the command line's overrides."""
 
+import importlib.util
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
+from mmengine.utils.misc import import_modules_from_strings
 
-from custom_modules.engine.settings import DEFAULT_HOOKS, check_options, check_settings
+from custom_modules.engine.config_validation import DEFAULT_HOOKS, check_config, check_option_names
 from custom_modules.errors import InputError
 from custom_modules.files import check_folder
 from custom_modules.upstream import patch_upstream
 
 DEMO_FRAGMENT = Path(__file__).parents[2] / 'configs' / '_base_' / 'demo.py'
+REGISTER = 'custom_modules.register'
 JUDGES = ('BestCheckpointHook', 'ResumableEarlyStoppingHook')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-
-
-class RunConfig(Config):
-    """A config whose text is formatted once for as long as it stays the same.
-
-    MMEngine asks for it five times at a start and once a checkpoint, and each time would format it anew, in 0.1 s.
-    """
-
-    @classmethod
-    def of(cls, cfg: Config) -> 'RunConfig':
-        """The same config."""
-        same = cls()
-        same.__setstate__(cfg.__getstate__())
-        return same
-
-    @property
-    def pretty_text(self) -> str:
-        """The settings as Python code."""
-        settings = repr(self.to_dict())
-        if self.__dict__.get('_formatted', ('',))[0] != settings:
-            self.__dict__['_formatted'] = settings, super().pretty_text
-        return self.__dict__['_formatted'][1]
 
 
 def parse_options(pairs: list[str] | None) -> dict[str, Any]:
@@ -65,72 +47,88 @@ def read_config(
     demo: bool = False,
     probe: bool = False,
 ) -> Config:
-    """Reads a config, overrides it and settles the work dir.
+    """Reads a config, applies the command line's overrides and checks it.
 
     Args:
         path: The config file.
         options: ``--cfg-options``: dotted key to value.
         data_root: The prepared dataset for all loaders; None keeps the config's.
-        work_dir: Where the run writes; None takes the config's, or else ``work_dirs/<config name>``.
+        work_dir: The folder that the run writes to; None for the config's, or else ``work_dirs/<config name>``.
         demo: Whether to make it the short run on drawn flowers that configs/_base_/demo.py describes.
         probe: Whether to make it a linear probe.
 
     Raises:
-        InputError: There is no such config, it cannot be read, it or an option sets what does not exist or what cannot
-            be read, or the work dir is a file.
+        InputError: The file is missing or cannot be read, a key or value in it or in ``options`` is wrong, or the work
+            dir is a file.
     """
-    patch_upstream()
-    if not Path(path).is_file():
-        here = ' '.join(path.as_posix() for path in sorted(Path('configs').glob('*.py')))
-        raise InputError(f'{path}: no such config' + (f'; there are: {here}' if here else ''))
-    try:
-        cfg = RunConfig.of(Config.fromfile(path))
-    except Exception as error:  # a config is a program: anything may happen in it
-        raise InputError(f'{path}: not a usable config: {type(error).__name__}: {error}') from error
+    cfg = _load(path)
     _check_model(cfg, path)
     if demo:
         cfg.merge_from_dict(Config.fromfile(DEMO_FRAGMENT).to_dict())
         cfg.model.backbone.pop('init_cfg', None)
-    check_options(cfg, options)
+    check_option_names(cfg, options)
     try:
         cfg.merge_from_dict(options)
     except (TypeError, KeyError) as error:
-        raise InputError(f'--cfg-options: {error}') from error
+        raise InputError(f'--cfg-options: {str(error.args[0]).partition(" of list")[0]}') from error
+    check_config(cfg, options)
     _check_model(cfg, path)
-    _check_parts(cfg)
-    check_settings(cfg)
+    if empty := [name for name in LOADERS if cfg.get(name) is not None and cfg[name].get('dataset') is None]:
+        raise InputError(*(f'{name}.dataset: the config has none; set the dataset to load' for name in empty))
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
-        if hook is None and name not in DEFAULT_HOOKS:  # MMEngine takes None, for "without it", of its own six alone
+        if hook is None and name not in DEFAULT_HOOKS:  # MMEngine accepts None only for its own six
             del cfg.default_hooks[name]
     if probe:
-        if not cfg.get('val_dataloader'):
-            raise InputError('--probe: the config has no val_dataloader, by which photos are seen and the head judged')
         _keep_probe_only(cfg)
-    for name in LOADERS:
-        if data_root is not None and cfg.get(name) is not None:
-            if 'dataset' in cfg[name].dataset:
-                raise InputError(f'--data-root: {name}.dataset wraps another one; set its data_root in the config')
-            cfg[name].dataset.data_root = data_root
+    if data_root is not None:
+        _set_data_root(cfg, data_root)
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(default_work_dir(path, demo, probe))
     check_folder(Path(cfg.work_dir))
     return cfg
 
 
+def _load(path: str) -> Config:
+    """The config of a file, its ``custom_imports`` imported."""
+    patch_upstream()
+    if not Path(path).is_file():
+        here = ' '.join(path.as_posix() for path in sorted(Path('configs').glob('*.py')))
+        raise InputError(f'{path}: no such config' + (f'; there are: {here}' if here else ''))
+    try:
+        cfg = Config.fromfile(path, import_custom_modules=False)
+        if cfg.get('custom_imports'):
+            names = cfg.custom_imports.get('imports') or []
+            names = [names] if isinstance(names, str) else list(names)
+            # Until 2.3 configs, and their copies in work dirs, named each module of this package.
+            if gone := [name for name in names if name.startswith('custom_modules.') and not _exists(name)]:
+                print(f'{path}: custom_imports: {REGISTER} replaces {", ".join(gone)}', file=sys.stderr)
+                cfg.custom_imports.imports = [REGISTER, *(name for name in names if name not in gone)]
+            import_modules_from_strings(**cfg.custom_imports)
+    except Exception as error:  # a config is a program and may raise anything
+        raise InputError(f'{path}: not a usable config: {type(error).__name__}: {error}') from error
+    return cfg
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even its package
+        return False
+
+
 def _check_model(cfg: Config, path: str) -> None:
     if cfg.get('model') is None:
         raise InputError(f'{path}: has no model, so it is a part of a config; name one that inherits it')
-    if lacking := [part for part in ('backbone', 'head') if not cfg.model.get(part)]:
+    parts = cfg.model if isinstance(cfg.model, dict) else {}
+    if lacking := [part for part in ('backbone', 'head') if not parts.get(part)]:
         raise InputError(f'{path}: its model has no {" and no ".join(lacking)}; name an ImageClassifier of both')
 
 
-def _check_parts(cfg: Config) -> None:
-    """Refuses None where settings are needed."""
-    problems = [f'{key}: is None; give settings' for key in ('randomness', 'env_cfg') if cfg.get(key, {}) is None]
+def _set_data_root(cfg: Config, data_root: str) -> None:
     for name in LOADERS:
-        if cfg.get(name) is not None and cfg[name].get('dataset') is None:
-            problems.append(f'{name}.dataset: the config has none; give the one to load')
-    if problems:
-        raise InputError(*problems)
+        if cfg.get(name) is not None:
+            if 'dataset' in cfg[name].dataset:
+                raise InputError(f'--data-root: {name}.dataset wraps another one; set its data_root in the config')
+            cfg[name].dataset.data_root = data_root
 
 
 def default_work_dir(config: str, demo: bool = False, probe: bool = False) -> Path:
@@ -176,7 +174,9 @@ def keep_train_only(cfg: Config) -> None:
 
 
 def _keep_probe_only(cfg: Config) -> None:
-    """Makes of ``cfg`` a training whose one step is to solve the head, on photos as the validation sees them."""
+    """Makes of ``cfg`` a linear probe: the head is fitted once, on images prepared as for validation."""
+    if not cfg.get('val_dataloader'):
+        raise InputError('--probe: the config has no val_dataloader; a probe needs its pipeline and images')
     cfg.train_cfg = ConfigDict(type='LinearProbeLoop')
     cfg.param_scheduler = []
     val = cfg.val_dataloader

@@ -1,13 +1,11 @@
 """From a config and command-line arguments to one run's config."""
 
-from copy import deepcopy
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
 from custom_modules.engine.run_config import (
-    RunConfig,
     average_flips,
     keep_test_only,
     keep_train_only,
@@ -53,7 +51,7 @@ def test_none_is_refused_where_settings_are_needed():
     names = ['randomness', 'env_cfg', 'train_dataloader.dataset', 'test_dataloader.dataset']
     with pytest.raises(InputError) as error:
         read(options=dict.fromkeys(names))
-    assert [problem.split(':')[0] for problem in error.value.problems] == names
+    assert {problem.split(':')[0] for problem in error.value.problems} == {f'--cfg-options {name}' for name in names}
     assert read(options={'val_dataloader': None}).val_dataloader is None  # --no-validate may follow
 
 
@@ -94,25 +92,17 @@ def test_a_part_of_a_config_is_no_training(name):
         read_config(str(CONFIGS / '_base_' / f'{name}.py'), {}, None, None)
 
 
-def test_the_text_is_upstreams_and_formatted_once_until_a_setting_changes(monkeypatch):
-    formatted = []
-    upstream = Config.pretty_text
-
-    def count(cfg) -> str:
-        formatted.append(cfg)
-        return upstream.fget(cfg)
-
+def test_modules_that_older_configs_import_are_replaced(tmp_path, capsys):
+    """Work dirs of versions before 2.4 hold configs that name each module where it then was."""
+    mine = tmp_path / 'mine.py'
+    gone = ['custom_modules.engine.best_checkpoint_hook', 'custom_modules.evaluation.no_such.x']
+    imports = [*gone, 'custom_modules.datasets.flower_dataset', 'json']
     cfg = read()
-    monkeypatch.setattr(Config, 'pretty_text', property(count))
-    text = cfg.pretty_text
-    assert text == Config(cfg._cfg_dict).pretty_text
-    formatted.clear()
-    for same in (cfg, deepcopy(cfg), deepcopy(deepcopy(cfg))):
-        assert isinstance(same, RunConfig)
-        assert same.pretty_text == text
-    assert not formatted
-    cfg.train_dataloader.batch_size = 3
-    assert cfg.pretty_text == Config(cfg._cfg_dict).pretty_text != text
+    cfg.custom_imports = {'imports': imports, 'allow_failed_imports': False}
+    cfg.dump(mine)
+    imported = read_config(str(mine), {}, None, None).custom_imports.imports
+    assert imported == ['custom_modules.register', 'custom_modules.datasets.flower_dataset', 'json']
+    assert capsys.readouterr().err == f'{mine}: custom_imports: custom_modules.register replaces {", ".join(gone)}\n'
 
 
 def test_no_such_config_lists_those_there_are(monkeypatch):
