@@ -1,4 +1,4 @@
-"""Shared by all tests: five drawn flowers as a prepared dataset, one tiny training, and ways to call the tools."""
+"""Fixtures of all tests: drawn flowers as a prepared dataset, one tiny training, functions that call the tools."""
 
 import gc
 import json
@@ -18,7 +18,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 
-os.environ.setdefault('OMP_NUM_THREADS', '1')  # the models are tiny: threads would only wait for each other
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # models are tiny: threads would only wait for each other
 settings.register_profile('any machine', deadline=None)  # a shared or busy one may be slow
 settings.load_profile('any machine')
 
@@ -26,7 +26,7 @@ settings.load_profile('any machine')
 TINY_CONFIG = """
 _base_ = {base!r}
 
-# Batch norm knows its statistics after two epochs, and the rate is low: else float32's rounding grows a hundredfold.
+# Fast batch-norm statistics and a low rate: otherwise float32's rounding grows a hundredfold.
 model = dict(backbone=dict(widen_factor=0.25, init_cfg=None, norm_cfg=dict(type='BN', momentum=0.5)))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -79,9 +79,9 @@ class Trained:
 
 
 def pytest_collection_finish() -> None:
-    """Spares what the test modules imported from being looked through again by each collection of garbage.
+    """Excludes imported modules from garbage collection.
 
-    MMEngine makes one for each dataset: half of the time of a tiny run.
+    MMEngine collects garbage for each dataset: half of the time of a tiny run.
     """
     gc.collect()
     gc.freeze()
@@ -89,7 +89,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope='session', autouse=True)
 def usual_signals() -> Iterator[None]:
-    """Ctrl-C and a closed terminal do what they usually do, also where pytest was started with both ignored."""
+    """Default handlers for Ctrl-C and a closed terminal, also where pytest was started with both ignored."""
     usual = {signal.SIGINT: signal.default_int_handler}
     if hasattr(signal, 'SIGHUP'):
         usual[signal.SIGHUP] = signal.SIG_DFL
@@ -101,7 +101,7 @@ def usual_signals() -> Iterator[None]:
 
 @pytest.fixture(scope='module')
 def one_thread() -> Iterator[None]:
-    """One thread for torch, as in ``tool_environment``: several add up in another order."""
+    """One thread for torch, as in ``tool_environment``: several threads add in another order."""
     import torch
 
     before = torch.get_num_threads()
@@ -136,14 +136,14 @@ def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
     from custom_modules.errors import run_tool
 
-    monkeypatch.setenv('LOCAL_RANK', '0')  # set, and so put back, for the tools set it themselves
+    monkeypatch.setenv('LOCAL_RANK', '0')  # restored after the test: the tools set it
     monkeypatch.setenv('COLUMNS', '100')  # as in tool_environment, whatever the terminal
     monkeypatch.chdir(tmp_path)
 
     def run(name: str, *args: object) -> Result:
         main = importlib.import_module(f'tools.{name}').main
         if 'mmengine' in sys.modules:
-            # Named for config and second, a run would go on with the log of another that began in the same one.
+            # Runs are named by config and second: two in one second would share a log.
             from mmengine.logging import MessageHub, MMLogger
             from mmpretrain.visualization import UniversalVisualizer
 
@@ -165,7 +165,7 @@ def browser() -> Iterator[Chromium]:
 
 @pytest.fixture(scope='session')
 def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
-    """A function that has a folder filled by the first of pytest-xdist's workers that asks for it, for all of them."""
+    """A function that fills a folder once for all pytest-xdist workers: ``make_once('photos', draw)``."""
     base = tmp_path_factory.getbasetemp()
     if 'PYTEST_XDIST_WORKER' in os.environ:
         base = base.parent
@@ -265,7 +265,7 @@ def random_weights(make_once: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def give_temperature() -> Callable[[Path, float], None]:
-    """Gives a metrics.json a temperature that is worth using, which so few photos seldom have."""
+    """A function that writes a useful temperature into a metrics.json: few photos seldom give one."""
 
     def give(metrics: Path, temperature: float) -> None:
         results = json.loads(metrics.read_text())
