@@ -1,3 +1,3 @@
-"""The extension package; importing it costs nothing. Registered modules: configs/_base_/default_runtime.py."""
+"""The package of this project; importing it costs nothing. Configs import custom_modules.register."""
 
 __version__ = '2.3.3'
