@@ -1,7 +1,7 @@
 """Out-of-distribution (OOD) images: reading them, their predictions, and how well scores separate them.
 
 D. Hendrycks and K. Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural Networks,
-ICLR 2017: the highest softmax score as detector, judged by its AUROC.
+ICLR 2017: the highest softmax score as detector, measured by its AUROC.
 """
 
 from collections.abc import Mapping, Sequence

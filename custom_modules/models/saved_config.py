@@ -85,7 +85,7 @@ def _value(node: ast.expr | None) -> Any:
 
 
 def types_in(node: Any) -> Iterator[str]:
-    """The ``type`` of each dict in nested settings, without the scope that may stand before it."""
+    """The ``type`` of each dict in nested settings, without its scope."""
     if isinstance(node, dict):
         if 'type' in node:
             yield str(node['type']).removeprefix('mmpretrain.').removeprefix('mmengine.').removeprefix('mmcv.')
@@ -108,13 +108,13 @@ def registered_names() -> set[str]:
 
 
 def config_text(meta: Mapping[str, Any]) -> str | None:
-    """The training's config as a checkpoint's ``meta`` holds it: ``config`` in best.pth, ``cfg`` in epoch_N.pth."""
+    """The text of the saved config in a checkpoint's ``meta``: ``config`` in best.pth, ``cfg`` in epoch_N.pth."""
     text = meta.get('config') or meta.get('cfg')
     return text if isinstance(text, str) else None
 
 
 def parse_config(text: str) -> dict[str, Any]:
-    """The settings of a config that came with a checkpoint, which is never run; empty if it is more than settings."""
+    """The settings in a saved config, which is never run; empty if it is more than settings."""
     try:
         return parse_settings(text)
     except NOT_PLAIN:
@@ -122,6 +122,6 @@ def parse_config(text: str) -> dict[str, Any]:
 
 
 def section(settings: dict[str, Any], key: str) -> dict[str, Any]:
-    """The dict of settings that stands under ``key``; empty where none does."""
+    """The dict of settings under ``key``; empty without one."""
     value = settings.get(key)
     return value if isinstance(value, dict) else {}

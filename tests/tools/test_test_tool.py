@@ -244,12 +244,16 @@ def test_what_a_report_needs_is_asked_before_the_test(best, tiny_config, call, m
     assert sorted(os.listdir(tmp_path / 'tested')) == ['best.pth', 'report']
 
 
-def test_another_split_is_a_warning_and_exit_code_1(best, tiny_config, call):
+def test_another_split_is_a_warning_and_exit_code_1(best, tiny_config, call, monkeypatch):
+    loads = []
+    load = torch.load
+    monkeypatch.setattr(torch, 'load', lambda *args, **kwargs: loads.append(args) or load(*args, **kwargs))
     result = call('test', tiny_config, changed(best, dataset_digest='0' * 64), '--amp')
     assert result.code == 1
     assert 'warning: trained on another split (000000000000)' in result.out
     assert 'top-1 accuracy' in result.out
     assert '--amp: no accelerator here, testing in full precision' in result.out
+    assert len(loads) == 2  # one by changed(), one by the test
 
 
 def test_unusable_checkpoints(best, trained, tiny_config, call, tmp_path):
