@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_modules.errors import InputError
-from custom_modules.photos.decoding import decode, greatest_reduction, read_jpeg_header
+from custom_modules.photos.decoding import decode, greatest_reduction, jpeg_size
 
 Pixels = NDArray[np.uint8]
 
@@ -112,8 +112,8 @@ class Preprocessing:
             ValueError: It cannot be decoded.
         """
         content = Path(path).read_bytes()
-        header = read_jpeg_header(content) if self.min_short_edge else None
-        reduction = greatest_reduction(min(header.size) / self.min_short_edge) if header and self.min_short_edge else 1
+        size = jpeg_size(content) if self.min_short_edge else None
+        reduction = greatest_reduction(min(size) / self.min_short_edge) if size and self.min_short_edge else 1
         image = decode(content, reduction)
         height, width = image.shape[:2]
         rows, columns = self.crop

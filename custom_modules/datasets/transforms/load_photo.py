@@ -1,24 +1,24 @@
-"""The registered loader of photos that are shrunk afterwards: decodes them no larger than that needs."""
+"""The registered transform that loads an image for a resize, decoded no larger than the resize needs."""
 
 from mmcv.transforms import BaseTransform
 from mmpretrain.registry import TRANSFORMS
 
-from custom_modules.photos.decoding import decode, greatest_reduction, read_jpeg_header
+from custom_modules.photos.decoding import decode, greatest_reduction, jpeg_size
 
 
 @TRANSFORMS.register_module()
 class LoadPhoto(BaseTransform):
-    """Loads a photo upright, a JPEG at 1/2, 1/4 or 1/8 of its size where its short edge stays long enough.
+    """Loads an image upright, a JPEG at 1/2, 1/4 or 1/8 of its size if its short edge stays long enough.
 
-    For pipelines that go on with ``ResizeEdge``, of the short edge. Reduced pixels are averages, where a bilinear
-    resize to a tenth skips most. A photo with a short edge below ``2 * min_short_edge`` is loaded in full: the pixels
-    are those of ``LoadImageFromFile``.
+    For pipelines that continue with ``ResizeEdge`` of the short edge. Reduced pixels are averages; a bilinear resize
+    to a tenth skips most pixels. An image with a short edge below ``2 * min_short_edge`` is loaded in full, with the
+    pixels of ``LoadImageFromFile``.
 
     Required key: ``img_path``. Added keys: ``img``, (H, W, 3) uint8, BGR; ``img_shape``, its height and width;
     ``ori_shape``, those in the file.
 
     Args:
-        min_short_edge: What the short edge is not reduced below, in pixels: the ``scale`` of ``ResizeEdge``.
+        min_short_edge: Least length of the reduced short edge, in pixels: the ``scale`` of ``ResizeEdge``.
     """
 
     def __init__(self, min_short_edge: int) -> None:
@@ -30,11 +30,11 @@ class LoadPhoto(BaseTransform):
         """Loads ``results['img_path']``."""
         with open(results['img_path'], 'rb') as file:
             content = file.read()
-        header = read_jpeg_header(content)
-        img = decode(content, greatest_reduction(min(header.size) / self.min_short_edge) if header else 1)
+        size = jpeg_size(content)
+        img = decode(content, greatest_reduction(min(size) / self.min_short_edge) if size else 1)
         results['img'] = img
         results['img_shape'] = img.shape[:2]
-        results['ori_shape'] = header.size if header else img.shape[:2]
+        results['ori_shape'] = size or img.shape[:2]
         return results
 
     def __repr__(self) -> str:

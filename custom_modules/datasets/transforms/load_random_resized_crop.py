@@ -1,4 +1,4 @@
-"""The registered loader of training photos: draws the crop first, then decodes the photo no larger than that needs."""
+"""The registered transform that loads a training image and crops it, decoded no larger than the crop needs."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -10,9 +10,9 @@ import numpy as np
 from mmpretrain.datasets import RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 
-from custom_modules.photos.decoding import decode, decode_upper_rows, greatest_reduction, read_jpeg_header
+from custom_modules.photos.decoding import decode, greatest_reduction, jpeg_size
 
-# Without ``cache_randomness`` around it, which copies itself at each call.
+# Without the decorator ``cache_randomness``, which copies itself at each call.
 _rand_crop_params = vars(RandomResizedCrop)['rand_crop_params'].func
 
 
@@ -20,17 +20,17 @@ _rand_crop_params = vars(RandomResizedCrop)['rand_crop_params'].func
 class LoadRandomResizedCrop(RandomResizedCrop):
     """``LoadImageFromFile`` and MMPretrain's ``RandomResizedCrop`` in one.
 
-    The crop is drawn as there, from the size in a JPEG's header, and most JPEGs are not decoded below it. Where it is
-    to be shrunk to half or less, the photo is decoded at 1/2, 1/4 or 1/8, and the crop's edges move to the nearest of
-    those larger pixels. Other crops have the same pixels as there.
+    The crop is drawn as upstream does, from the size in a JPEG's header. Where it will be shrunk to half or less, the
+    JPEG is decoded at 1/2, 1/4 or 1/8, and the edges of the crop move to the nearest of those larger pixels. Other
+    crops have the same pixels as upstream.
 
     Required key: ``img_path``. Added keys: ``img``, (height, width, 3) uint8, BGR; ``img_shape``, its shape;
     ``ori_shape``, the photo's height and width.
 
     Args:
         scale: Height and width of the result, or one number for both, in pixels.
-        flip_prob: How often the crop is mirrored. ``RandomFlip``, as the next step, draws and does the same, but takes
-            one twentieth of the whole loading. Defaults to ``0.0``.
+        flip_prob: Probability of mirroring the crop. ``RandomFlip`` as the next transform gives the same result, but
+            takes one twentieth of the loading time. Defaults to ``0.0``.
         **kwargs: ``RandomResizedCrop``'s: ``crop_ratio_range``, ``aspect_ratio_range``, ``max_attempts``,
             ``interpolation``, ``backend``.
     """
@@ -45,16 +45,14 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         """Loads and crops ``results['img_path']``."""
         with open(results['img_path'], 'rb') as file:
             content = file.read()
-        header, reduction = read_jpeg_header(content), 1
-        if header is None:  # what is no JPEG is decoded in full anyway
+        size, reduction, img = jpeg_size(content), 1, None
+        if size is None:  # other formats have to be decoded in full anyway
             img = decode(content)
             size = img.shape[:2]
-            top, left, height, width = self._draw(size)
-        else:
-            size = header.size
-            top, left, height, width = self._draw(size)
+        top, left, height, width = self._draw(size)
+        if img is None:
             reduction = greatest_reduction(min(height / self.scale[0], width / self.scale[1]))
-            img = decode_upper_rows(content, header, top + height, reduction)
+            img = decode(content, reduction)
         rows, columns = (
             slice(round(start / reduction), round((start + length) / reduction))
             for start, length in ((top, height), (left, width))
