@@ -1,11 +1,12 @@
-"""A function over many photos, on all cores and in order. What it reads of a photo is the business of its room."""
+"""Applies a function to many files in parallel processes, in order."""
 
+import multiprocessing
 import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
@@ -15,9 +16,9 @@ from custom_modules.progress import StepProgress
 
 Result = TypeVar('Result')
 
-MAX_WORKERS = 61  # what Windows can wait for
-_CHUNK = 16  # photos that a process reads at a time
-_PHOTOS_WORTH_A_PROCESS = 500  # starting one takes as long as reading 300
+MAX_WORKERS = 61  # Windows can wait for no more
+_CHUNK = 16  # files that a process is given at a time
+_FILES_PER_WORKER = 500  # starting a process takes as long as reading 300 files
 _DEFAULT_WORKERS = 8  # each takes some 100 MB, and the disk is the limit
 
 
@@ -28,121 +29,77 @@ def map_photos(
     workers: int | None = None,
     progress: StepProgress | None = None,
 ) -> list[Result]:
-    """Calls a function with each photo; memory does not grow with their number, but for what is returned.
-
-    In processes: measured on two cores, threads take as long as one, for they wait for each other's interpreter lock.
+    """Calls ``read`` with each path. Threads would wait for each other's interpreter lock.
 
     Args:
-        read: What to call, of a module's top level; to raise nothing.
-        paths: The photos.
-        imports: Modules that ``read`` imports late; done once for all processes where that can be.
-        workers: Number of processes; None for one per core, 8 at most, and none but this one for few photos.
-        progress: Called now and then with the numbers of photos done and in all.
+        read: A picklable function that raises nothing.
+        paths: The files.
+        imports: Modules that ``read`` imports late; on Linux they are imported once for all processes.
+        workers: Number of processes; None for one per core, 8 at most, and only this process for few files.
+        progress: Called with the numbers of files done and in all.
 
     Returns:
-        What ``read`` returned, in the order of the paths.
+        The results in the order of the paths.
 
     Raises:
-        InputError: A process was killed.
+        InputError: There cannot be so many workers, or a process was killed.
     """
-    from concurrent.futures import BrokenExecutor
-
+    if workers is not None and not 1 <= workers <= MAX_WORKERS:
+        raise InputError(f'--workers {workers}: must be 1 to {MAX_WORKERS}')
     if workers is None:
-        workers = min(cores(), _DEFAULT_WORKERS, 1 + len(paths) // _PHOTOS_WORTH_A_PROCESS)
-    found: list[Result] = []
-    mapped = nullcontext(map(read, paths)) if workers == 1 else _in_processes(read, paths, imports, workers)
-    try:
-        with _quiet(), mapped as results:
+        workers = min(cores(), _DEFAULT_WORKERS, 1 + len(paths) // _FILES_PER_WORKER)
+    with nullcontext(map(read, paths)) if workers == 1 else _pool_map(read, paths, imports, workers) as results:
+        found: list[Result] = []
+        try:
             for result in results:
                 found.append(result)
                 if progress and (len(found) % _CHUNK == 0 or len(found) == len(paths)):
                     progress(len(found), len(paths))
-    except BrokenExecutor:
-        raise InputError(
-            f'{paths[len(found)]}, or one of the {2 * workers * _CHUNK} photos after it: a process was killed while '
-            'reading it, out of memory or by a crash in a decoder; free memory, try --workers 1, or take it away'
-        ) from None
+        except BrokenExecutor:
+            raise InputError(
+                f'{paths[len(found)]}, or one of the {2 * workers * _CHUNK} files after it: a process was killed '
+                'while reading it, without memory or by a crash in a decoder. Try --workers 1, or remove the file'
+            ) from None
     return found
 
 
 def cores() -> int:
-    """Returns the number of cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 @contextmanager
-def _in_processes(
+def _pool_map(
     read: Callable[[Path], Result], paths: Sequence[Path], imports: Sequence[str], workers: int
 ) -> Iterator[Iterator[Result]]:
-    """Gives the results in order; at its end no process is left."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    # Not fork: a progress bar runs in a thread. A fork server imports once for all, where there is one.
+    """Gives the results in order; no process is left afterwards."""
+    # Not "fork", which is unsafe beside the thread of a progress bar.
     context = multiprocessing.get_context('forkserver' if sys.platform == 'linux' else 'spawn')
     if sys.platform == 'linux':
         context.set_forkserver_preload(['cv2', *imports])
     pool = ProcessPoolExecutor(workers, context, _start_worker)
     try:
-        with _interrupts_held():  # processes start here, and inherit that
+        # The processes inherit the mask, so that Ctrl-C while they start prints no traceback of theirs.
+        mask = None if sys.platform == 'win32' else signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
             results = pool.map(read, paths, chunksize=_CHUNK)
+        finally:
+            if mask is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         yield results
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Lets Ctrl-C wait; a process that is just starting would answer it with a traceback.
-
-    Blocked signals are inherited by what starts here. They may still reach another thread, of a numeric library for
-    one, and Python answers in its main thread: so the handler waits too.
-    """
-    caught: list[int] = []
-    in_main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number)) if in_main else None
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, 'pthread_sigmask') else None
-    try:
-        yield
-    finally:
-        if mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if in_main:
-            signal.signal(signal.SIGINT, handler)
-        if caught:
-            signal.raise_signal(signal.SIGINT)
-
-
 def _start_worker() -> None:
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # this process ends with the pool
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
-    cv2.utils.logging.setLogLevel(0)
-    warnings.simplefilter('ignore')
 
 
-def _end_with_parent() -> None:
-    """Ends this process with the one that started it: killed, that says nothing, and this one would wait forever."""
-    import multiprocessing
-
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences OpenCV and Pillow, which speak of odd files on stderr; what is odd is reported, with the path."""
-    import cv2
-
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(0)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+def _exit_with_parent() -> None:
+    """Ends this process when its parent was killed, which would leave it waiting forever."""
+    multiprocessing.parent_process().join()  # type: ignore[union-attr]  # only None in the main process
+    os._exit(1)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from custom_modules.datasets import parallel
 from custom_modules.errors import InputError
+from custom_modules.photos import parallel
 from custom_modules.photos.parallel import map_photos
 
 ROOT = Path(__file__).parents[2]
@@ -41,12 +41,12 @@ def test_order_progress_and_processes(workers):
 def test_few_photos_start_no_process(monkeypatch):
     monkeypatch.setattr(parallel, 'cores', lambda: 2)
     assert {process for _, process in map_photos(number_and_process, PATHS, ())} == {os.getpid()}
-    monkeypatch.setattr(parallel, '_PHOTOS_WORTH_A_PROCESS', 50)
+    monkeypatch.setattr(parallel, '_FILES_PER_WORKER', 50)
     assert os.getpid() not in {process for _, process in map_photos(number_and_process, PATHS, ())}
 
 
 def test_a_process_that_is_killed_is_told_with_the_photos_it_may_have_read():
-    with pytest.raises(InputError, match=r'^(0|16), or one of the 64 photos after it: a process was killed'):
+    with pytest.raises(InputError, match=r'^(0|16), or one of the 64 files after it: a process was killed'):
         map_photos(die_at_20, PATHS, (), 2)
 
 
