@@ -1,9 +1,9 @@
 """Checks raw photos (class folders) or a prepared dataset; changes nothing.
 
-Broken, truncated, empty and misnamed files; annotation errors; copies and near-duplicates, across train and val and
-across classes; dark, overexposed, blurred, tiny, odd, CMYK, grey, transparent, 16-bit, palette, animated and turned
-photos; class imbalance with the weights to paste.
-Exit codes: 0 nothing found but notes, 1 findings, each with what to do, 2 unusable input.
+Finds corrupt, empty and misnamed files; annotation errors; copies and near-duplicates, across train and val and across
+classes; dark, overexposed, blurred, tiny, odd, CMYK, grey, transparent, 16-bit, palette, animated and EXIF-rotated
+images; class imbalance, with the class weights to paste. Needs CleanVision.
+Exit codes: 0 nothing but notes, 1 errors or warnings, each with advice, 2 unusable input.
 """
 
 import argparse
@@ -14,7 +14,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import run_tool
-from custom_modules.photos.parallel import MAX_WORKERS
 from custom_modules.progress import progress_bar, speed
 from custom_modules.report_file import check_out, write_out
 
@@ -24,17 +23,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('data', type=Path, help='folder of class folders, or prepared dataset; only read')
     parser.add_argument(
-        '--out', type=Path, metavar='FILE', help='write all findings, as .html (pictures), .csv or .json'
+        '--out', type=Path, metavar='FILE', help='write all findings, as .html (with thumbnails), .csv or .json'
     )
     parser.add_argument(
         '--crop', type=int, default=224, help='edge of the square that training cuts out (default: %(default)s)'
     )
-    parser.add_argument('--workers', type=int, metavar='N', help='processes that read photos (default: one a core)')
+    parser.add_argument('--workers', type=int, metavar='N', help='processes that read images (default: one per core)')
     args = parser.parse_args(argv)
     if args.crop < 1:
         parser.error('--crop must be 1 or more')
-    if args.workers is not None and not 1 <= args.workers <= MAX_WORKERS:
-        parser.error(f'--workers must be 1 to {MAX_WORKERS}')
     if args.out:
         check_out(args.out, args.data)
 
@@ -51,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.out:
         print(f'written: {args.out}')
     elif report.findings:
-        print('next: --out report.html shows the pictures, --out findings.csv lists them all')
+        print('next: --out report.html shows the images, --out findings.csv lists all findings')
     return int(report.has_problems)
 
 

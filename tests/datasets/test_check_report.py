@@ -50,16 +50,16 @@ def test_text_counts_names_and_says_what_to_do(report):
         'rose         6    0.833',
         'total       10',
     ]
-    assert 'to mend: same content in two classes: 1' in lines
+    assert 'error: same content in two classes: 1' in lines
     assert '    daisy/1.png = rose/conflict.png' in lines
     assert text.count('  > ') == len(report.by_kind) == 4
-    assert lines[-1] == verdict(report) == '2 to mend, 1 to look at, 1 harmless'
+    assert lines[-1] == verdict(report) == '2 errors, 1 warning, 1 note'
 
 
 def test_text_shows_the_first_of_many_and_the_classes_that_stand_out():
     many = [Finding('grey', (f'rose/{number}.jpg',)) for number in range(40)]
     text = format_text(CheckReport('x', False, {'': {'daisy': 1, 'rose': 40}}, many))
-    assert 'harmless: without colour: 40 (rose 40)' in text
+    assert 'note: without colour: 40 (rose 40)' in text
     assert '    and 37 more' in text
 
 
