@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from custom_modules.errors import InputError
 from custom_modules.progress import StepProgress
+from custom_modules.upstream import quieten
 
 Result = TypeVar('Result')
 
@@ -94,6 +95,7 @@ def _pool_map(
 def _start_worker() -> None:
     import cv2
 
+    quieten()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # this process ends with the pool
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
