@@ -12,7 +12,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.datasets.indexing import index_prepared
 from custom_modules.errors import run_tool
 
 
@@ -21,6 +20,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('data', type=Path, help='folder with train/ and val/')
     args = parser.parse_args(argv)
+
+    from custom_modules.datasets.indexing import index_prepared
+
     report = index_prepared(args.data)
     print(report)
     print(f'next: python tools/train.py configs/flower_mobilenetv2_fast.py --data-root {shlex.quote(str(args.data))}')

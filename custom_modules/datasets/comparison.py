@@ -1,9 +1,6 @@
-"""Which photos of a folder to keep: what cannot be read or repeats is left out, what looks alike is grouped.
+"""Decides which photos to keep: unreadable and repeated ones are left out, near-duplicates are grouped."""
 
-Opening and comparing pictures is duplicates.py's.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +13,7 @@ from custom_modules.progress import Progress
 
 @dataclass(frozen=True)
 class Comparison:
-    """What opening and comparing the photos of a scan found.
+    """The result of opening and comparing photos.
 
     Args:
         photos: The photos to keep: sorted names by class, classes sorted.
@@ -32,7 +29,7 @@ class Comparison:
 
 
 def compare_photos(raw: Path, scan: Scan, workers: int | None = None, progress: Progress | None = None) -> Comparison:
-    """Opens every photo of a scan, on all cores: which cannot be read, which repeat, which look alike.
+    """Opens and compares all photos of a scan, in parallel processes.
 
     Raises:
         InputError: When nothing is left of a class.
@@ -53,38 +50,28 @@ def compare_fingerprints(fingerprints: Mapping[str, Fingerprint], sources: Mappi
     Raises:
         InputError: When nothing is left of a class.
     """
-    copies: dict[str, list[str]] = {}  # of the same content, sorted by name
-    left_out, kept = [], []
+    copies: dict[str, list[str]] = {}  # photos of the same content, sorted by name
+    left_out = []
     for path in sorted(fingerprints):
         item = fingerprints[path]
         if item.problem is not None:
             left_out.append(LeftOut(printable(sources[path]), item.problem))
         else:
             copies.setdefault(str(item.sha256), []).append(path)
+    kept = []
     for same in copies.values():
-        conflict = len({path.split('/')[0] for path in same}) > 1
+        conflict = len({_class_of(path) for path in same}) > 1
         if not conflict:
             kept.append(same[0])
         for path in same if conflict else same[1:]:
-            other = next(other for other in same if not conflict or other.split('/')[0] != path.split('/')[0])
+            other = next(other for other in same if not conflict or _class_of(other) != _class_of(path))
             reason = f'same content as {printable(sources[other])}{", of another class" if conflict else ""}'
             left_out.append(LeftOut(printable(sources[path]), reason))
-    photos: dict[str, list[str]] = {name: [] for name in sorted({path.split('/')[0] for path in fingerprints})}
     kept.sort()
+    photos: dict[str, list[str]] = {name: [] for name in sorted({_class_of(path) for path in fingerprints})}
     for path in kept:
-        name, image = path.split('/')
-        photos[name].append(image)
-    reasons = dict(left_out)
-    problems = []
-    for name, images in photos.items():
-        if not images:
-            gone = [printable(sources[path]) for path in sorted(fingerprints) if path.startswith(f'{name}/')]
-            problems.append(
-                f'class {name!r}: none of its {len(gone)} photo(s) can be used, as {gone[0]} ({reasons[gone[0]]}): '
-                'add photos or remove the class'
-            )
-    if problems:
-        refuse(problems)
+        photos[_class_of(path)].append(path.split('/')[1])
+    _refuse_empty_classes(photos, fingerprints, sources, dict(left_out))
     groups = group_near_duplicates([fingerprints[path].phash for path in kept])
     return Comparison(
         photos,
@@ -92,3 +79,21 @@ def compare_fingerprints(fingerprints: Mapping[str, Fingerprint], sources: Mappi
         {path: fingerprints[path] for path in kept},
         [[kept[position] for position in group] for group in groups],
     )
+
+
+def _refuse_empty_classes(
+    photos: Mapping[str, list[str]], paths: Iterable[str], sources: Mapping[str, str], reasons: Mapping[str, str]
+) -> None:
+    problems = []
+    for name in (name for name, images in photos.items() if not images):
+        gone = [printable(sources[path]) for path in sorted(paths) if _class_of(path) == name]
+        problems.append(
+            f'class {name!r}: none of its {len(gone)} photo(s) can be used, as {gone[0]} ({reasons[gone[0]]}): '
+            'add photos or remove the class'
+        )
+    if problems:
+        refuse(problems)
+
+
+def _class_of(path: str) -> str:
+    return path.split('/')[0]

@@ -1,8 +1,8 @@
-"""What stands in a folder of class folders: its photos by class, unopened, and all else with the reason."""
+"""Lists a folder of class folders: photos by class, unopened, and everything else with the reason."""
 
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +17,7 @@ HIDDEN = 'hidden or system file'
 
 
 class LeftOut(NamedTuple):
-    """Something in the source folder that does not become part of the dataset, and why."""
+    """A file or folder that does not become part of the dataset, and why."""
 
     path: str
     reason: str
@@ -25,7 +25,7 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True)
 class Scan:
-    """What stands in a folder of class folders.
+    """The contents of a folder of class folders.
 
     Args:
         photos: Sorted photo names by class, classes sorted.
@@ -55,68 +55,45 @@ def scan_raw(raw: Path, rename: Mapping[str, str] | None = None) -> Scan:
 
 
 def survey_raw(raw: Path, rename: Mapping[str, str] | None = None) -> tuple[Scan, list[str]]:
-    """Lists the photos as :func:`scan_raw` does, and the problems for which that refuses.
+    """Lists the photos as :func:`scan_raw` does, and returns the problems that it would raise.
 
     Raises:
         InputError: The folder cannot be listed, or is a prepared dataset.
     """
-    if not os.path.isdir(raw):
-        refuse(
-            [f'{raw}: {"not a" if os.path.exists(raw) else "no such"} folder; point at the folder of class folders']
-        )
     rename = rename or {}
     photos: dict[str, list[str]] = {}
     sources: dict[str, str] = {}
-    left_out, problems = [], []
-    names = list_folder(raw)
-    prepared = [name for name in SIDES if os.path.isdir(raw / name)]
-    if prepared:
-        refuse(
-            [
-                f'{raw}: holds {" and ".join(f"{name}/" for name in prepared)}, so it is a prepared dataset and no '
-                'folder of raw photos: point at the folder whose subfolders are the classes'
-            ]
-        )
-    folders = set()
-    for folder_name in names:
+    left_out: list[LeftOut] = []
+    problems: list[str] = []
+    folders = []
+    for folder_name in _list_raw(raw):
         folder, name = raw / folder_name, rename.get(folder_name, folder_name)
         if reason := _reason_against_class_folder(folder):
             left_out.append(LeftOut(printable(folder_name), reason))
             continue
-        folders.add(folder_name)
+        folders.append(folder_name)
         if problem := class_name_problem(name):
             what = 'class folder' if name == folder_name else f'--rename {folder_name}={name}:'
             problems.append(f'{raw}: {what} {problem}; rename it')
             continue
-        images = []
         try:
-            listed = list_folder(folder)
+            images, others = _list_class(folder)
         except InputError as error:
             problems += error.problems
             continue
-        for image in listed:
-            if reason := _reason_against_photo(folder / image):
-                left_out.append(LeftOut(printable(f'{folder_name}/{image}'), reason))
-                continue
-            images.append(image)
+        left_out += [LeftOut(printable(f'{folder_name}/{path}'), reason) for path, reason in others]
+        for image in images:
             path = f'{name}/{image}'
             if other := sources.get(path):
                 problems.append(f'{raw}: {folder_name}/{image} and {other} would both become {path}; rename one')
             sources[path] = f'{folder_name}/{image}'
         if not images:
             problems.append(f'{folder}: no photos ({" ".join(IMAGE_SUFFIXES)}) in this folder; {_hint(folder)}')
-        photos.setdefault(name, []).extend(images)
-    for name in photos:
-        photos[name] = sorted(set(photos[name]))
-        problems += [f'{raw / name}: {problem}' for problem in _collisions(photos[name])]
-    for folder_name in rename:
-        if folder_name not in folders:
-            near = get_close_matches(folder_name, folders, 1)
-            hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(sorted(folders)) or "none"}'
-            problems.append(f'{raw}: --rename: no class folder {folder_name!r}: {hint}')
-    problems += [f'{raw}: {problem}' for problem in _collisions(photos)]
+        photos[name] = sorted({*photos.get(name, ()), *images})
+    problems += [f'{raw / name}: {problem}' for name in photos for problem in _collisions(photos[name])]
+    problems += [f'{raw}: {problem}' for problem in [*_rename_problems(rename, folders), *_collisions(photos)]]
     if not photos and not problems:
-        found = any(name.lower().endswith(IMAGE_SUFFIXES) for name in names)
+        found = any(item.path.lower().endswith(IMAGE_SUFFIXES) for item in left_out)
         hint = 'it holds photos itself: point at the folder above' if found else 'expected are <class>/<photo>'
         problems.append(f'{raw}: no class folders; {hint}')
     return Scan({name: photos[name] for name in sorted(photos)}, sorted(left_out), sources), problems
@@ -132,6 +109,45 @@ def list_folder(folder: Path) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError as error:
         raise InputError(f'{folder}: cannot be listed: {error.strerror}') from None
+
+
+def _list_raw(raw: Path) -> list[str]:
+    """The sorted names in a folder of class folders.
+
+    Raises:
+        InputError: It cannot be listed, or is a prepared dataset.
+    """
+    if not os.path.isdir(raw):
+        kind = 'not a' if os.path.exists(raw) else 'no such'
+        raise InputError(f'{raw}: {kind} folder; point at the folder of class folders')
+    prepared = [f'{name}/' for name in SIDES if os.path.isdir(raw / name)]
+    if prepared:
+        raise InputError(
+            f'{raw}: holds {" and ".join(prepared)}, so it is a prepared dataset and no folder of raw photos: '
+            'point at the folder whose subfolders are the classes'
+        )
+    return list_folder(raw)
+
+
+def _list_class(folder: Path) -> tuple[list[str], list[LeftOut]]:
+    """The names of the photos in a class folder, and everything else in it."""
+    images, left_out = [], []
+    for name in list_folder(folder):
+        if reason := _reason_against_photo(folder / name):
+            left_out.append(LeftOut(name, reason))
+        else:
+            images.append(name)
+    return images, left_out
+
+
+def _rename_problems(rename: Mapping[str, str], folders: Sequence[str]) -> list[str]:
+    """A line for each renamed folder that does not exist."""
+    problems = []
+    for name in rename.keys() - set(folders):
+        near = get_close_matches(name, folders, 1)
+        hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(folders) or "none"}'
+        problems.append(f'--rename: no class folder {name!r}: {hint}')
+    return sorted(problems)
 
 
 def _is_hidden(path: Path) -> bool:
@@ -155,7 +171,7 @@ def _reason_against_photo(path: Path) -> str | None:
         return 'broken link' if os.path.islink(path) else 'no readable file'
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         return f'no photo by its suffix: {" ".join(IMAGE_SUFFIXES)} are'
-    return 'its name cannot stand in the annotations; rename it' if name_problem(path.name) else None
+    return 'its name does not fit the annotation format; rename it' if name_problem(path.name) else None
 
 
 def _hint(folder: Path) -> str:

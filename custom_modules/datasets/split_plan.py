@@ -1,4 +1,4 @@
-"""Which photo goes to which side, and to which fold: a pure function of names, near-duplicates, ratio and seed."""
+"""Plans a split into train, val and folds: a pure function of names, near-duplicates, ratio and seed."""
 
 import hashlib
 from collections import Counter
@@ -11,13 +11,13 @@ from custom_modules.datasets.annotation import SIDES, Sample, label_photos, refu
 
 @dataclass(frozen=True)
 class Plan:
-    """Which photo goes to which side.
+    """The subset of each photo.
 
     Args:
         sides: For ``train`` and ``val``, sorted photo names by class, classes sorted.
         ratio: Share of each class that goes to train, in (0, 1).
         seed: What the order was drawn from.
-        groups: The ``class/image`` that stay on one side together.
+        groups: The ``class/image`` that stay in one subset.
         folds: The part of ``train`` that validates, for each fold; empty without folds.
     """
 
@@ -45,66 +45,71 @@ class Plan:
 def plan_split(
     photos: Mapping[str, Iterable[str]], ratio: float = 0.8, seed: int = 0, groups: Sequence[Sequence[str]] = ()
 ) -> Plan:
-    """Plans which photos go to train: ``floor(ratio * n)`` of each class, near-duplicates on one side.
+    """Plans which photos go to train: ``floor(ratio * n)`` of each class, near-duplicates in one subset.
 
-    Groups are placed first, the largest first: each on the side that its seeded hash draws, with train's share as the
-    chance, or on the other one where it does not fit. Then the first photos in the order of a seeded hash fill train
-    up. Only where a group has more photos of a class than there are photos outside groups, the count may be missed, by
-    half of the difference at most; more only where groups reach across classes.
+    Groups are placed first, largest first: each in the subset that its seeded hash draws, with the ratio as the
+    probability of train, or in the other one if it does not fit. The first photos in the order of a seeded hash then
+    fill train. The count is missed only if a group has more photos of a class than there are outside groups, by half
+    of the difference at most, or if groups extend over several classes.
 
-    The order does not depend on how the file system lists the photos, and a new photo leaves the order of the others
-    as it was. The ratio counts as the decimal it is written as, so 0.7 of 10 is 7.
+    The order does not depend on the file system, and a new photo does not change the order of the others. The ratio
+    counts as the decimal that it is written as: 0.7 of 10 is 7.
 
     Args:
         photos: Photo names by class.
         ratio: Share of each class that goes to train, in (0, 1).
         seed: What the order is drawn from.
-        groups: The ``class/image`` that stay on one side together; no photo is in two.
+        groups: The ``class/image`` that stay in one subset; no photo is in two.
 
     Raises:
-        InputError: When the ratio is not in (0, 1), or a class would be empty on one side.
+        InputError: When the ratio is not in (0, 1), or a class would be missing in one subset.
     """
-    problems = ratio_problems(ratio)
-    if problems:
+    if problems := ratio_problems(ratio):
         refuse(problems)
     problems = class_problems(photos)
-    order = {name: sorted(photos[name], key=lambda image: _hash(f'{seed}/{name}/{image}')) for name in photos}
+    order = {name: sorted(photos[name], key=lambda image: _hash(f'{seed}/{name}/{image}')) for name in sorted(photos)}
     share = Fraction(str(ratio))
-    targets = {'train': {name: share * len(order[name]) // 1 for name in order}}
-    targets['val'] = {name: len(order[name]) - targets['train'][name] for name in order}
-    placed: dict[str, Counter[str]] = {side: Counter() for side in SIDES}  # photos in groups, by class
-    side_of: dict[str, str] = {}
+    targets = {name: int(share * len(images)) for name, images in order.items()}
     units = sorted((sorted(group) for group in groups), key=lambda group: (-len(group), group))
-    for group in units:
-        size = Counter(path.split('/')[0] for path in group)
-        drawn = int.from_bytes(_hash(f'{seed}/{group[0]}'), 'big') < share * 2**256
-        preferred = SIDES if drawn else SIDES[::-1]
-        excess = {
-            side: sum(max(0, placed[side][name] + n - targets[side][name]) for name, n in size.items())
-            for side in preferred
-        }
-        side = min(preferred, key=lambda side: excess[side])
-        placed[side].update(size)
-        side_of.update(dict.fromkeys(group, side))
+    side_of = _place_groups(units, {name: len(images) for name, images in order.items()}, targets, share, seed)
     sides: dict[str, dict[str, list[str]]] = {side: {} for side in SIDES}
-    for name in sorted(order):
-        free = targets['train'][name] - placed['train'][name]
-        for image in order[name]:
-            if f'{name}/{image}' not in side_of:
-                side_of[f'{name}/{image}'] = 'train' if free > 0 else 'val'
-                free -= 1
+    for name, images in order.items():
+        grouped = [side_of[path] for image in images if (path := f'{name}/{image}') in side_of]
+        free = max(0, targets[name] - grouped.count('train'))
+        single = [image for image in images if f'{name}/{image}' not in side_of]
+        side_of |= {f'{name}/{image}': 'train' if i < free else 'val' for i, image in enumerate(single)}
         for side in SIDES:
-            sides[side][name] = sorted(image for image in order[name] if side_of[f'{name}/{image}'] == side)
+            sides[side][name] = sorted(image for image in images if side_of[f'{name}/{image}'] == side)
         counts = [len(sides[side][name]) for side in SIDES]
         if not all(counts):
-            hint = '; near-duplicates stay on one side' if sum(placed[side][name] for side in SIDES) else ''
+            hint = '; near-duplicates stay in one subset' if grouped else ''
             problems.append(
                 f'class {name!r}: {sum(counts)} photo(s) at ratio {ratio} give {counts[0]} to train and '
-                f'{counts[1]} to val, and each side needs one{hint}: add photos or change the ratio'
+                f'{counts[1]} to val, and each needs one{hint}: add photos or change the ratio'
             )
     if problems:
         refuse(problems)
     return Plan(sides, ratio, seed, sorted(units))
+
+
+def _place_groups(
+    groups: Sequence[Sequence[str]], sizes: Mapping[str, int], targets: Mapping[str, int], share: Fraction, seed: int
+) -> dict[str, str]:
+    """The subset of each photo in a group; ``targets`` are the sizes of the classes in train."""
+    limits = {'train': targets, 'val': {name: sizes[name] - targets[name] for name in sizes}}
+    placed: dict[str, Counter[str]] = {side: Counter() for side in SIDES}
+    side_of: dict[str, str] = {}
+    for group in groups:
+        size = Counter(path.split('/')[0] for path in group)
+        drawn = int.from_bytes(_hash(f'{seed}/{group[0]}'), 'big') < share * 2**256
+        excess = {
+            side: sum(max(0, placed[side][name] + n - limits[side][name]) for name, n in size.items())
+            for side in (SIDES if drawn else SIDES[::-1])  # the first of equals wins
+        }
+        side = min(excess, key=excess.__getitem__)
+        placed[side].update(size)
+        side_of.update(dict.fromkeys(group, side))
+    return side_of
 
 
 def plan_folds(plan: Plan, folds: int) -> Plan:

@@ -1,14 +1,13 @@
-"""From raw photos in class folders to a prepared dataset, which appears whole or not at all.
+"""Splits raw photos in class folders into a prepared dataset, which appears whole or not at all.
 
-The steps have rooms of their own: raw_folders.py lists, comparison.py opens and compares, split_plan.py decides; the
-formats of what is written here are annotation.py's and manifest.py's.
+Steps: raw_folders.py lists, comparison.py opens and compares, split_plan.py decides, this module copies.
 """
 
 import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +123,25 @@ def split_dataset(
     return SplitReport(plan.counts, left_out, digest, notes, warnings)
 
 
+def parse_rename(pairs: Iterable[str]) -> dict[str, str]:
+    """The class of each folder, from ``FOLDER=CLASS`` pairs.
+
+    Raises:
+        InputError: For pairs of another form, and folders named twice.
+    """
+    rename: dict[str, str] = {}
+    problems = []
+    for pair in pairs:
+        folder, _, name = pair.rpartition('=')
+        if not (folder and name):
+            problems.append(f'--rename {pair}: FOLDER=CLASS is expected, as in roses=rose')
+        elif rename.setdefault(folder, name) != name:
+            problems.append(f'--rename {pair}: {folder} becomes {rename[folder]} already')
+    if problems:
+        raise InputError(*problems)
+    return rename
+
+
 def write_prepared(
     raw: Path,
     out: Path,
@@ -168,12 +186,7 @@ def write_prepared(
                     raise InputError(f'{source}: changed while it was split; nothing was written to {out}')
                 if progress:
                     progress(MODE_NAMES[mode], len(contents), total)
-            write_samples(partial / f'{side}.txt', plan.samples(side))
-        for number, validating in enumerate(plan.folds):
-            (partial / f'fold{number}').mkdir()
-            write_samples(partial / f'fold{number}' / 'val.txt', validating)
-            write_samples(partial / f'fold{number}' / 'train.txt', set(plan.samples('train')) - set(validating))
-        write_classes(partial / 'classes.txt', plan.classes)
+        _write_lists(partial, plan)
         manifest = make_manifest(plan, mode, contents, left_out, fingerprints or {})
         (partial / 'manifest.json').write_bytes(format_manifest(manifest))
         if target.exists():
@@ -184,6 +197,19 @@ def write_prepared(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest['digest']
+
+
+def _write_lists(folder: Path, plan: Plan) -> None:
+    """Writes ``classes.txt``, the lists of train and val, and those of the folds."""
+    write_classes(folder / 'classes.txt', plan.classes)
+    train = plan.samples('train')
+    for side in SIDES:
+        write_samples(folder / f'{side}.txt', plan.samples(side))
+    for number, validating in enumerate(plan.folds):
+        fold = folder / f'fold{number}'
+        fold.mkdir()
+        write_samples(fold / 'val.txt', validating)
+        write_samples(fold / 'train.txt', set(train) - set(validating))
 
 
 def _place(source: Path, target: Path, mode: str) -> str:

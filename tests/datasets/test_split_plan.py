@@ -52,7 +52,7 @@ def plan_where_possible(photos, ratio, seed, groups):
     try:
         return plan_split(photos, ratio, seed, groups)
     except InputError as error:
-        assume('near-duplicates stay on one side' not in str(error))
+        assume('near-duplicates stay in one subset' not in str(error))
         raise
 
 
