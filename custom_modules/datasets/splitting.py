@@ -34,12 +34,12 @@ MODES = tuple(MODE_NAMES)
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What a prepared dataset holds.
+    """The contents of a prepared dataset.
 
     Args:
         counts: Number of photos by side and class.
-        left_out: What stood in the source folder and is not in the dataset.
-        digest: Names the dataset; None without a manifest that describes it.
+        left_out: Files of the source folder that are not in the dataset.
+        digest: Identifies the dataset; None without a manifest that fits it.
         notes: Lines the user should read.
         warnings: Lines the user should act on.
     """
@@ -86,8 +86,8 @@ def split_dataset(
 ) -> SplitReport:
     """Splits a folder of class folders into a prepared dataset.
 
-    Unreadable photos are left out, so is content that repeats: all of it where it stands in two classes, all but the
-    first by name within a class. Near-duplicates stay on one side.
+    Unreadable photos are left out. So is repeated content: all of it if it is in two classes, all but the first by
+    name if it is in one. Near-duplicates stay in one subset.
 
     Args:
         raw: Folder whose direct subfolders are the classes; only read.
@@ -152,7 +152,7 @@ def write_prepared(
     sources: Mapping[str, str] | None = None,
     fingerprints: Mapping[str, Fingerprint] | None = None,
 ) -> str:
-    """Writes the dataset that a plan describes into a folder beside ``out`` and moves it into place when complete.
+    """Writes the dataset of a plan to a folder next to ``out``, and moves it into place when complete.
 
     Args:
         raw: Folder the photos are taken from.
@@ -234,7 +234,7 @@ def _about_groups(groups: Sequence[Sequence[str]], sources: Mapping[str, str]) -
     if not groups:
         return (), ()
     photos = sum(len(group) for group in groups)
-    notes = (f'near-duplicates: {len(groups)} group(s) of {photos} photos, each on one side; see manifest.json',)
+    notes = (f'near-duplicates: {len(groups)} group(s) of {photos} photos, each in one subset; see manifest.json',)
     warnings = tuple(
         'near-duplicates in different classes, one label may be wrong: '
         + ', '.join(printable(sources[path]) for path in group)

@@ -15,7 +15,6 @@ from custom_modules.datasets.check_report import (
     format_csv,
     format_html,
     format_json,
-    format_report,
     format_text,
     verdict,
 )
@@ -129,11 +128,6 @@ def test_the_page_opens_no_pipe_and_nothing_that_was_found_broken(folder):
     ]
     text = format_html(CheckReport(str(folder), False, {'': {'rose': 3}}, found))
     assert text.count('no picture</div>') == 3
-
-
-@pytest.mark.parametrize('suffix', ['.html', '.csv', '.json', '.HTML'])
-def test_each_format_names_the_photos(report, suffix):
-    assert 'conflict.png' in format_report(report, suffix)
 
 
 def test_of_many_findings_the_page_shows_some_of_each_class(folder):

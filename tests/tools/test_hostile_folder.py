@@ -114,8 +114,8 @@ def test_split_uses_what_can_be_used_and_lists_the_rest(hostile, tmp_path, encod
         'nested (folder inside a class folder)',
         'up (link to a folder)',
         'pipe.jpg (no readable file)',
-        r'line\nbreak.jpg (its name cannot stand',
-        r'latin \udce9.jpg (its name cannot stand',
+        r'line\nbreak.jpg (its name does not fit',
+        r'latin \udce9.jpg (its name does not fit',
         '.DS_Store (hidden',
     ):
         assert f'left out: rose/{said}' in done.stdout

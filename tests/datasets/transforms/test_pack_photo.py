@@ -7,7 +7,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 
-from custom_modules.datasets import pack_photo  # noqa: F401  registers it
+from custom_modules.datasets.transforms import pack_photo  # noqa: F401  registers it
 
 init_default_scope('mmpretrain')
 
