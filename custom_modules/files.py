@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and named by their bytes, here alone. What goes into one is the caller's."""
+"""Writes files and folders atomically, locks folders, and makes names printable."""
 
 import hashlib
 import os
@@ -22,28 +22,28 @@ def sha256_of(path: Path) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Lets ``write`` fill a file beside ``path`` and moves it into place, so that ``path`` never names a torn file.
+    """Lets ``write`` fill a temporary file and moves it to ``path``, which is therefore never incomplete.
 
     A file already at ``path`` stays until the new one is complete.
 
     Raises:
         OSError: The file cannot be written; it names ``path``.
     """
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
-        with beside.open('wb') as file:
+        with temporary.open('wb') as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())  # a power cut after the move must not leave an empty file under the final name
-        os.replace(beside, path)
+        os.replace(temporary, path)
     except OSError as error:  # a full disk names no file
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_folder_atomically(path: Path, fill: Callable[[Path], Any]) -> None:
-    """Lets ``fill`` fill a folder beside ``path`` and moves it into place, so that ``path`` is never half a folder.
+    """Lets ``fill`` fill a temporary folder and moves it to ``path``, which is therefore never incomplete.
 
     A folder already at ``path`` stays until the new one is complete, and is then removed.
 
@@ -51,21 +51,21 @@ def write_folder_atomically(path: Path, fill: Callable[[Path], Any]) -> None:
         OSError: Something cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside, old = (path.with_name(f'.{path.name}.{os.getpid()}.{end}') for end in ('tmp', 'old'))
+    temporary, old = (path.with_name(f'.{path.name}.{os.getpid()}.{end}') for end in ('tmp', 'old'))
     try:
-        beside.mkdir()
-        fill(beside)
+        temporary.mkdir()
+        fill(temporary)
         if path.exists():
             os.replace(path, old)
         try:
-            os.replace(beside, path)
+            os.replace(temporary, path)
         except BaseException:
             if old.exists():
                 os.replace(old, path)
             raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_folder(path: Path) -> None:
@@ -82,16 +82,16 @@ def check_folder(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what :func:`write_atomically` left when its process was killed; no other may be writing there."""
+    """Removes the temporary files of killed processes; no other process may be writing there."""
     for path in folder.glob('.*.tmp'):
         path.unlink(missing_ok=True)
 
 
 def lock_folder(path: Path) -> BinaryIO | None:
-    """Makes ``path`` and takes it for this process alone, until the returned file is closed or the process ends.
+    """Makes ``path`` and locks it for this process, until the returned file is closed or the process ends.
 
     Raises:
-        InputError: Another process has it.
+        InputError: Another process has locked it.
     """
     path.mkdir(parents=True, exist_ok=True)
     try:
@@ -111,7 +111,7 @@ def lock_folder(path: Path) -> BinaryIO | None:
 
 
 def printable(text: str) -> str:
-    """Returns text that any file and terminal takes: undecodable bytes, line breaks and controls are escaped."""
+    """Text that is safe for any file and terminal: undecodable bytes, line breaks and controls are escaped."""
     return ''.join(
         character.encode('unicode_escape').decode()
         if unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp')

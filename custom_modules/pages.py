@@ -1,4 +1,4 @@
-"""Pages that stand for themselves: templates are filled, photos made small and put inside. Nothing is judged."""
+"""Fills templates of self-contained HTML pages and Markdown documents."""
 
 import re
 from importlib.util import find_spec
@@ -10,11 +10,11 @@ from custom_modules.files import printable
 
 
 def render(template: Path, **values: Any) -> str:
-    """Returns a page; names that hold HTML, or Markdown in a page of that, are shown as they are.
+    """Fills a template; HTML in values, or Markdown in a Markdown template, is escaped.
 
     Args:
-        template: An ``.html`` file, or an ``.md`` file, which can show a value as code by the filter ``code``.
-        values: What it shows; one that is missing is an error.
+        template: An ``.html`` file, or an ``.md`` file, which can format a value as code with the filter ``code``.
+        values: The values in it; a missing one is an error.
 
     Raises:
         InputError: Jinja2 is not installed.
@@ -43,7 +43,7 @@ def render(template: Path, **values: Any) -> str:
 
 
 def check_jinja() -> None:
-    """Makes sure that pages can be filled.
+    """Checks that templates can be filled.
 
     Raises:
         InputError: Jinja2 is not installed.
@@ -53,11 +53,11 @@ def check_jinja() -> None:
 
 
 def escape_markdown(value: Any) -> str:
-    """Shown as it is: what means something to Markdown or HTML becomes a character reference."""
+    """Escapes everything special to Markdown or HTML as character references."""
     return re.sub(r'[\\`*\[\]<>&|~]|(?<!\w)_|_(?!\w)', lambda found: f'&#{ord(found[0])};', printable(str(value)))
 
 
 def markdown_code(value: Any) -> str:
-    """As code, where the characters in it allow that."""
+    """Formats as code, if the characters allow it."""
     text = printable(str(value))
     return escape_markdown(text) if not text or set('`|') & set(text) else f'`{text}`'

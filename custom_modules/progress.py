@@ -1,4 +1,4 @@
-"""A progress bar on the terminal and the speed in a line, for work that goes through photos: the caller's."""
+"""A progress bar for the terminal, and the speed in one line."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The file that --out names: checked before the work, written whole after it. What is in it is the tools' business."""
+"""Checks the file of --out before the work, and writes it atomically afterwards."""
 
 import os
 from importlib.util import find_spec
@@ -33,6 +33,6 @@ def check_out(out: Path, data: Path) -> None:
 
 
 def write_out(out: Path, text: str) -> None:
-    """Writes a report, whole or not at all; what is no Unicode in it, as in names of other encodings, is escaped."""
+    """Writes a report atomically; bytes of names that are not UTF-8 are escaped."""
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write(text.encode(errors='backslashreplace')))

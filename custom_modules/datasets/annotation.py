@@ -1,7 +1,4 @@
-"""The annotation format of a prepared dataset: classes.txt, train.txt, val.txt are read and written here alone.
-
-Images are neither opened nor split here.
-"""
+"""Reads and writes the annotation format of a prepared dataset: classes.txt, train.txt, val.txt."""
 
 import os
 import re
@@ -20,8 +17,8 @@ MAX_PRINTED = 20
 
 _GLUED = re.compile(rf'/[^/]*({"|".join(map(re.escape, IMAGE_SUFFIXES))}) \d+[^/]*/', re.IGNORECASE)
 _REGENERATE = 'regenerate with tools/generate_metadata.py'
-_MEND = f'mend it, or {_REGENERATE}'
-_MEND_CLASSES = 'mend it, or delete the file and run tools/generate_metadata.py'
+_FIX = f'fix it, or {_REGENERATE}'
+_FIX_CLASSES = 'fix it, or delete the file and run tools/generate_metadata.py'
 
 
 class Sample(NamedTuple):
@@ -48,7 +45,7 @@ def refuse(problems: Sequence[str]) -> NoReturn:
 
 
 def name_problem(name: str) -> str | None:
-    """Says why a class or image name cannot stand in the annotation format; None when it can."""
+    """Why a class or image name does not fit the annotation format; None if it does."""
     if not name.strip():
         return 'blank name'
     if name in ('.', '..'):
@@ -61,7 +58,7 @@ def name_problem(name: str) -> str | None:
 
 
 def class_name_problem(name: str) -> str | None:
-    """Says why a name cannot be a class; None when it can."""
+    """Why a name cannot be a class; None if it can."""
     if problem := name_problem(name):
         return problem
     if name != name.strip():
@@ -98,13 +95,13 @@ def read_classes(file: Path) -> list[str]:
     first: dict[str, int] = {}
     for number, name in enumerate(classes, 1):
         if problem := class_name_problem(name):
-            problems.append(f'{file}:{number}: {problem}; {_MEND_CLASSES}')
+            problems.append(f'{file}:{number}: {problem}; {_FIX_CLASSES}')
         elif name in first:
-            problems.append(f'{file}:{number}: class {name!r} stands in line {first[name]} already; {_MEND_CLASSES}')
+            problems.append(f'{file}:{number}: class {name!r} is in line {first[name]} already; {_FIX_CLASSES}')
         first.setdefault(name, number)
     if not problems and len(classes) < 2:
         found = f'only one class, {classes[0]!r}' if classes else 'no classes'
-        problems.append(f'{file}: {found}: two or more are needed, one name a line; {_MEND_CLASSES}')
+        problems.append(f'{file}: {found}: two or more are needed, one name a line; {_FIX_CLASSES}')
     if problems:
         refuse(problems)
     return classes
@@ -124,11 +121,11 @@ def read_samples(file: Path, classes: Sequence[str], image_root: Path | None = N
         Samples in the order of the file, at least one.
 
     Raises:
-        InputError: With every line that deviates in any other way.
+        InputError: With every line that deviates otherwise.
     """
     lines = _read_lines(file)
     if not lines:
-        refuse([f'{file}: no lines; {_MEND}'])
+        refuse([f'{file}: no lines; {_FIX}'])
     samples, problems = [], []
     first: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
@@ -137,7 +134,7 @@ def read_samples(file: Path, classes: Sequence[str], image_root: Path | None = N
             problems.append(f'{file}:{number}: {sample}')
             continue
         if sample.path in first:
-            problems.append(f'{file}:{number}: {sample.path!r} stands in line {first[sample.path]} already; {_MEND}')
+            problems.append(f'{file}:{number}: {sample.path!r} is in line {first[sample.path]} already; {_FIX}')
         elif image_root is not None and not os.path.isfile(image_root / sample.path):
             problems.append(f'{file}:{number}: no file {image_root / sample.path}; put it back, or {_REGENERATE}')
         first.setdefault(sample.path, number)
@@ -201,24 +198,24 @@ def write_samples(file: Path, samples: Iterable[Sample]) -> None:
 def _parse(line: str, classes: Sequence[str]) -> Sample | str:
     """Returns the sample on a line, or what is wrong with it."""
     if not line:
-        return f'blank line; {_MEND}'
+        return f'blank line; {_FIX}'
     if _GLUED.search(line):
         return f'annotations without line breaks; {_REGENERATE}'
     path, space, index = line.rpartition(' ')
     if not space or '/' in index:
-        return f'no index in {line!r}: `class/image index` is expected; {_MEND}'
+        return f'no index in {line!r}: `class/image index` is expected; {_FIX}'
     if problem := _path_problem(path):
-        return f'{problem}; {_MEND}'
+        return f'{problem}; {_FIX}'
     folder = path.split('/')[0]
     if folder not in classes:
         near = get_close_matches(folder, classes, 1)
         hint = f'did you mean {near[0]!r}?' if near else f'known are {", ".join(classes)}'
         return f'class {folder!r} is not in classes.txt: {hint}'
     if not re.fullmatch('0|-?[1-9][0-9]{0,8}', index):
-        return f'index {index!r} is no integer; {_MEND}'
+        return f'index {index!r} is no integer; {_FIX}'
     label = int(index)
     if not 0 <= label < len(classes):
-        return f'index {label} is out of range: {len(classes)} classes have indices 0 to {len(classes) - 1}; {_MEND}'
+        return f'index {label} is out of range: {len(classes)} classes have indices 0 to {len(classes) - 1}; {_FIX}'
     if classes[label] != folder:
         return (
             f'index {label} is {classes[label]!r} in classes.txt, but the folder is {folder!r} '
@@ -228,7 +225,7 @@ def _parse(line: str, classes: Sequence[str]) -> Sample | str:
 
 
 def _path_problem(path: str) -> str | None:
-    """Says why a path is no ``class/image``; None when it is."""
+    """Why a path is no ``class/image``; None if it is."""
     if path.startswith('/') or re.match('[A-Za-z]:/.*/', path):
         return f'absolute path {path!r}: `class/image`, relative to the split folder, is expected'
     parts = path.split('/')
@@ -248,7 +245,7 @@ def _read_lines(file: Path) -> list[str]:
         raise InputError(f'{file}: no such file; make it with tools/generate_metadata.py') from None
     except OSError as error:
         raise InputError(f'{file}: cannot be read: {error.strerror}') from None
-    # Split at LF alone: str.splitlines would also split at characters that may stand in a name.
+    # Split at LF alone: str.splitlines would also split at characters that names may hold.
     raw_lines = content.removeprefix(b'\xef\xbb\xbf').split(b'\n')
     if not raw_lines[-1]:
         raw_lines.pop()
@@ -269,4 +266,4 @@ def _read_lines(file: Path) -> list[str]:
 
 def _write_lines(file: Path, lines: Iterable[str]) -> None:
     text = ''.join(f'{line}\n' for line in lines)
-    write_atomically(file, lambda beside: beside.write(text.encode()))
+    write_atomically(file, lambda target: target.write(text.encode()))

@@ -1,4 +1,4 @@
-"""The lists of a dataset whose train and val folders are there already. Nothing is split, moved or opened here."""
+"""Writes the lists of a dataset whose train and val folders already exist; opens no image."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def index_prepared(data: Path) -> SplitReport:
         refuse(problems)
     classes = list(scans['train'].photos)
     problems = [
-        f'{data}: class {name!r} is in {"train" if name in classes else "val"} only; both sides need all classes'
+        f'{data}: class {name!r} is in {"train" if name in classes else "val"} only; both need all classes'
         for name in sorted(set(classes) ^ set(scans['val'].photos))
     ]
     if problems:
@@ -51,7 +51,7 @@ def index_prepared(data: Path) -> SplitReport:
     if file.exists():
         order = read_classes(file)
         if set(order) != set(classes):
-            refuse([f'{file}: names {", ".join(order)}, but the folders are {", ".join(classes)}; delete or mend it'])
+            refuse([f'{file}: names {", ".join(order)}, but the folders are {", ".join(classes)}; delete or fix it'])
         if order != classes:
             notes.append(f'kept the class order of {file}: {", ".join(order)}')
         classes = order

@@ -1,4 +1,4 @@
-"""manifest.json: what a prepared dataset is made of, and the digest that names it. Written by a split, read by all."""
+"""manifest.json: the origin of a prepared dataset, and the digest that identifies it."""
 
 import hashlib
 import json
@@ -54,7 +54,7 @@ def make_manifest(
 
 
 def format_manifest(manifest: Mapping[str, Any]) -> bytes:
-    """Returns what stands in the file: the same bytes for the same manifest."""
+    """The content of the file: the same bytes for the same manifest."""
     return (json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + '\n').encode()
 
 
@@ -75,26 +75,26 @@ def read_manifest(data_root: Path) -> dict[str, Any] | None:
         InputError: When it cannot be read, or its digest is not that of its contents.
     """
     file = data_root / 'manifest.json'
-    mend = 'restore it, or split the raw photos again with tools/split_dataset.py into a new folder'
+    remedy = 'restore it, or split the raw photos again with tools/split_dataset.py into a new folder'
     try:
         manifest = json.loads(file.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise InputError(f'{file}: cannot be read ({error}); {mend}') from None
+        raise InputError(f'{file}: cannot be read ({error}); {remedy}') from None
     try:
         sound = manifest['digest'] == _digest(manifest)
     except (AttributeError, KeyError, TypeError):
         sound = False
     if not sound:
-        raise InputError(f'{file}: its digest is not that of its contents, so it was changed; {mend}')
+        raise InputError(f'{file}: its digest is not that of its contents, so it was changed; {remedy}')
     return manifest
 
 
 def described_by_manifest(
     data: Path, classes: list[str], samples: dict[str, list[Sample]]
 ) -> tuple[str | None, list[str]]:
-    """Returns the manifest's digest where it describes exactly these files, else None and what to tell the user."""
+    """The manifest's digest if it describes exactly these files; else None and lines for the user."""
     try:
         manifest = read_manifest(data)
         if manifest is None:
@@ -118,12 +118,12 @@ def described_by_manifest(
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
-    """Returns the sha256 of what the dataset is: which photos, where, from which seed and ratio.
+    """The sha256 of the photos, their subsets, seed and ratio.
 
-    Neither how they were placed, nor what is not in it, nor what follows from the photos: hashes of their look, groups
+    Excluded are how photos were placed, those left out, and what follows from the photos: perceptual hashes, groups
     and folds.
     """
-    beside = ('digest', 'mode', 'left_out', 'groups', 'folds')
-    content = {key: value for key, value in manifest.items() if key not in beside}
+    excluded = ('digest', 'mode', 'left_out', 'groups', 'folds')
+    content = {key: value for key, value in manifest.items() if key not in excluded}
     content['files'] = {path: {'sha256': entry['sha256']} for path, entry in manifest['files'].items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Photos by path, of which no class is known, through a test pipeline. Whether they can be read is asked before."""
+"""A dataset of images without labels, given by path."""
 
 from collections.abc import Sequence
 from typing import Any

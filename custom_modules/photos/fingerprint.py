@@ -1,4 +1,4 @@
-"""Near-duplicates: photos are fingerprinted by content and by look, and grouped. Nothing is split or removed here."""
+"""Fingerprints images by content and appearance, and groups near-duplicates."""
 
 import hashlib
 import os
@@ -30,7 +30,7 @@ _ROWS, _COLUMNS = 64, 4096  # pairs are compared in blocks that stay in the proc
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a photo is by content and by look.
+    """Identity of an image by content and appearance.
 
     Args:
         sha256: Of the file's bytes, in hex; None when the file cannot be read at all.

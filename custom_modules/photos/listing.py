@@ -1,4 +1,4 @@
-"""Which photos a prediction is asked for: files, folders, patterns and lists become one list of paths."""
+"""Lists image files from files, folders, patterns and standard input."""
 
 import glob
 import os

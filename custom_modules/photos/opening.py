@@ -1,4 +1,4 @@
-"""Opens image files with Pillow, and says what is wrong with a file that cannot be used."""
+"""Opens image files with Pillow, and names the problem of unusable files."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ _ORIENTATION = 0x0112  # the EXIF tag
 
 
 def file_problem(path: str) -> str | None:
-    """What makes it useless or dangerous to decode a file: none, empty, too large, too narrow; None for nothing."""
+    """Why a file must not be decoded: missing, empty, too large or too narrow; None if it may."""
     if not os.path.isfile(path):  # a named pipe would block
         return 'no such file' if not os.path.lexists(path) else 'no file'
     try:
@@ -48,7 +48,7 @@ class Unreadable(NamedTuple):
 
 
 def open_photo(file: BinaryIO) -> Image.Image:
-    """Opens a picture that training can decode and that fits into memory; it is not decoded yet.
+    """Opens an image that training can decode and that fits into memory, without decoding it.
 
     Raises:
         Exception: Of any kind, for any other file; :func:`why_unreadable` says it in words.
@@ -95,7 +95,7 @@ def upright(image: Image.Image, turn: int) -> Image.Image:
 
 
 def why_unreadable(error: Exception) -> str:
-    """Says in a line why a photo could not be read."""
+    """One line on why an image could not be read."""
     if isinstance(error, UnidentifiedImageError):
         return 'no picture, or of a kind that training cannot read'
     if isinstance(error, Image.DecompressionBombError):

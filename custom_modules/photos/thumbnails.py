@@ -11,9 +11,9 @@ THUMBNAIL = 320  # pixels, the longer side
 
 
 def thumbnail(photo: Path, size: int = THUMBNAIL) -> str | None:
-    """A small JPEG of a photo as a ``data:`` address, read as training reads it: turned as its EXIF says.
+    """A small JPEG of an image as a ``data:`` URL, read as training reads it: upright by its EXIF orientation.
 
-    None for one that cannot be read any more.
+    None if it cannot be read.
     """
     try:
         picture = cv2.imdecode(np.frombuffer(photo.read_bytes(), np.uint8), cv2.IMREAD_COLOR)

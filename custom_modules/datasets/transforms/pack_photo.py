@@ -1,4 +1,4 @@
-"""The registered last step of the pipelines: MMPretrain's ``PackInputs``, faster for photos."""
+"""The registered last transform of the pipelines: MMPretrain's ``PackInputs``, faster for images."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The registered step that stores a picture as a JPEG and reads it again, to see what that costs a model."""
+"""The registered transform that compresses an image as JPEG and decodes it again, for robustness tests."""
 
 import cv2
 from mmcv.transforms import BaseTransform
