@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
+
+from custom_modules.photos.decoding import decode
 
 THUMBNAIL = 320  # pixels, the longer side
 
@@ -16,10 +17,8 @@ def thumbnail(photo: Path, size: int = THUMBNAIL) -> str | None:
     None if it cannot be read.
     """
     try:
-        picture = cv2.imdecode(np.frombuffer(photo.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):
-        return None
-    if picture is None:
+        picture = decode(photo.read_bytes())
+    except (OSError, ValueError):
         return None
     scale = min(1, size / max(picture.shape[:2]))
     height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
@@ -27,6 +26,6 @@ def thumbnail(photo: Path, size: int = THUMBNAIL) -> str | None:
 
 
 def data_address(picture: Any) -> str:
-    """A picture, (H, W, 3) uint8, BGR, as the ``data:`` address of a JPEG."""
+    """An image, (H, W, 3) uint8, BGR, as the ``data:`` URL of a JPEG."""
     _, jpeg = cv2.imencode('.jpg', picture, (cv2.IMWRITE_JPEG_QUALITY, 80))
     return f'data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}'
