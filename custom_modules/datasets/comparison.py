@@ -29,27 +29,16 @@ class Comparison:
 
 
 def compare_photos(raw: Path, scan: Scan, workers: int | None = None, progress: Progress | None = None) -> Comparison:
-    """Opens and compares all photos of a scan, in parallel processes.
+    """Opens all photos of a scan in parallel processes, decides which to keep, and groups those.
 
     Raises:
-        InputError: When nothing is left of a class.
+        InputError: Nothing is left of a class.
     """
+    sources = scan.sources
     paths = [f'{name}/{image}' for name, images in scan.photos.items() for image in images]
     step = None if progress is None else lambda done, total: progress('comparing', done, total)
-    found = fingerprint_all([raw / scan.sources[path] for path in paths], workers, step)
-    return compare_fingerprints(dict(zip(paths, found, strict=True)), scan.sources)
-
-
-def compare_fingerprints(fingerprints: Mapping[str, Fingerprint], sources: Mapping[str, str]) -> Comparison:
-    """Decides which photos to keep, and groups those.
-
-    Args:
-        fingerprints: Of each photo, by ``class/image``.
-        sources: What each photo is called in what is left out, by ``class/image``.
-
-    Raises:
-        InputError: When nothing is left of a class.
-    """
+    found = fingerprint_all([raw / sources[path] for path in paths], workers, step)
+    fingerprints = dict(zip(paths, found, strict=True))
     copies: dict[str, list[str]] = {}  # photos of the same content, sorted by name
     left_out = []
     for path in sorted(fingerprints):

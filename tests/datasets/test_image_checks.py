@@ -135,13 +135,13 @@ def test_something_sharp_before_a_soft_background_is_not_blurry(kinds, draw):
     assert kinds(Image.fromarray(soft)) == {}
 
 
-def test_a_picture_of_one_colour_is_said_to_show_nothing_and_no_more(kinds):
+def test_a_picture_of_one_colour_is_reported_once(kinds):
     for colour in ('black', 'white', 'red'):
         assert kinds(Image.new('RGB', (64, 64), colour)).keys() - {'grey'} == {'low_information'}
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp', '.tif'])
-def test_orientation_is_told_and_applied_as_in_training(tmp_path, draw, suffix):
+def test_orientation_is_reported_and_applied_as_in_training(tmp_path, draw, suffix):
     path = tmp_path / f'a{suffix}'
     exif = Image.Exif()
     exif[0x0112] = 6

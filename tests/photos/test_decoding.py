@@ -35,7 +35,7 @@ def jpeg(picture: Image.Image, orientation: int | None = None, **options: object
     mode=st.sampled_from(['RGB', 'L', 'CMYK']),
     options=st.sampled_from([{}, {'progressive': True}, {'subsampling': 0}, {'comment': b'x' * 99}]),
 )
-def test_the_header_tells_the_size_that_is_decoded(height, width, orientation, mode, options):
+def test_the_header_gives_the_decoded_size(height, width, orientation, mode, options):
     content = jpeg(blurred(height, width).convert(mode), orientation, **options)
     size = jpeg_size(content)
     assert size == decode(content).shape[:2]

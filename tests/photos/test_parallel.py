@@ -45,7 +45,7 @@ def test_few_photos_start_no_process(monkeypatch):
     assert os.getpid() not in {process for _, process in map_photos(number_and_process, PATHS, ())}
 
 
-def test_a_process_that_is_killed_is_told_with_the_photos_it_may_have_read():
+def test_a_killed_process_is_reported_with_the_files_it_may_have_read():
     with pytest.raises(InputError, match=r'^(0|16), or one of the 64 files after it: a process was killed'):
         map_photos(die_at_20, PATHS, (), 2)
 

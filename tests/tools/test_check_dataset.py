@@ -83,7 +83,7 @@ def test_a_missing_extra_is_one_line_with_the_command(folder, call, monkeypatch)
     assert 'pip install "cleanvision' in call('check_dataset', folder).error
 
 
-def test_a_missing_jinja2_is_told_before_the_work(folder, call, monkeypatch):
+def test_a_missing_jinja2_is_reported_before_the_work(folder, call, monkeypatch):
     monkeypatch.setattr(report_file, 'find_spec', lambda name: None)
     result = call('check_dataset', folder, '--out', 'report.html')
     assert 'pip install Jinja2' in result.error
