@@ -17,7 +17,7 @@ from custom_modules.upstream import patch_upstream
 
 DEMO_FRAGMENT = Path(__file__).parents[2] / 'configs' / '_base_' / 'demo.py'
 REGISTER = 'custom_modules.register'
-JUDGES = ('BestCheckpointHook', 'ResumableEarlyStoppingHook')
+VALIDATION_HOOKS = ('BestCheckpointHook', 'ResumableEarlyStoppingHook')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -132,34 +132,29 @@ def _set_data_root(cfg: Config, data_root: str) -> None:
 
 
 def default_work_dir(config: str, demo: bool = False, probe: bool = False) -> Path:
-    """Where a run writes unless the command line or the config names another folder."""
+    """The work dir where neither the command line nor the config names one."""
     return Path('work_dirs') / (Path(config).stem + '_demo' * demo + '_probe' * probe)
 
 
 def overview(cfg: Config) -> str:
-    """One line with what decides a training's result, as it is after all overrides."""
-    optimizer = cfg.optim_wrapper.get('optimizer', {})
-    recipe = [
-        f'{optimizer.get("type")} lr {optimizer.get("lr")}',
-        f'batch {cfg.train_dataloader.get("batch_size")}',
-        f'{cfg.train_cfg.get("max_epochs")} epochs',
-    ]
+    """One line with the settings that decide a training's result."""
+    loader, optimizer = cfg.train_dataloader, cfg.optim_wrapper.get('optimizer', {})
+    recipe = f'{optimizer.get("type")} lr {optimizer.get("lr")}, batch {loader.get("batch_size")}'
+    recipe += f', {cfg.train_cfg.get("max_epochs")} epochs'
     if cfg.train_cfg.get('type') == 'LinearProbeLoop':
-        recipe = ['linear probe']
-    parts = [
-        f'{cfg.model.backbone.get("type")} on {cfg.train_dataloader.dataset.get("data_root")}',
-        *recipe,
-        f'seed {cfg.get("randomness", {}).get("seed")}',
-        get_device(),
-    ]
-    return f'training {", ".join(parts)}; the whole config: {Path(cfg.work_dir) / Path(cfg.filename).name}'
+        recipe = 'linear probe'
+    return (
+        f'training {cfg.model.backbone.get("type")} on {loader.dataset.get("data_root")}, {recipe}, '
+        f'seed {cfg.get("randomness", {}).get("seed")}, {get_device()}; '
+        f'the whole config: {Path(cfg.work_dir) / Path(cfg.filename).name}'
+    )
 
 
 def save_every(cfg: Config, minutes: float) -> None:
-    """Has the run save every so many ``minutes`` in the middle of an epoch.
+    """Sets the interval, in minutes, of the checkpoints within an epoch.
 
     Raises:
-        InputError: The config has no hook that could.
+        InputError: The config has no MidEpochCheckpointHook.
     """
     hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] == 'MidEpochCheckpointHook']
     if not hooks:
@@ -168,9 +163,9 @@ def save_every(cfg: Config, minutes: float) -> None:
 
 
 def keep_train_only(cfg: Config) -> None:
-    """Leaves of ``cfg`` what training without validation needs: no hook that judges validations."""
+    """Removes validation from ``cfg``, and the hooks that need its metrics."""
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    leave_out_hooks(cfg, JUDGES)
+    leave_out_hooks(cfg, VALIDATION_HOOKS)
 
 
 def _keep_probe_only(cfg: Config) -> None:
@@ -181,25 +176,25 @@ def _keep_probe_only(cfg: Config) -> None:
     cfg.param_scheduler = []
     val = cfg.val_dataloader
     cfg.train_dataloader = in_order(cfg.train_dataloader, val.dataset.pipeline, val.batch_size)
-    # One step cannot be resumed from its middle.
+    # The one step of a probe cannot be resumed.
     leave_out_hooks(cfg, ('LinearProbeHook', 'EMAHook', 'ResumableEarlyStoppingHook', 'MidEpochCheckpointHook'))
 
 
 def in_order(loader: ConfigDict, pipeline: list[dict], batch_size: int) -> ConfigDict:
-    """A dataloader that gives all photos of ``loader`` once, in their order, through another pipeline."""
+    """A dataloader of all images of ``loader``, in their order and with another pipeline."""
     loader = deepcopy(loader)
     loader.dataset.pipeline = deepcopy(pipeline)
     loader.update(
         batch_size=batch_size,
         sampler=ConfigDict(type='DefaultSampler', shuffle=False),
         drop_last=False,
-        persistent_workers=False,  # once
+        persistent_workers=False,  # it is used once
     )
     return loader
 
 
 def leave_out_hooks(cfg: Config, types: tuple[str, ...]) -> None:
-    """Takes all hooks of these types out of ``cfg``."""
+    """Removes all hooks of these types from ``cfg``."""
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in types]
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
         if hook is not None and hook['type'] in types:
@@ -207,7 +202,7 @@ def leave_out_hooks(cfg: Config, types: tuple[str, ...]) -> None:
 
 
 def keep_test_only(cfg: Config, checkpoint: str) -> None:
-    """Leaves of ``cfg`` what a test of ``checkpoint`` needs: no pretrained weights to load first, no other loops."""
+    """Reduces ``cfg`` to a test of ``checkpoint``: no training or validation, no pretrained weights."""
     cfg.load_from = checkpoint
     cfg.resume = False
     cfg.model.backbone.pop('init_cfg', None)
@@ -218,7 +213,7 @@ def keep_test_only(cfg: Config, checkpoint: str) -> None:
 
 
 def model_settings(cfg: Config) -> dict[str, Any]:
-    """What the registry builds the model of ``cfg`` from, its preprocessor too, but no pretrained weights."""
+    """The model's settings for the registry, with its preprocessor and without pretrained weights."""
     model = {key: value for key, value in cfg.model.items() if key != 'init_cfg'}
     model['backbone'] = {key: value for key, value in model['backbone'].items() if key != 'init_cfg'}
     model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
@@ -226,7 +221,7 @@ def model_settings(cfg: Config) -> dict[str, Any]:
 
 
 def average_flips(cfg: Config) -> None:
-    """Makes a test average each photo's scores with those of its mirror image (upstream's default ``--tta``)."""
+    """Makes a test average the scores of each image and its mirror image (MMPretrain's default ``--tta``)."""
     pipeline = deepcopy(cfg.test_dataloader.dataset.pipeline)
     flips = [{'type': 'RandomFlip', 'prob': prob} for prob in (1.0, 0.0)]
     cfg.test_dataloader.dataset.pipeline = [
