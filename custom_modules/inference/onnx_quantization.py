@@ -18,7 +18,7 @@ def require_nncf() -> None:
     os.environ.setdefault('NNCF_CI', '1')  # before the import: it reports to Google Analytics otherwise
     try:
         with quiet():
-            import nncf  # type: ignore[import-untyped]  # noqa: F401
+            import nncf  # noqa: F401
     except ImportError as error:
         raise InputError(f"--int8 needs NNCF ({error}): pip install 'nncf>=3.4'") from None
 
