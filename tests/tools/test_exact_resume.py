@@ -7,20 +7,17 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from processes import ROOT, ToolProcess
 
 from custom_modules.models.checkpoints import load_checkpoint
-from tools.train import main
 
-ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = pytest.mark.skipif(os.name == 'nt', reason='Windows has other signals')
 
 # All that draws random numbers or keeps a state: augmentations by each library's generator, batch augmentations,
 # dropout, drop path, moving averages, momentum, schedules by iteration and by epoch, early stopping.
@@ -59,17 +56,17 @@ default_hooks = dict(
 )
 """
 
-# Written beside the config: ends the process at the n-th of the moments that it counts, as SIGKILL does or by it.
-KILL_HOOK = '''
+# Written into the config's folder: kills the process at the n-th of the moments that it counts.
+KILL_HOOK = """
 import os
 import signal
 
 from mmengine.hooks import Hook
 from mmpretrain.registry import HOOKS
 
+from custom_modules.engine.hooks import curves_hook
 
-class Killed(BaseException):
-    """Nothing catches it."""
+curves_hook.save_figure = lambda figure, path: None  # drawing takes longer than the training
 
 
 @HOOKS.register_module()
@@ -78,8 +75,7 @@ class KillHook(Hook):
 
     def before_run(self, runner):
         self.left = int(os.environ.get('KILL_AT', '0'))
-        # Amid the writing of a checkpoint, and once it is in its place. Without the wait for the disk, which only a
-        # power cut makes necessary.
+        # While a checkpoint is written, and once it has its name. Only a power cut needs the wait for the disk.
         os.fsync = self.then_moment(lambda descriptor: None)
         os.replace = self.then_moment(os.replace)
 
@@ -93,12 +89,10 @@ class KillHook(Hook):
     def moment(self, *args, **kwargs):
         self.left -= 1
         if self.left == 0:
-            if os.environ['KILL_BY'] == 'SIGKILL':
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise Killed
+            os.kill(os.getpid(), signal.SIGKILL)
 
     before_train_iter = after_train_iter = after_train_epoch = after_val_iter = after_val_epoch = moment
-'''
+"""
 
 
 @pytest.fixture(scope='module')
@@ -111,21 +105,21 @@ def exact_config(tiny_config, tmp_path_factory) -> Path:
     return config
 
 
-@pytest.fixture
-def train(exact_config, call, monkeypatch) -> Callable[..., object]:
-    """A function that trains in this process without workers; ``kill_at`` ends it at that moment."""
-    monkeypatch.syspath_prepend(exact_config.parent)
+@pytest.fixture(scope='module')
+def train(exact_config) -> Callable[..., tuple[int, str]]:
+    """A function that trains in a process of its own; returns its exit code and what it printed.
 
-    def run(work_dir: Path, *argv: object, kill_at: int = 0) -> object:
-        monkeypatch.setenv('KILL_AT', str(kill_at))
-        monkeypatch.setenv('KILL_BY', 'exception')
-        monkeypatch.setattr(os, 'fsync', os.fsync)  # KillHook sets these two
-        monkeypatch.setattr(os, 'replace', os.replace)
-        try:
-            return call('train', exact_config, '--work-dir', work_dir, *argv)
-        except BaseException as end:
-            if type(end).__name__ != 'Killed':
-                raise
+    SIGKILL ends it at the moment ``kill_at``; ``send`` goes to its process group in the second of five iterations.
+    """
+
+    def run(work_dir: Path, *options: object, command: list = (), kill_at: int = 0, send: int = 0) -> tuple[int, str]:
+        log = work_dir.with_suffix('.log')
+        log.unlink(missing_ok=True)
+        command = command or [exact_config, '--work-dir', work_dir, *options]
+        process = ToolProcess('train', command, log, exact_config.parent, {'KILL_AT': str(kill_at)})
+        if send:
+            process.send_at('Epoch(train) [1][2/5]', send)
+        return process.wait(), log.read_text()
 
     return run
 
@@ -139,15 +133,11 @@ def loaders(workers: int) -> list[str]:
 
 
 @pytest.fixture(scope='module')
-def straight(exact_config, tmp_path_factory) -> dict:
+def straight(train, tmp_path_factory) -> dict:
     """What the unbroken run, without workers, ends with."""
     work_dir = tmp_path_factory.mktemp('straight') / 'run'
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(exact_config.parent)
-        patch.setenv('LOCAL_RANK', '0')  # set, and so put back, for the tool sets it itself
-        patch.setattr(os, 'fsync', os.fsync)  # KillHook sets these two
-        patch.setattr(os, 'replace', os.replace)
-        assert main([str(exact_config), '--work-dir', str(work_dir)]) == 0
+    code, out = train(work_dir)
+    assert code == 0, out
     return outcome(work_dir)
 
 
@@ -201,96 +191,49 @@ def assert_same(work_dir: Path, straight: dict) -> None:
     assert [part for part in straight if not same(straight[part], found[part])] == []
 
 
-@pytest.fixture
-def train_in_process(exact_config, tool_environment, tmp_path) -> Callable[..., tuple[int, str]]:
-    """A function that trains in a process of its own; returns its exit code and what it printed.
-
-    SIGKILL ends it at the moment ``kill_at``; ``send`` goes to its process group, as from a terminal, at the line that
-    holds ``at_line``.
-    """
-
-    def run(argv: list, kill_at: int = 0, send: int | None = None, at_line: str = '') -> tuple[int, str]:
-        process = subprocess.Popen(
-            [sys.executable, *map(str, argv)],
-            cwd=tmp_path,
-            env={
-                **tool_environment,
-                'PYTHONPATH': str(exact_config.parent),
-                'KILL_AT': str(kill_at),
-                'KILL_BY': 'SIGKILL',
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if send is not None and at_line in line:
-                os.killpg(process.pid, send)
-                send = None
-        return process.wait(), ''.join(lines)
-
-    return run
-
-
-@pytest.mark.parametrize('workers', [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 1, 2))])
-def test_the_number_of_workers_changes_nothing(workers, train_in_process, exact_config, straight, tmp_path):
-    command = [ROOT / 'tools' / 'train.py', exact_config, '--work-dir', tmp_path / 'run', *loaders(workers)]
-    code, out = train_in_process(command)
+@pytest.mark.parametrize('workers', [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_number_of_workers_changes_nothing(workers, train, straight, tmp_path):
+    code, out = train(tmp_path / 'run', *loaders(workers))
     assert code == 0, out
     assert_same(tmp_path / 'run', straight)
 
 
-def test_ended_at_random_moments(train, straight, tmp_path):
-    chance = random.Random(1)
-    for _ in range(3):
-        train(tmp_path / 'run', '--resume', '--save-every-minutes', 1e-9, kill_at=chance.randrange(8, 30))
-    assert train(tmp_path / 'run', '--resume').code == 0
-    assert_same(tmp_path / 'run', straight)
-    assert not list((tmp_path / 'run').glob('epoch_*_iter_*')), 'the last epoch makes them superfluous'
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('often', [True, False], ids=['saving after every iteration', 'saving after every epoch'])
-@pytest.mark.parametrize('workers', [0, 1, 2, 4])
-def test_killed_ten_times(workers, often, train_in_process, exact_config, straight, tmp_path):
+@pytest.mark.parametrize(
+    ('workers', 'minutes', 'kills'),
+    [(0, 1e-9, 3), *(pytest.param(n, often, 10, marks=pytest.mark.slow) for n in (0, 1, 2, 4) for often in (1e-9, 0))],
+)
+def test_killed_at_random_moments(workers, minutes, kills, train, straight, tmp_path):
+    """Saving after each iteration, or (0 minutes) after each epoch."""
     chance = random.Random(workers)
-    command = [ROOT / 'tools' / 'train.py', exact_config, '--work-dir', tmp_path / 'run', '--resume']
-    command += ['--save-every-minutes', 1e-9 if often else 0, *loaders(workers)]
-    killed = []
-    while len(killed) < 10:
-        moment = chance.randrange(1, 30)
-        code, out = train_in_process(command, kill_at=moment)
+    options = ['--resume', '--save-every-minutes', minutes, *loaders(workers)]
+    while kills:
+        code, out = train(tmp_path / 'run', *options, kill_at=chance.randrange(8, 30))
         if code == 0:  # it came to its end first: the same once more from the start
             assert_same(tmp_path / 'run', straight)
             shutil.rmtree(tmp_path / 'run')
             continue
         assert code == -signal.SIGKILL, out
-        killed.append(moment)
-    code, out = train_in_process(command)
+        kills -= 1
+    code, out = train(tmp_path / 'run', *options)
     assert code == 0, out
     assert_same(tmp_path / 'run', straight)
     assert not list((tmp_path / 'run').glob('.*.tmp')), 'what the kills left of files is removed'
+    assert not list((tmp_path / 'run').glob('epoch_*_iter_*')), 'the last epoch makes them superfluous'
 
 
-@pytest.mark.skipif(os.name == 'nt', reason='Windows has other signals')
-@pytest.mark.parametrize('number', [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_signalled_then_killed_and_resumed_by_the_printed_command(
-    number, train_in_process, exact_config, straight, tmp_path
-):
-    command = [ROOT / 'tools' / 'train.py', exact_config, '--work-dir', tmp_path / 'run', *loaders(2)]
-    code, out = train_in_process(command, send=number, at_line='Epoch(train) [1][2/5]')
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_signalled_then_killed_and_resumed_by_the_printed_command(number, train, straight, tmp_path):
+    code, out = train(tmp_path / 'run', *loaders(2), send=number)
     assert code == 128 + number, out
     assert 'Traceback' not in out
     saved = re.search(rf'stopped by {number.name} after iteration (\d+); its state is in (\S+)', out)
     assert Path(saved[2]).is_file()
     assert Path(saved[2]).name == f'epoch_0_iter_{saved[1]}.pth'
-    python, *command = shlex.split(re.search(r'^go on with: (.*)$', out, re.MULTILINE)[1])
+    python, _, *argv = shlex.split(re.search(r'^go on with: (.*)$', out, re.MULTILINE)[1])
     assert python == 'python'
-    code, _ = train_in_process(command, kill_at=20)
-    assert code == -signal.SIGKILL
-    code, out = train_in_process(command)
+    if number == signal.SIGINT:
+        code, _ = train(tmp_path / 'run', command=argv, kill_at=20)
+        assert code == -signal.SIGKILL
+    code, out = train(tmp_path / 'run', command=argv)
     assert code == 0, out
     assert_same(tmp_path / 'run', straight)
