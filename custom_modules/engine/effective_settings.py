@@ -129,6 +129,7 @@ def _training(runner: Runner) -> dict[str, str]:
     batch, processes = loader.batch_size or 0, runner.world_size
     highest = max(group['lr'] for group in wrapper.param_groups) or 1
     rates = Counter(group['lr'] / highest for group in wrapper.param_groups)
+    shares = [f'{n} × lr {share:.3g}' for share, n in sorted(rates.items())]
     course = lr_course(runner)
     schedules = runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
     names = ', '.join(type(schedule).__name__ for schedule in schedules) or 'constant'
@@ -138,7 +139,8 @@ def _training(runner: Runner) -> dict[str, str]:
         'batch': f'{batch} × {processes} process{"es" * (processes > 1)} × {accumulated} accumulated = '
         f'{batch * processes * accumulated} photos per step',
         'optimizer': ', '.join(shown),
-        'lr groups': ', '.join(f'{n} × lr {share:.3g}' for share, n in sorted(rates.items())[:6]),
+        'lr groups': f'{len(wrapper.param_groups)}, '
+        + (', '.join(shares[:6]) if len(shares) > 1 else 'all with the same lr'),
         'lr': f'first {course.first:.3g}, peak {course.peak:.3g}, last {last} ({names})',
         'length': (f'{loop.max_epochs} epochs × {len(loader)} iterations = ' if epochs else '') + f'{loop.max_iters}',
     }

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from mmengine.config import Config, ConfigDict
 from mmpretrain.registry import MODELS, TRANSFORMS
-from torch import Tensor
 
 from custom_modules.datasets.annotation import SPLIT_NAMES
 from custom_modules.datasets.manifest import read_manifest
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from custom_modules.engine.run import Run
 
 MIN_LOADED = 0.95  # share of the backbone's keys that pretrained weights must cover
-SMALL = 10_000  # training images below which training from scratch is rarely intended
 LEAKED = 0.02  # share of the validation images also in train, from which on the split is an error
 # Keys that hold paths, and placeholders that people leave in them.
 PATH_KEYS = {'data_root', 'ann_file', 'data_prefix', 'img_path', 'checkpoint', 'load_from', 'work_dir', 'pretrained'}
@@ -333,18 +331,6 @@ def check_preprocessor(run: 'Run') -> Iterator[Finding]:
         )
 
 
-def check_begins(run: 'Run') -> Iterator[Finding]:
-    """Schedules that begin after the end of the run, which MMEngine cannot build."""
-    epochs = (run.cfg.get('train_cfg') or {}).get('max_epochs')
-    for key, item in schedules(run.cfg):
-        if epochs and item.get('by_epoch', True) and 'end' not in item and item.get('begin', 0) >= epochs:
-            yield Finding(
-                'error',
-                f'{key}.begin: {item["begin"]}, but the run has {epochs} epochs: it would never step; '
-                'train longer, or write a schedule for so few',
-            )
-
-
 def schedules(cfg: Config) -> list[tuple[str, Any]]:
     """Each schedule as configured, with its dotted key."""
     written = cfg.get('param_scheduler') or []
@@ -360,21 +346,19 @@ def check_pretrained(run: 'Run') -> Iterator[Finding]:
     """
     backbone = run.model.get('backbone') or ConfigDict()
     init = backbone.get('init_cfg')
-    if 'train' not in run.datasets or not isinstance(init, dict) or init.get('type') != 'Pretrained':
+    if not isinstance(init, dict) or init.get('type') != 'Pretrained':
         return
-    checkpoint = load_checkpoint(init['checkpoint'])
-    prefix = f'{init["prefix"].rstrip(".")}.' if init.get('prefix') else ''
-    weights = {k.removeprefix(prefix): v for k, v in _state_dict(checkpoint).items() if k.startswith(prefix)}
-    fitting, wanted = _fit(weights, _shapes('model.backbone', backbone))
+    name, prefix = init['checkpoint'], f'{init["prefix"].rstrip(".")}.' if init.get('prefix') else ''
+    checkpoint = load_checkpoint(name)
+    fitting, wanted = backbone_fit(run.model, checkpoint, prefix)
     if fitting < MIN_LOADED * wanted:
         yield Finding(
             'error',
-            f'{init["checkpoint"]}: has {fitting} of the {wanted} weights of the {backbone.type} backbone: of '
-            'another architecture, or key names of another project; import it with: '
-            'python tools/fetch_weights.py NAME --from FILE',
+            f'{name}: has {fitting} of the {wanted} weights of the {backbone.type} backbone: of another architecture, '
+            'or key names of another project; import it with: python tools/fetch_weights.py NAME --from FILE',
         )
     note = (checkpoint.get('meta') or {}).get('note')
-    run.cfg.pretrained = f'{init["checkpoint"]}, {fitting}/{wanted} of the backbone' + (f'; {note}' if note else '')
+    run.cfg.pretrained = f'{name}, {fitting}/{wanted} of the backbone' + (f'; {note}' if note else '')
 
 
 def check_checkpoint(run: 'Run') -> Iterator[Finding]:
@@ -417,13 +401,11 @@ def _check_resume(run: 'Run', checkpoint: dict, name: str) -> Iterator[Finding]:
 
 def _check_load_from(run: 'Run', checkpoint: dict, name: str) -> Iterator[Finding]:
     """Whether a new run can start from the weights of a checkpoint."""
-    wanted = _shapes('model', {**run.model, 'backbone': {**run.model.backbone, 'init_cfg': None}})
-    backbone = {key: shape for key, shape in wanted.items() if key.startswith('backbone.')}
-    fitting, count = _fit(_state_dict(checkpoint), backbone)
-    if fitting < MIN_LOADED * count:
+    fitting, wanted = backbone_fit(run.model, checkpoint, 'backbone.')
+    if fitting < MIN_LOADED * wanted:
         yield Finding(
             'error',
-            f'load_from: {name} has {fitting} of the {count} weights of the {run.model.backbone.type} backbone: '
+            f'load_from: {name} has {fitting} of the {wanted} weights of the {run.model.backbone.type} backbone: '
             'of another architecture; use the config that it was trained with',
         )
     meta = checkpoint.get('meta') or {}
@@ -472,7 +454,7 @@ def check_weights(model: ConfigDict, checkpoint: dict, name: str) -> None:
         InputError: Any weight of the model is missing in it, or of another shape.
     """
     plain = {**model, 'backbone': {k: v for k, v in model.backbone.items() if k != 'init_cfg'}}
-    fitting, wanted = _fit(_state_dict(checkpoint), _shapes('model', plain))
+    fitting, wanted = _fit('model', plain, checkpoint, '')
     if fitting < wanted:
         raise InputError(
             f'{name}: has {fitting} of the {wanted} weights of this {model.backbone.type} model; '
@@ -480,26 +462,30 @@ def check_weights(model: ConfigDict, checkpoint: dict, name: str) -> None:
         )
 
 
-def _state_dict(checkpoint: dict) -> dict[str, Tensor]:
-    """The weights in a checkpoint, which may be a bare state dict."""
-    return {k: v for k, v in checkpoint.get('state_dict', checkpoint).items() if isinstance(v, Tensor)}
+def backbone_fit(model: ConfigDict, checkpoint: dict, prefix: str) -> tuple[int, int]:
+    """How many of the backbone's weights are in a checkpoint with the same shape, and how many it has."""
+    return _fit('model.backbone', model.backbone, checkpoint, prefix)
 
 
-def _shapes(name: str, part: dict) -> dict[str, torch.Size]:
-    """The shape of each weight that a part of the model will have; it is built without memory where it can be."""
+def _fit(key: str, part: dict, checkpoint: dict, prefix: str) -> tuple[int, int]:
+    """Compares a part of the model, built without memory where it can be, with the weights in a checkpoint.
+
+    Args:
+        key: The key of the part in the config.
+        part: Its settings.
+        checkpoint: A checkpoint or a bare state dict.
+        prefix: The beginning of the part's keys in the checkpoint.
+    """
     plain = {k: v for k, v in part.items() if k != 'init_cfg'}
-    with random_state_kept(), as_configured(name):
+    with random_state_kept(), as_configured(key):
         try:
             with torch.device('meta'):
                 built = MODELS.build(dict(plain))
         except Exception:  # some read numbers while they are built, and the meta device has none
             built = MODELS.build(dict(plain))
-    return {k: v.shape for k, v in built.state_dict().items() if not k.endswith('num_batches_tracked')}
-
-
-def _fit(weights: dict[str, Tensor], wanted: dict[str, torch.Size]) -> tuple[int, int]:
-    """How many of the weights ``wanted`` are in ``weights`` with the same shape, and how many those are."""
-    return sum(k in weights and weights[k].shape == shape for k, shape in wanted.items()), len(wanted)
+    wanted = {f'{prefix}{k}': v.shape for k, v in built.state_dict().items() if not k.endswith('num_batches_tracked')}
+    weights = checkpoint.get('state_dict', checkpoint)
+    return sum(getattr(weights.get(k), 'shape', None) == shape for k, shape in wanted.items()), len(wanted)
 
 
 TRAIN_CHECKS = {
@@ -507,7 +493,6 @@ TRAIN_CHECKS = {
     'images': check_leaks,
     'pipeline': check_pipelines,
     'topk': check_topk,
-    'param_scheduler': check_begins,
     'data_preprocessor': check_preprocessor,
     'model.backbone.init_cfg': check_pretrained,
     'load_from': check_checkpoint,

@@ -215,7 +215,7 @@ class TerseRunner(Runner):
         return checkpoint
 
 
-def place(cfg: Config, launcher: str) -> list[str]:
+def place(cfg: Config, launcher: str) -> None:
     """Fits ``cfg`` to the device, in place, and starts the process group where MMEngine cannot.
 
     On a CPU this process keeps from now on the memory that it frees.
@@ -223,24 +223,18 @@ def place(cfg: Config, launcher: str) -> list[str]:
     Args:
         cfg: A run's config.
         launcher: ``'none'``, ``'pytorch'`` (torchrun), ``'slurm'`` or ``'mpi'``.
-
-    Returns:
-        A line on each setting that was turned off.
     """
-    notes = []
     cfg.launcher = launcher
     accelerator = has_accelerator()
     for name in LOADERS:
         if cfg.get(name) is not None:
             cfg[name].setdefault('pin_memory', accelerator)
             if not cfg[name].get('num_workers'):
-                if cfg[name].get('persistent_workers') and name != 'test_dataloader':
-                    notes.append(f'{name}.persistent_workers: turned off, because num_workers is 0')
                 cfg[name].persistent_workers = False  # torch refuses to keep no workers
     if not accelerator:
         keep_freed_memory()
     if launcher == 'none':
-        return notes
+        return
     rank, _, _ = RANK_NAMES[launcher]
     if rank not in os.environ:
         raise InputError(f'--launcher {launcher}: this process was not started by {STARTERS[launcher]} (no {rank})')
@@ -248,7 +242,7 @@ def place(cfg: Config, launcher: str) -> list[str]:
         # The Runner would do both, but only after the tools have asked which process is the main one.
         set_multi_processing(**cfg.env_cfg.mp_cfg, distributed=True)
         init_dist(launcher, **cfg.env_cfg.dist_cfg)
-        return notes
+        return
     # On a CPU, MMEngine's init_dist calls torch.cuda.set_device, and its wrapper names device_ids: both fail.
     _take_environment(launcher)
     if not is_distributed():
@@ -256,7 +250,6 @@ def place(cfg: Config, launcher: str) -> list[str]:
             'gloo', timeout=timedelta(seconds=cfg.env_cfg.dist_cfg.get('timeout', 600))
         )
     cfg.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None})
-    return notes
 
 
 def _take_environment(launcher: str) -> None:

@@ -17,7 +17,6 @@ from custom_modules.datasets.demo_flowers import prepare_demo_flowers
 from custom_modules.engine.compute import half_precision
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.hooks.preflight_hook import DryRunDone, PreflightHook
-from custom_modules.engine.preflight import Finding
 from custom_modules.engine.resume import FoundCheckpoint, find_checkpoint, resume_command, set_aside
 from custom_modules.engine.run import Run, prepare_run
 from custom_modules.engine.run_config import (
@@ -98,13 +97,12 @@ def train(
     if save_every_minutes is not None:
         save_every(cfg, save_every_minutes)
     notes += _apply_flags(cfg, amp, no_validate, auto_scale_lr)
-    adjusted = place(cfg, launcher)
+    place(cfg, launcher)
     if demo and is_main_process():
         _draw_demo(cfg)
     barrier()
     loaders = ['train'] if no_validate else ['train', 'val']
     run = prepare_run(cfg, loaders, found.checkpoint if found else None, options, needs_pretrained=not demo)
-    run.findings.extend(Finding('note', note) for note in adjusted)
     if dry_run:
         return _dry_run(run)
     lock = None

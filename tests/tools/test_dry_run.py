@@ -65,7 +65,6 @@ def test_a_good_run(dry_run, tmp_path):
     assert rows['device'].startswith('cpu, float32')
     assert re.search(r's per step \(4 timed\): \d+ s without validation', rows['time'])
     assert 'note: default_hooks.logger.interval: 20 is longer than an epoch of 5 iterations' in result.out
-    assert 'note: train_dataloader.persistent_workers: turned off' in result.out
     assert not list(tmp_path.iterdir())
 
 
@@ -154,11 +153,11 @@ VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile
         ('train_dataloader = dict(batch_size=64, drop_last=True)', 'batch_size: 64 with drop_last, but there are 40'),
         (
             'custom_hooks = [dict(type="BestCheckpointHook", metric="accuracy/top-1")]',
-            "custom_hooks.0.metric: validation gives no 'accuracy/top-1', but accuracy/top1, nll/mean; did you mean",
+            "BestCheckpointHook.metric: validation gives no 'accuracy/top-1', but accuracy/top1, nll/mean; did you",
         ),
         (
             'default_hooks = dict(stop=dict(type="EarlyStoppingHook", monitor="acc"))',
-            "default_hooks.stop.monitor: validation gives no 'acc'",
+            "EarlyStoppingHook.monitor: validation gives no 'acc'",
         ),
         ('param_scheduler = dict(_delete_=True, type="ReduceOnPlateauLR", monitor="loss")', "gives no 'loss'"),
         (
@@ -199,23 +198,13 @@ def test_mistakes_that_stop_the_run(text, said, dry_run, data):
         ('param_scheduler = [dict(type="LinearLR", begin=3, end=9)]', 'param_scheduler.0.begin: 3, but the run has 2'),
         (
             'param_scheduler = dict(_delete_=True, type="StepLR", step_size=1, by_epoch=False)',
-            'step_size: 1 looks like epochs (the run has 2), but the schedule counts iterations (10)',
-        ),
-        (
-            'param_scheduler = dict(_delete_=True, type="CosineAnnealingLR", T_max=40)\n'
-            'train_dataloader = dict(batch_size=2)',
-            'T_max: 40 looks like iterations (the run has 40), but the schedule counts epochs (2)',
+            'step_size: 1 looks like epochs, but it runs for 10 iterations; set by_epoch=True',
         ),
         # 11: the channels the wrong way round
         ('data_preprocessor = dict(to_rgb=False)', 'data_preprocessor.to_rgb: not set, but photos are loaded as BGR'),
         ('data_preprocessor = dict(mean=[103.53, 116.28, 123.675])', 'looks like BGR, but to_rgb turns photos to RGB'),
         # and what else is to be looked at
         ('train_dataloader = dict(batch_size=64)', 'batch_size: 64 on 1 process(es), but there are 40 photos'),
-        (
-            'train_cfg = dict(val_interval=5)',
-            'val_interval: 5, but the run has 2 epochs: only the last one is validated',
-        ),
-        ('train_cfg = dict(val_begin=5)', 'val_begin: 5, but the run has 2 epochs: nothing is validated'),
     ],
 )
 def test_mistakes_that_are_warned_of(text, said, dry_run):

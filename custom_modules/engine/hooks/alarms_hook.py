@@ -1,4 +1,4 @@
-"""Alarms while training: a loss that is not finite ends the run, a validation that cannot be right is named."""
+"""Alarms during training: a loss that is not finite ends the run, an implausible validation is warned of."""
 
 import math
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ PHOTOS_NAMED = 32
 
 @HOOKS.register_module()
 class AlarmsHook(Hook):
-    """Says that a training goes wrong while it does.
+    """Reports a training that goes wrong.
 
     - A loss that is not finite ends the run and names the batch's photos. Weights that are not finite are never
-      written, so the newest checkpoint stays the last good state.
-    - Warned of when met twice in a row, or in the last epoch: every validation photo called the same class, which is
-      what a prepared folder read as if ``train`` and ``val`` were its classes gives; or training accuracy of
-      ``learned`` and more with validation accuracy no more than ``margin`` above chance, which is what labels in
-      another order give. A learning rate that is too large may look alike, so neither ends the run.
+      saved, so the newest checkpoint stays the last good state.
+    - Warnings, when met twice in a row or in the last epoch: all validation photos get the same prediction, as from a
+      folder read as if ``train`` and ``val`` were its classes; or the training accuracy is ``learned`` or more and the
+      validation accuracy at most ``margin`` above chance, as from labels in another order. A learning rate that is too
+      large can look alike, so neither ends the run.
 
     Args:
-        learned: Training accuracy, in percent, from which on a validation near chance is suspicious. Defaults to 80.0.
+        learned: Training accuracy, in percent, from which a validation near chance is suspicious. Defaults to 80.0.
         margin: How far above chance, in points, still counts as chance. Defaults to 10.0.
         accuracy: Key of the validation accuracy, in percent. Defaults to 'accuracy/top1'.
 
@@ -43,13 +43,9 @@ class AlarmsHook(Hook):
         self.learned = learned
         self.margin = margin
         self.accuracy = accuracy
-        self._training = False
         self._train_accuracies: list[float] = []
-        self._called: set[int] = set()
+        self._predicted: set[int] = set()
         self._suspected: set[str] = set()
-
-    def before_train(self, runner: Runner) -> None:
-        self._training = True
 
     def before_train_epoch(self, runner: Runner) -> None:
         self._train_accuracies = []
@@ -78,37 +74,34 @@ class AlarmsHook(Hook):
             )
 
     def before_val_epoch(self, runner: Runner) -> None:
-        self._called = set()
+        self._predicted = set()
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        self._called.update(int(sample.pred_score.argmax()) for sample in outputs or ())
+        self._predicted.update(int(sample.pred_score.argmax()) for sample in outputs or ())
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        # Each process has seen a regular sample of the photos, so the first one's view is enough to warn from.
         classes = runner.val_dataloader.dataset.metainfo.get('classes') or ()
         score = (metrics or {}).get(self.accuracy)
-        if not self._training or len(classes) < 2 or score is None or get_rank() != 0:
+        if len(classes) < 2 or score is None or get_rank() != 0:  # each rank sees a regular sample of the photos
             return
         found = {}
-        if len(self._called) == 1:
-            name = classes[next(iter(self._called))]
+        if len(self._predicted) == 1:
+            name = classes[next(iter(self._predicted))]
             found['one class'] = (
-                f'every validation photo is called {name!r} ({score:.4g} % is just its share): if train and val are '
+                f'all validation photos are predicted as {name!r} ({score:.4g} % is its share): if train and val are '
                 'folders, not classes, point at the prepared dataset; else lower the learning rate'
             )
-        chance = 100 / len(classes)
         trained = sum(self._train_accuracies) / max(len(self._train_accuracies), 1)
-        if trained >= self.learned and score <= chance + self.margin:
+        if trained >= self.learned and score <= 100 / len(classes) + self.margin:
             found['at chance'] = (
                 f'training accuracy is {trained:.4g} %, validation {score:.4g} %, about chance: the labels of val may '
                 'follow another order than those of train; compare both lists with classes.txt '
-                '(tools/generate_metadata.py writes them anew), or lower the learning rate'
+                '(tools/generate_metadata.py writes them again), or lower the learning rate'
             )
-        last = runner.epoch >= runner.max_epochs
         for kind, message in found.items():
-            if last or kind in self._suspected:
+            if kind in self._suspected or runner.epoch >= runner.max_epochs:
                 runner.logger.warning(f'after epoch {runner.epoch}: {message}')
         self._suspected = set(found)
 
@@ -117,12 +110,10 @@ def photos(data_batch: Any) -> str:
     """The photos of a batch, in one line."""
     samples = data_batch.get('data_samples', []) if isinstance(data_batch, dict) else []
     paths = [str(sample.get('img_path')) for sample in samples]
-    named = ', '.join(paths[:PHOTOS_NAMED])
-    return (
-        f'{named} and {len(paths) - PHOTOS_NAMED} more' if len(paths) > PHOTOS_NAMED else named or 'an unknown batch'
-    )
+    rest = len(paths) - PHOTOS_NAMED
+    return (', '.join(paths[:PHOTOS_NAMED]) or 'an unknown batch') + (f' and {rest} more' if rest > 0 else '')
 
 
 def kept(runner: Runner) -> str:
-    """The newest checkpoint that a run can go on from."""
+    """The newest checkpoint that a run can be resumed from."""
     return str(newest_checkpoint(Path(runner.work_dir)) or 'the start')

@@ -1,4 +1,4 @@
-"""Tells how training goes, epoch by epoch: a line of text, a point on each curve, scalars for TensorBoard."""
+"""Sums up each epoch: a line of text, the training curves as a picture, and scalars for TensorBoard."""
 
 import math
 import time
@@ -19,11 +19,11 @@ class CurvesHook(Hook):
 
     The scalars are ``epoch/lr``, ``epoch/loss_train``, ``epoch/loss_val``, ``epoch/accuracy_train``,
     ``epoch/accuracy_val`` and ``epoch/seconds`` with the epoch as step. Losses and accuracies of training are means
-    over the epoch's photos on all ranks, as they were while it went on: with augmentation, and before the epoch's end.
-    The history goes into the checkpoints, so that the curves of a resumed run begin at epoch 1.
+    over the epoch's photos on all ranks, measured during the epoch and with augmentation. The history is saved in the
+    checkpoints, so that the curves of a resumed run begin at epoch 1.
 
-    Train accuracy comes from a head with ``cal_acc=True``, validation loss from the metric ``MeanNLL``; what a config
-    does not compute is left out.
+    Train accuracy comes from a head with ``cal_acc=True``, validation loss from the metric ``MeanNLL``; values that a
+    config does not compute are left out.
 
     Args:
         filename: Name of the picture in the work dir. Defaults to 'curves.png'.
@@ -31,11 +31,11 @@ class CurvesHook(Hook):
         loss: Key of the validation loss. Defaults to 'nll/mean'.
 
     Attributes:
-        history: One record an epoch: ``epoch`` (from 1), ``lr`` (at its start), ``train_loss``,
+        history: One record per epoch: ``epoch`` (from 1), ``lr`` (at its start), ``train_loss``,
             ``train_accuracy``, ``val_loss``, ``val_accuracy`` (percent; None where not known), ``seconds``.
     """
 
-    # Behind LoggerHook, whose line of the validation comes first; before CheckpointHook, which saves the history.
+    # After LoggerHook, whose line of the validation comes first; before CheckpointHook, which saves the history.
     priority = 'LOW'
 
     def __init__(self, filename: str = 'curves.png', accuracy: str = 'accuracy/top1', loss: str = 'nll/mean') -> None:
@@ -43,17 +43,13 @@ class CurvesHook(Hook):
         self.accuracy = accuracy
         self.loss = loss
         self.history: list[dict] = []
-        self._told = True
-        self._training = False
+        self._reported = True
         self._sums: list[torch.Tensor] = []
         self._resumed: dict | None = None
-
-    def before_train(self, runner: Runner) -> None:
-        self._training = True
         self._began: float | None = None
 
     def before_train_epoch(self, runner: Runner) -> None:
-        self._tell(runner)
+        self._report(runner)
         if self._resumed is not None:  # in the middle of this epoch
             self._began = time.monotonic() - self._resumed['seconds']
             self._lr, self._sums = self._resumed['lr'], list(self._resumed['sums'])
@@ -90,56 +86,48 @@ class CurvesHook(Hook):
                 'seconds': self._seconds(),
             }
         )
-        self._told = False
+        self._reported = False
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        if not self._training or not self.history:
+        if not self.history:
             return
         record = self.history[-1]
         record['val_loss'] = (metrics or {}).get(self.loss)
         record['val_accuracy'] = (metrics or {}).get(self.accuracy)
         record['seconds'] = self._seconds() or record['seconds']
-        self._told = False
-        self._tell(runner)
+        self._reported = False
+        self._report(runner)
 
     def after_train(self, runner: Runner) -> None:
-        self._tell(runner)
+        self._report(runner)
 
     def _seconds(self) -> float | None:
         """Since the epoch began; None for one that began before a resume."""
         return None if self._began is None else time.monotonic() - self._began
 
-    def _tell(self, runner: Runner) -> None:
-        """Tells of the last epoch, once: after its validation, or where it has none, when the next one begins."""
-        if self._told:
-            return
-        self._told = True
-        if not is_main_process():
+    def _report(self, runner: Runner) -> None:
+        """Reports the last epoch once: after its validation, or without one when the next epoch begins."""
+        reported, self._reported = self._reported, True
+        if reported or not is_main_process():
             return
         record = self.history[-1]
         photos = len(runner.val_dataloader.dataset) if runner.val_loop is not None else 0
         runner.logger.info(epoch_line(record, runner.max_epochs, photos))
-        scalars = {
-            'epoch/lr': record['lr'],
-            'epoch/loss_train': record['train_loss'],
-            'epoch/loss_val': record['val_loss'],
-            'epoch/accuracy_train': record['train_accuracy'],
-            'epoch/accuracy_val': record['val_accuracy'],
-            'epoch/seconds': record['seconds'],
-        }
-        known = {tag: value for tag, value in scalars.items() if value is not None}
-        runner.visualizer.add_scalars(known, step=record['epoch'])
+        # 'train_loss' is 'epoch/loss_train', so that TensorBoard shows both losses side by side
+        known = {key: value for key, value in record.items() if value is not None and key != 'epoch'}
+        tags = {key: '_'.join(reversed(key.split('_'))) for key in known}
+        runner.visualizer.add_scalars({f'epoch/{tags[key]}': known[key] for key in known}, step=record['epoch'])
         save_figure(draw_curves(self.history), Path(runner.work_dir) / self.filename)
 
     def rank_state(self) -> dict:
-        """What this rank has gathered in the epoch so far; see MidEpochCheckpointHook."""
+        """What this rank gathered in the epoch so far; see MidEpochCheckpointHook."""
         return {'lr': self._lr, 'sums': torch.stack(self._sums).cpu(), 'seconds': self._seconds() or 0.0}
 
     def resume_rank_state(self, runner: Runner, state: dict) -> None:
-        """Takes that over."""
+        """Restores it."""
         device = next(runner.model.parameters()).device
         self._resumed = {**state, 'sums': state['sums'].to(device)}
-        self._told = True  # of the epoch before
+        self._reported = True  # the epoch before
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint['CurvesHook'] = {'history': [dict(record) for record in self.history]}
@@ -147,7 +135,7 @@ class CurvesHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if runner._resume and 'CurvesHook' in checkpoint:
             self.history = [dict(record) for record in checkpoint['CurvesHook']['history']]
-            self._told = False  # the checkpoint is older than the telling
+            self._reported = False  # the checkpoint was saved before the report
 
 
 def epoch_line(record: dict, epochs: int, photos: int) -> str:
@@ -159,15 +147,15 @@ def epoch_line(record: dict, epochs: int, photos: int) -> str:
         photos: How many photos were validated.
     """
     parts = [f'epoch {record["epoch"]}/{epochs}', f'lr {record["lr"]:.4g}']
-    for side in ('train', 'val'):
-        loss, accuracy = record[f'{side}_loss'], record[f'{side}_accuracy']
+    for subset in ('train', 'val'):
+        loss, accuracy = record[f'{subset}_loss'], record[f'{subset}_accuracy']
         words = [] if loss is None else [f'loss {loss:.4f}']
         if accuracy is not None:
             words.append(f'acc {accuracy:.2f} %')
-            if side == 'val' and math.isfinite(accuracy):
+            if subset == 'val' and math.isfinite(accuracy):
                 words.append(f'({round(accuracy / 100 * photos)}/{photos})')
         if words:
-            parts.append(' '.join([side, *words]))
+            parts.append(' '.join([subset, *words]))
     if record['seconds'] is not None:
         parts.append(f'{record["seconds"]:.0f} s' if record['seconds'] >= 10 else f'{record["seconds"]:.1f} s')
     return '  '.join(parts)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.hooks import EarlyStoppingHook, Hook, LoggerHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook, LoggerHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -30,6 +30,7 @@ SMALL = 10_000  # training images below which training from scratch is rarely in
 # 0.02 at batch 32, growing with the root of the batch. Adam divides by the gradient's size, so the batch hardly
 # matters: 1e-3 is usual for fine-tuning, and three times that for training from scratch.
 SGD_LIMIT, ADAM_LIMIT = 0.02, 0.003
+METRIC_KEYS = {BestCheckpointHook: 'metric', EarlyStoppingHook: 'monitor', CheckpointHook: 'save_best'}
 TRIED = 8  # images of each loader: enough for batch norm, and read in a tenth of a second
 TIMED = 10  # steps
 
@@ -103,17 +104,6 @@ def check_length(run: Run, runner: Runner) -> Iterator[Finding]:
                 f'default_hooks.logger.interval: {hook.interval} is longer than an epoch of {len(loader)} iterations: '
                 'one line per epoch',
             )
-    if runner.val_loop is not None and loop.val_begin > loop.max_epochs:
-        yield Finding(
-            'warning',
-            f'train_cfg.val_begin: {loop.val_begin}, but the run has {loop.max_epochs} epochs: nothing is validated',
-        )
-    elif runner.val_loop is not None and loop.val_interval > loop.max_epochs:
-        yield Finding(
-            'warning',
-            f'train_cfg.val_interval: {loop.val_interval}, but the run has {loop.max_epochs} epochs: only the last '
-            'one is validated',
-        )
 
 
 def check_schedules(run: Run, runner: Runner) -> Iterator[Finding]:
@@ -137,35 +127,22 @@ def schedule_problems(item: dict, key: str, epochs: int | None, iters: int) -> l
     if by_epoch and epochs is None:
         return [f'{key}: steps once per epoch, but train_cfg counts iterations: it never steps; set by_epoch=False']
     unit, total = ('epochs', epochs or 0) if by_epoch else ('iterations', iters)
-    begin, end = item.get('begin', 0), min(item.get('end', total), total)
-    names = ('T_max', 'step_size', 'total_steps', 'milestones', 'end')
-    marks = {name: max(np.atleast_1d(item[name])) for name in names if item.get(name)}
-    if by_epoch and marks and min(marks.values()) > 10 * total and max(marks.values()) <= 2 * iters:
-        name = next(iter(marks))
-        return [
-            f'{key}.{name}: {item[name]} looks like iterations (the run has {iters}), but the schedule counts epochs '
-            f'({epochs}): it hardly moves; set by_epoch=False'
-        ]
-    if not by_epoch and epochs and iters >= 3 * epochs and marks and max(marks.values()) <= 2 * epochs:
-        name = next(iter(marks))
-        return [
-            f'{key}.{name}: {item[name]} looks like epochs (the run has {epochs}), but the schedule counts '
-            f'iterations ({iters}): it is through at once; set by_epoch=True'
-        ]
+    begin, length = item.get('begin', 0), min(item.get('end', total), total) - item.get('begin', 0)
+    runs = f'but it runs for {length} {unit}'
     if begin >= total:
         return [f'{key}.begin: {begin}, but the run has {total} {unit}: it never steps']
     problems = []
-    late = [mark for mark in item.get('milestones', ()) if begin + mark >= total]
-    if late:
-        shown = ', '.join(map(str, late))
-        problems.append(f'{key}.milestones: {shown} not before the end of {total} {unit}: the lr never drops there')
-    length = end - begin
-    runs = f'but it runs for {length} {unit}'
+    if late := [str(mark) for mark in item.get('milestones', ()) if begin + mark >= total]:
+        problems.append(
+            f'{key}.milestones: {", ".join(late)} not before the end of {total} {unit}: the lr never drops there'
+        )
     if (given := item.get('T_max')) and given != length:
         less = 'the lr stays high' if given > length else 'the lr rises again'
         problems.append(f'{key}.T_max: {given}, {runs}: {less}; set it to {length}')
     if (given := item.get('step_size')) and given >= length:
         problems.append(f'{key}.step_size: {given}, {runs}: the lr never drops')
+    elif given and not by_epoch and epochs and given <= epochs < iters / 3:
+        problems.append(f'{key}.step_size: {given} looks like epochs, but {runs}; set by_epoch=True')
     if (given := item.get('total_steps')) and given != length:
         problems.append(f'{key}.total_steps: {given}, {runs}; set it to {length}')
     return problems
@@ -215,21 +192,16 @@ RUNNER_CHECKS = {
 
 def unknown_metrics(runner: Runner, metrics: dict[str, float]) -> Iterator[Finding]:
     """Hooks and schedules that wait for a metric which validation does not give."""
-    hooks = [*enumerate(runner.cfg.get('custom_hooks') or []), *(runner.cfg.get('default_hooks') or {}).items()]
-    keys = {
-        hook['type']: f'{"custom" if isinstance(name, int) else "default"}_hooks.{name}'
-        for name, hook in hooks
-        if isinstance(hook, dict) and isinstance(hook.get('type'), str)
-    }
-    wanted = []
-    for hook in runner.hooks:
-        key = keys.get(type(hook).__name__, type(hook).__name__)
-        if isinstance(hook, BestCheckpointHook):
-            wanted.append((f'{key}.metric', hook.metric))
-        elif isinstance(hook, EarlyStoppingHook):
-            wanted.append((f'{key}.monitor', hook.monitor))
-        elif isinstance(save_best := getattr(hook, 'save_best', None), str) and save_best != 'auto':
-            wanted.append((f'{key}.save_best', save_best))
+    wanted = [
+        (f'{type(hook).__name__}.{key}', getattr(hook, key))
+        for hook in runner.hooks
+        for kind, key in (
+            (BestCheckpointHook, 'metric'),
+            (EarlyStoppingHook, 'monitor'),
+            (CheckpointHook, 'save_best'),
+        )
+        if isinstance(hook, kind) and isinstance(getattr(hook, key), str) and getattr(hook, key) != 'auto'
+    ]
     for schedule in runner.param_schedulers if isinstance(runner.param_schedulers, list) else ():
         if isinstance(schedule, ReduceOnPlateauParamScheduler):
             wanted.append(('param_scheduler.monitor', schedule.monitor))

@@ -54,7 +54,7 @@ def test_saves_the_ema_weights_that_were_validated(tiny_run, tmp_path, update_bu
     assert not torch.equal(saved['fc.weight'], runner.model.fc.weight)
 
 
-def test_refuses_to_stand_behind_ema(tiny_run):
+def test_refuses_to_come_after_ema(tiny_run):
     runner = tiny_run([{'type': 'EMAHook'}, {'type': 'BestCheckpointHook', 'priority': 'LOW'}])
     with pytest.raises(InputError, match='higher priority'):
         runner.train()
@@ -144,11 +144,6 @@ def test_best_of_another_run_in_the_work_dir_counts_for_nothing(tiny_run, tmp_pa
     tiny_run([hook], epochs=2, accuracies=[50.0], resume=True, load_from=str(other / 'epoch_1.pth')).train()
     assert (hook.best_value, hook.best_epoch) == (50.0, 2)
     assert load(tmp_path)['meta']['value'] == 50.0
-
-
-def test_validation_alone_writes_nothing(tiny_run, tmp_path):
-    tiny_run([BestCheckpointHook()]).val()
-    assert not (tmp_path / 'best.pth').exists()
 
 
 def test_keys_of_wrapped_models_are_plain():

@@ -40,9 +40,3 @@ def test_resumed_run_stops_where_the_unbroken_one_does(tiny_run, stopped_at):
     runner = tiny_run(hooks, epochs=5, accuracies=accuracies[stopped_at - 1 :], resume=True)
     runner.train()
     assert runner.epoch == 4
-
-
-def test_validation_alone_needs_no_training(tiny_run):
-    runner = tiny_run([ResumableEarlyStoppingHook(patience=1)], accuracies=[50.0])
-    runner.val()
-    assert isinstance(runner._train_loop, dict)  # not built
