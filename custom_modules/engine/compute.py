@@ -1,4 +1,4 @@
-"""How the numbers are computed: memory layout, allocator, batch norm, precision. Not what is computed."""
+"""Memory layout, allocator, batch norm and precision of a model: how fast it computes the same numbers."""
 
 import copy
 import ctypes
@@ -13,12 +13,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Has this process keep the memory that it frees, for the next tensor; whether the C library can be told so.
+    """Lets this process reuse the memory that it frees; returns whether the C library has that setting.
 
-    A tensor of more than 32 MB is otherwise a mapping of its own for glibc, given back when the tensor is freed: each
-    training step then has the kernel clear gigabytes anew, page by page. Without that, MobileNetV2 trains at 224 px
-    and batch 32 nearly twice as fast on two cores. Only glibc has the setting; elsewhere nothing is done. Processes
-    started by fork inherit it.
+    glibc otherwise returns tensors of more than 32 MB to the kernel, which clears the memory of each new one page by
+    page. MobileNetV2 trains nearly twice as fast with it at 224 px and batch 32 on two cores. Only glibc has the
+    setting. Processes started by fork inherit it.
     """
     if platform.libc_ver()[0] != 'glibc':
         return False
@@ -29,14 +28,14 @@ def keep_freed_memory() -> bool:
 def channels_last_pays(device: str, mixed_precision: bool = False) -> bool:
     """Whether convolutions are faster on ``device`` with the channels innermost.
 
-    On a CPU they are (oneDNN). On a GPU they are in half precision, for tensor cores want that layout; in float32 it
-    depends on GPU and layer (docs.pytorch.org, *Channels Last Memory Format*), so the layout stays as upstream's.
+    On a CPU they are (oneDNN). On a GPU they are in half precision, on tensor cores; in float32 it depends on GPU and
+    layer (docs.pytorch.org, *Channels Last Memory Format*), so upstream's layout stays.
     """
     return device == 'cpu' or mixed_precision
 
 
 def to_channels_last(model: nn.Module) -> nn.Module:
-    """Lays out the weights of convolutions with the channels innermost, in place; their outputs take after them.
+    """Lays out the weights of convolutions with the channels innermost, in place; their outputs follow.
 
     Not those of 1 x 1 with a stride on fewer than eight channels, as RepVGG has on the photo: with AVX2, oneDNN's
     gradient of such weights writes where it must not, and the process crashes (seen with torch 2.14.1).
@@ -49,12 +48,10 @@ def to_channels_last(model: nn.Module) -> nn.Module:
 
 
 def without_batch_norm(model: nn.Module) -> nn.Module:
-    """A classifier in evaluation mode whose convolutions do what batch norm did; itself if they cannot.
+    """A classifier in evaluation mode with batch norm folded into its convolutions; itself where that fails.
 
-    Batch norm with fixed statistics scales and shifts each channel, as a convolution's weights and bias can. mmcv
-    takes a batch norm for that of the convolution defined before it, which a model of your own may see otherwise: so a
-    random photo is asked before and after, and where the logits differ by more than rounding, the model stays as it
-    is.
+    mmcv folds a batch norm into the convolution defined before it, which can be the wrong one in a model of your own.
+    So the logits of a random image are compared, and where they differ by more than rounding, the model is kept.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return model

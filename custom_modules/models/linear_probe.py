@@ -1,4 +1,4 @@
-"""A linear probe: the head solved as a logistic regression on the backbone's features. No step of training."""
+"""A linear probe: the head fitted by logistic regression on the backbone's features, without a training step."""
 
 import copy
 from typing import Any
@@ -15,7 +15,7 @@ from custom_modules.errors import InputError
 
 
 def fit_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[str, Any]]:
-    """Gives the head of ``model`` the weights that fit the loader's photos best, the backbone as it is.
+    """Fits the head of ``model`` to the loader's photos; the backbone stays as it is.
 
     Args:
         model: An ``ImageClassifier`` with a ``LinearClsHead``, wrapped for several processes or not.
@@ -24,7 +24,7 @@ def fit_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[str
 
     Returns:
         The photos' features, (N, D) float32 (with several processes on the first one; elsewhere its share), and as a
-        training step gives them: ``loss``, the mean cross-entropy, and ``accuracy_top-1`` of the solved head, percent.
+        training step gives them: ``loss``, the mean cross-entropy, and ``accuracy_top-1`` of the fitted head, percent.
 
     Raises:
         InputError: The head is no ``LinearClsHead``, or the penalty is negative.

@@ -178,6 +178,9 @@ def test_upstreams_validation_pipelines_are_not_taken_for_random():
         ({'type': 'Rotate', 'angle': 3}, True),
         ({'type': 'torchvision/RandomCrop', 'size': 3}, True),
         ({'type': 'RandAugment'}, True),
+        ({'type': 'AutoAugment', 'policies': 'imagenet'}, True),
+        ({'type': 'ColorJitter', 'brightness': 0.2}, True),
+        ({'type': 'RandomRotateTranslate'}, True),
         ({'type': 'CenterCrop', 'crop_size': 3}, False),
     ],
 )

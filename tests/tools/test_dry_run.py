@@ -94,15 +94,8 @@ VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile
         # what only a photo that goes through the pipeline shows
         (CROP.format('scale=32, aspect_ratio_range=(0, 0)'), 'photos of train_dataloader through dataset.pipeline'),
         (CROP.format('scale=32, backend="pil"'), 'backend: pil is not supported'),
-        (CROP.format('scale=0'), 'assert scale > 0'),
         # 4: augmentation on val
         (VAL.format('dict(type="RandomResizedCrop", scale=32)'), 'RandomResizedCrop changes photos at random'),
-        (VAL.format('dict(type="RandomFlip", prob=0.5)'), 'val_dataloader.dataset.pipeline.1: RandomFlip changes'),
-        (VAL.format('dict(type="ColorJitter", brightness=0.2)'), 'ColorJitter changes photos at random'),
-        (VAL.format('dict(type="RandomRotateTranslate")'), 'RandomRotateTranslate changes photos at random'),
-        (VAL.format('dict(type="Rotate", angle=15)'), 'Rotate changes photos at random'),
-        (VAL.format('dict(type="torchvision/RandomRotation", degrees=15)'), 'torchvision/RandomRotation changes'),
-        (VAL.format('dict(type="AutoAugment", policies="imagenet")'), 'AutoAugment changes photos at random'),
         # 7: keys of 0.x
         ('optimizer = dict(type="SGD", lr=0.001)', "the config has no 'optimizer' (it is of 0.x): set optim_wrapper"),
         # 10: weights missing
@@ -122,7 +115,6 @@ VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile
             'are for pixels of 0 to 255, but the pipeline scales them to 0 to 1',
         ),
         ('data_preprocessor = dict(mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])', 'about 1 and 3 are usual'),
-        ('data_preprocessor = dict(std=[58395.0, 57120.0, 57375.0])', 'about 1 and 3 are usual'),
         # other types than are looked for
         ('data_preprocessor = dict(mean="abc")', 'data_preprocessor: TypeError'),
         ('param_scheduler = "abc"', "param_scheduler: AttributeError: 'str' object has no attribute 'get'"),
@@ -278,14 +270,6 @@ def test_fine_tuning_a_checkpoint_on_another_split(dry_run, trained, tmp_path, r
     assert any('was trained on another split' in line and 'means nothing' in line for line in warnings(result))
 
 
-def test_a_checkpoint_of_another_architecture(dry_run, trained, flat_config):
-    best = trained.work_dir / 'best.pth'
-    result = dry_run('model = dict(backbone=dict(widen_factor=0.5))', options=(f'load_from={best}',))
-    assert re.search(
-        r'load_from: .* has \d+ of the 260 weights of the MobileNetV2 backbone: of another arch', result.error
-    )
-
-
 def test_a_checkpoint_of_other_classes(dry_run, trained, tmp_path):
     checkpoint = torch.load(trained.work_dir / 'best.pth', weights_only=True)
     checkpoint['meta']['classes'] = ['cat', 'dog', 'cow', 'horse', 'bird']
@@ -294,8 +278,8 @@ def test_a_checkpoint_of_other_classes(dry_run, trained, tmp_path):
     assert 'was trained for cat, dog, cow, horse, bird, not for daisy' in ' '.join(warnings(result))
 
 
-@pytest.mark.parametrize(('name', 'side'), [('train', 'train'), ('val', 'val')])
-def test_an_unreadable_photo_in_the_first_batch_is_named(name, side, dry_run, data, tmp_path):
+@pytest.mark.parametrize('side', ['train', 'val'])
+def test_an_unreadable_photo_in_the_first_batch_is_named(side, dry_run, data, tmp_path):
     root = copy_of(data, tmp_path)
     photo = root / side / (root / f'{side}.txt').read_text().split(' ')[0]
     photo.write_bytes(b'no photo')
@@ -308,6 +292,8 @@ def test_an_unreadable_photo_in_the_first_batch_is_named(name, side, dry_run, da
     [
         ('val.txt', 'daisy/', 'dandelion/', 'val.txt:1: '),  # 5: index and name
         ('train.txt', '0\n', '0', 'train.txt:1: annotations without line breaks'),  # 6
+        ('val.txt', '.jpg 0', '.jpg 7', 'val.txt:1: index 7 is out of range'),
+        ('val.txt', 'daisy_0', 'other_0', 'val.txt:1: no file '),
         ('classes.txt', 'daisy', 'daisy 0', "classes.txt:1: 'daisy 0'"),  # 6
         ('classes.txt', 'daisy', 'train', "classes.txt:1: 'train' is a part of the split"),  # 1
     ],

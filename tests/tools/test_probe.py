@@ -53,7 +53,7 @@ def test_the_probe_does_not_depend_on_the_seed(tiny_config, trained, call):
 def test_fine_tuning_starts_from_the_probe_and_a_resume_does_not(config_with_probe, trained, call, tmp_path):
     done = call('train', config_with_probe, '--work-dir', 'tuned')
     assert done.code == 0, done.err
-    assert 'linear probe: head solved on 40 photos' in done.out
+    assert 'linear probe: head fitted on 40 photos' in done.out
     solved = head('tuned/epoch_1.pth')
     assert all(torch.equal(solved[key], value) for key, value in head('tuned/epoch_2.pth').items())
     started = head(trained.work_dir / 'best.pth')
@@ -81,7 +81,7 @@ def test_a_probe_in_a_used_work_dir(tiny_config, trained, call):
 def test_fine_tuning_from_a_probe_without_validation(config_with_probe, call):
     done = call('train', config_with_probe, '--no-validate', '--work-dir', 'unseen')
     assert done.code == 0, done.err
-    assert 'linear probe: head solved on 40 photos' in done.out
+    assert 'linear probe: head fitted on 40 photos' in done.out
 
 
 def test_a_probe_needs_a_validation(tiny_config, call, tmp_path):

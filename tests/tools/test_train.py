@@ -106,27 +106,11 @@ def test_tensorboard(trained):
     assert min(grid.height, grid.width) > 500
 
 
-def test_mmengines_checkpoints_load_as_data(trained):
-    from custom_modules.models.checkpoints import load_checkpoint
-
-    checkpoint = load_checkpoint(trained.work_dir / 'epoch_2.pth')
-    assert {'state_dict', 'optimizer', 'message_hub', 'param_schedulers'} <= set(checkpoint)
-    buffers = checkpoint['message_hub']['log_scalars']
-    assert any(len(buffer._log_history) for buffer in buffers.values())
-
-
 def test_a_used_work_dir_is_refused_and_left_alone(trained, tiny_config, call):
     before = files(trained.work_dir)
     result = call('train', tiny_config, '--work-dir', trained.work_dir)
     assert 'holds a run already; go on with it by --resume' in result.error
     assert files(trained.work_dir) == before
-
-
-def test_a_foreign_checkpoint_does_not_overwrite_a_run(trained, run_copy, tiny_config, call):
-    before = files(run_copy)
-    result = call('train', tiny_config, '--work-dir', run_copy, '--resume', trained.work_dir / 'epoch_1.pth')
-    assert 'holds a run already' in result.error
-    assert files(run_copy) == before
 
 
 def test_kill_and_resume(tiny_config, tool_environment, call, tmp_path):
@@ -381,37 +365,6 @@ def test_two_runs_at_once_in_one_work_dir(tiny_config, run_process, tmp_path):
     lock.close()
     assert 'another run is writing there' in result.error
     assert [path.name for path in (tmp_path / 'run').iterdir()] == ['.lock']
-
-
-@pytest.mark.parametrize(
-    ('name', 'old', 'new', 'said'),
-    [
-        ('val.txt', 'daisy/', 'dandelion/', 'val.txt:1: '),
-        ('val.txt', '.jpg 0', '.jpg 7', 'val.txt:1: index 7 is out of range'),
-        ('val.txt', 'daisy_0', 'other_0', 'val.txt:1: no file '),
-        ('train.txt', '0\n', '0', 'train.txt:1: annotations without line breaks'),
-        ('classes.txt', 'daisy', 'train', "classes.txt:1: 'train' is a part of the split"),
-    ],
-)
-def test_broken_annotations(name, old, new, said, tiny_config, data, call, tmp_path):
-    root = tmp_path / 'data'
-    shutil.copytree(data, root)
-    file = root / name
-    file.write_text(file.read_text().replace(old, new))
-    result = call('train', tiny_config, '--data-root', root)
-    assert result.code == 2
-    lines = result.err.splitlines()
-    assert all(line.startswith('error: ') for line in lines)
-    assert said in lines[0]
-    assert sorted(tmp_path.iterdir()) == [root]
-
-
-def test_weights_of_another_architecture(data, call, tmp_path, trained):
-    init = f'model.backbone.init_cfg.checkpoint={trained.work_dir / "best.pth"}'
-    result = call('train', MOBILENET, '--data-root', data, '--cfg-options', init)
-    assert re.search(r'has \d+ of the 260 weights of the MobileNetV2 backbone', result.error)
-    assert 'fetch_weights.py NAME --from FILE' in result.error
-    assert not list(tmp_path.iterdir())
 
 
 def test_in_a_process_of_its_own_there_is_no_traceback(tiny_config, run_process, tmp_path):

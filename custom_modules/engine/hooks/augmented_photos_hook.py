@@ -1,4 +1,4 @@
-"""Shows what the model is about to be trained on. Changes nothing, not even the random state."""
+"""Shows a grid of augmented training photos before training; changes nothing, not even the random state."""
 
 from math import ceil
 
@@ -17,8 +17,8 @@ from custom_modules.engine.hooks.seed_hook import random_state_kept
 class AugmentedPhotosHook(Hook):
     """Adds a grid of augmented training photos to the visualizer before the first epoch.
 
-    They are spread evenly over the training set and stand under the tag ``augmented training photos``, each with its
-    class. The pipeline has to give uint8 BGR, as ``PackPhoto`` at the end does.
+    They are spread evenly over the training set and have the tag ``augmented training photos``, each with its class.
+    The pipeline has to give uint8 BGR, as ``PackPhoto`` at its end does.
 
     Args:
         count: How many photos to show. Defaults to 16.

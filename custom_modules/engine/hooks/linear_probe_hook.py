@@ -1,4 +1,4 @@
-"""Starts fine-tuning from a linear probe instead of a random head. The probe itself is in linear_probe.py."""
+"""Starts fine-tuning from a linear probe instead of a random head."""
 
 import time
 
@@ -14,13 +14,11 @@ from custom_modules.models.linear_probe import fit_head
 
 @HOOKS.register_module()
 class LinearProbeHook(Hook):
-    """Solves the head on the pretrained features before the first step (Kumar et al. 2022, *LP-FT*).
+    """Fits the head on the pretrained features before the first step (Kumar et al. 2022, *LP-FT*).
 
-    A random head sends random gradients through a pretrained backbone, and the first epochs go into mending that. The
-    solved one starts where a linear classifier on frozen features ends. Its weights are larger than a random head's,
-    and so are the gradients: a learning rate that suits a random head can lose points here.
-
-    A resumed run goes on with its own head.
+    A random head sends random gradients through a pretrained backbone, and the first epochs repair the damage. The
+    fitted head has larger weights, and so larger gradients: a learning rate that suits a random head can be too large.
+    A resumed run keeps its own head.
 
     Args:
         pipeline: The transforms that the training photos go through, without augmentation; None for those of
@@ -47,6 +45,6 @@ class LinearProbeHook(Hook):
             loader.worker_init_fn = ShieldedWorker(loader.worker_init_fn)
             features, outputs = fit_head(runner.model, loader, self.l2)
         runner.logger.info(
-            f'linear probe: head solved on {len(features)} photos in {time.monotonic() - began:.0f} s, '
-            f'right on {outputs["accuracy_top-1"]:.2f} % of them'
+            f'linear probe: head fitted on {len(features)} photos in {time.monotonic() - began:.0f} s, '
+            f'training accuracy {outputs["accuracy_top-1"]:.2f} %'
         )

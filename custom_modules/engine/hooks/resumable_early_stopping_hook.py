@@ -34,8 +34,8 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
         patience: int = 5,
         stopping_threshold: float | None = None,
     ) -> None:
-        positive = max(min_delta, 1e-9)  # so that an equal value is no improvement
-        super().__init__(monitor, rule, positive, False, check_finite, patience, stopping_threshold)
+        more = min_delta + 1e-9  # an improvement of exactly min_delta is none, above all of 0
+        super().__init__(monitor, rule, more, False, check_finite, patience, stopping_threshold)
 
     def before_run(self, runner: Runner) -> None:
         """Does nothing; upstream builds the training data here, even for a test."""

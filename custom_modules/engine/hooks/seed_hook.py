@@ -1,4 +1,4 @@
-"""Makes all that is random in training a function of progress alone. Which numbers are drawn is others' business."""
+"""Seeds each photo and each iteration by its place in the training, so that a resumed run draws the same numbers."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,11 @@ from mmpretrain.registry import HOOKS
 
 @HOOKS.register_module()
 class SeedHook(Hook):
-    """Seeds Python, NumPy and torch anew for every training photo and every iteration.
+    """Seeds Python, NumPy and torch for every training photo and every iteration.
 
-    What augmentation does to a photo depends on (seed, epoch, place in the dataset), what the model and batch
-    augmentations draw on (seed, rank, iteration): neither on the number of workers nor on a resume, and the photos not
-    on the number of processes either. So no random state has to be saved. Where a wrapper repeats photos
-    (``RepeatDataset``, ``ClassBalancedDataset``), the place is the wrapper's, and each repetition is another draw.
+    The augmentation of a photo depends on (seed, epoch, index in the dataset), the draws of the model and of batch
+    augmentations on (seed, rank, iteration). Neither depends on the number of workers or on a resume, so no random
+    state has to be saved. Where a wrapper repeats photos (``RepeatDataset``), each repetition has an index of its own.
 
     mmengine seeds each worker once, by its number (``mmengine/dataset/utils.py``): a photo's augmentation depends on
     how many workers there are, and repeats in every epoch unless they persist.

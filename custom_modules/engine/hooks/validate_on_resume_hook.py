@@ -1,4 +1,4 @@
-"""Makes up for the validation that a resumed run would miss. Judging the result is left to the other hooks."""
+"""Validates the resumed weights, because MMEngine saves an epoch's checkpoint before it validates the epoch."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner

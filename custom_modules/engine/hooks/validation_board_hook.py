@@ -1,4 +1,4 @@
-"""Puts into TensorBoard what scalars do not tell of a validation, and what the run was. Judges nothing."""
+"""TensorBoard's pictures and curves of each validation, and the hyperparameters of the run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +39,7 @@ class ValidationBoardHook(Hook):
     a ``TensorboardVisBackend``.
 
     Args:
-        photos: How many misclassified photos to show, those with the surest wrong answer first. Defaults to 16.
+        photos: How many misclassified photos to show, those with the highest wrong score first. Defaults to 16.
         projector: Whether to add the validation photos' features, with thumbnails, to the embedding projector when the
             training ends; takes another pass over them. Defaults to False.
         accuracy: Key of the validation accuracy, in percent. Defaults to 'accuracy/top1'.
@@ -51,12 +51,10 @@ class ValidationBoardHook(Hook):
         self.photos = photos
         self.projector = projector
         self.accuracy = accuracy
-        self._training = False
         self._last: float | None = None
         self._found: list[tuple[str, int, list[float]]] = []
 
     def before_train(self, runner: Runner) -> None:
-        self._training = True
         if writer := board(runner):
             writer.add_custom_scalars(LAYOUT)
 
@@ -66,14 +64,11 @@ class ValidationBoardHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        if self._training:
-            self._found += [
-                (sample.img_path, int(sample.gt_label), sample.pred_score.tolist()) for sample in outputs or ()
-            ]
+        self._found += [
+            (sample.img_path, int(sample.gt_label), sample.pred_score.tolist()) for sample in outputs or ()
+        ]
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        if not self._training:
-            return
         self._last = (metrics or {}).get(self.accuracy)
         found = collect_results(self._found, len(runner.val_dataloader.dataset))
         writer = board(runner)
@@ -119,7 +114,7 @@ def board(runner: Runner) -> SummaryWriter | None:
 
 
 def hyperparameters(runner: Runner) -> dict[str, str | float | int]:
-    """What one would sort runs by."""
+    """The settings that TensorBoard compares runs by."""
     cfg = runner.cfg
     optimizer = runner.optim_wrapper.optimizer
     return {
@@ -136,7 +131,7 @@ def hyperparameters(runner: Runner) -> dict[str, str | float | int]:
 
 @torch.inference_mode()
 def add_embeddings(runner: Runner, writer: SummaryWriter) -> None:
-    """Adds the features that the head sees of each validation photo, (N, C), with its class and a thumbnail."""
+    """Adds the features of each validation photo, (N, C), with its class and a thumbnail."""
     model = runner.model
     while is_model_wrapper(model):
         model = model.module

@@ -90,11 +90,6 @@ def test_history_survives_a_resume(tiny_run):
     assert [row['val_accuracy'] for row in resumed.history] == [50.0, 75.0, 100.0]
 
 
-def test_validation_alone_leaves_no_trace(tiny_run, tmp_path):
-    tiny_run([CurvesHook()]).val()
-    assert not (tmp_path / 'curves.png').exists()
-
-
 def test_line():
     assert epoch_line(record(epoch=3), epochs=20, photos=456) == (
         'epoch 3/20  lr 0.01  train loss 0.5000 acc 80.00 %  val loss 0.4000 acc 87.50 % (399/456)  62 s'

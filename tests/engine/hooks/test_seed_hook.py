@@ -45,9 +45,7 @@ def load(dataset: Dataset, epochs: int = 2, **loader: object) -> torch.Tensor:
 @pytest.mark.parametrize(
     'loader',
     [
-        {'num_workers': 1},
         {'num_workers': 2, 'persistent_workers': True},
-        {'num_workers': 5, 'persistent_workers': True, 'prefetch_factor': 4},
         {'num_workers': 2, 'persistent_workers': True, 'multiprocessing_context': 'spawn'},
     ],
     ids=str,
@@ -66,14 +64,12 @@ def test_no_two_photos_or_epochs_draw_alike():
     'wrapper',
     [
         lambda inner: {'type': 'RepeatDataset', 'times': 2, 'dataset': inner},
-        lambda inner: {'type': 'ClassBalancedDataset', 'oversample_thr': 0.9, 'dataset': inner},
         lambda inner: {
             'type': 'ConcatDataset',
             'datasets': [inner, {**inner, 'ann_file': 'val.txt', 'data_prefix': 'val'}],
         },
-        lambda inner: {'type': 'KFoldDataset', 'num_splits': 4, 'dataset': inner},
     ],
-    ids=['RepeatDataset', 'ClassBalancedDataset', 'ConcatDataset', 'KFoldDataset'],
+    ids=['RepeatDataset', 'ConcatDataset'],
 )
 def test_wrapped_datasets(wrapper, data):
     pipeline = [
