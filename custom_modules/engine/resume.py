@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, what becomes of the others, and by which command. Nothing is trained here."""
+"""The checkpoint that a run resumes from, the renaming of others, and the command that resumes."""
 
 import os
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import (
-    TornCheckpointError,
+    CorruptCheckpointError,
     checkpoints_by_progress,
     load_checkpoint,
     progress,
@@ -17,20 +17,22 @@ from custom_modules.models.checkpoints import (
 
 @dataclass(frozen=True)
 class FoundCheckpoint:
-    """A whole checkpoint to go on from, and those that have to make way for it."""
+    """A loaded checkpoint to resume from, and the files that are renamed for it."""
 
     path: Path
     checkpoint: dict
-    torn: tuple[Path, ...] = ()
+    corrupt: tuple[Path, ...] = ()
     later: tuple[Path, ...] = ()
 
     def set_others_aside(self) -> list[str]:
-        """Renames torn and later checkpoints, so that no later resume takes one; a line on each."""
+        """Renames corrupt and later checkpoints, so that no later resume takes one; a line on each."""
         lines = []
-        for path in self.torn:
-            lines.append(f'warning: {path} is torn: kept as {set_aside(path, "torn").name}, the one before is taken')
+        for path in self.corrupt:
+            lines.append(
+                f'warning: {path} is corrupt: kept as {set_aside(path, "corrupt").name}, the one before is taken'
+            )
         for path in self.later:
-            lines.append(f'{path} is of the run as it was: kept as {set_aside(path, "later").name}')
+            lines.append(f'{path} is of the run before: kept as {set_aside(path, "later").name}')
         return lines
 
 
@@ -45,7 +47,7 @@ def find_checkpoint(work_dir: Path, wanted: str) -> FoundCheckpoint | None:
         None if ``wanted`` is ``'auto'`` and there is none.
 
     Raises:
-        InputError: It cannot be loaded, or with ``'auto'`` all are torn.
+        InputError: It cannot be loaded, or with ``'auto'`` all are corrupt.
     """
     there = checkpoints_by_progress(work_dir)
     if wanted != 'auto':
@@ -55,15 +57,15 @@ def find_checkpoint(work_dir: Path, wanted: str) -> FoundCheckpoint | None:
             return FoundCheckpoint(path, checkpoint)
         later = [other for other in there if progress(other) > progress(path)]
         return FoundCheckpoint(path, checkpoint, later=tuple(later))
-    torn: list[Path] = []
+    corrupt: list[Path] = []
     for path in reversed(there):
         try:
-            return FoundCheckpoint(path, load_checkpoint(path), torn=tuple(torn))
-        except TornCheckpointError:
-            torn.append(path)
-    if torn:
-        names = ', '.join(path.name for path in torn)
-        raise InputError(f'{work_dir}: no checkpoint in it is whole ({names}); start anew in another --work-dir')
+            return FoundCheckpoint(path, load_checkpoint(path), corrupt=tuple(corrupt))
+        except CorruptCheckpointError:
+            corrupt.append(path)
+    if corrupt:
+        names = ', '.join(path.name for path in corrupt)
+        raise InputError(f'{work_dir}: no checkpoint in it is whole ({names}); start again in another --work-dir')
     return None
 
 

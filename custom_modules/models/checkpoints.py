@@ -29,7 +29,7 @@ def save_atomically(checkpoint: dict, path: Path) -> None:
     write_atomically(path, lambda file: file.write(content.getbuffer()))
 
 
-class TornCheckpointError(InputError):
+class CorruptCheckpointError(InputError):
     """A checkpoint that was not written to its end, or that the disk has not kept.
 
     Args:
@@ -38,7 +38,7 @@ class TornCheckpointError(InputError):
     """
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f'{path}: torn, or no checkpoint ({reason}); take another one')
+        super().__init__(f'{path}: corrupt, or no checkpoint ({reason}); take another one')
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -58,7 +58,7 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
         What the file holds: ``state_dict``, ``meta``, … or the bare state dict of other projects.
 
     Raises:
-        TornCheckpointError: The file is cut short, or not what was once written.
+        CorruptCheckpointError: The file is cut short, or not what was once written.
         InputError: The file is missing, no checkpoint, not what its name says, or would run code; one line that says
             which.
     """
@@ -75,7 +75,7 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
         raise InputError(f'{path}: not loaded, {what}; use a file from a source you trust, or train again') from error
     except Exception as error:  # fed with garbage, torch raises almost anything
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TornCheckpointError(path, first) from error
+        raise CorruptCheckpointError(path, first) from error
     if not isinstance(checkpoint, dict):
         raise InputError(f'{path}: holds a {type(checkpoint).__name__}, not a checkpoint')
     for key in ('state_dict', 'meta'):
@@ -131,7 +131,7 @@ def check_archive(path: Path) -> None:
     could fill the memory when read (a zip bomb).
 
     Raises:
-        TornCheckpointError: A checksum is wrong, or the directory at the end is missing.
+        CorruptCheckpointError: A checksum is wrong, or the directory at the end is missing.
         InputError: An entry is compressed, or the entries together are larger than the file.
     """
     with path.open('rb') as file:
@@ -150,9 +150,9 @@ def check_archive(path: Path) -> None:
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise TornCheckpointError(path, str(error)) from error
+            raise CorruptCheckpointError(path, str(error)) from error
     if broken is not None:
-        raise TornCheckpointError(path, f'wrong checksum of {broken}')
+        raise CorruptCheckpointError(path, f'wrong checksum of {broken}')
 
 
 def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
@@ -167,7 +167,7 @@ def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
 def checkpoints_by_progress(work_dir: Path) -> list[Path]:
     """The checkpoints of a run that it can be resumed from, the newest last.
 
-    Names decide, not upstream's ``last_checkpoint`` file, which is written in place and may be torn: ``epoch_3.pth``
+    Names decide, not upstream's ``last_checkpoint`` file, which is written in place and may be corrupt: ``epoch_3.pth``
     is older than ``epoch_3_iter_700.pth`` from the middle of the fourth epoch, which is older than ``epoch_4.pth``. Of
     MMEngine's ``iter_700.pth`` the content has to tell the epoch.
     """
@@ -185,7 +185,7 @@ def progress(path: Path) -> tuple[float, int]:
         return int(name['epoch']), int(name['iter'] or 0)
     try:
         meta = load_checkpoint(path).get('meta') or {}
-    except TornCheckpointError:
+    except CorruptCheckpointError:
         return math.inf, 0  # as if the newest, so that it is met and told of
     return meta.get('epoch', 0), meta.get('iter', 0)
 

@@ -39,14 +39,14 @@ def test_torn_ones_are_set_aside_each_with_one_line(work_dir):
     assert names(work_dir) == before, 'looking changes nothing'
     lines = found.set_others_aside()
     assert [line.split(': kept as ')[0] for line in lines] == [
-        f'warning: {work_dir / name} is torn' for name in ('epoch_2_iter_5.pth', 'epoch_2.pth')
+        f'warning: {work_dir / name} is corrupt' for name in ('epoch_2_iter_5.pth', 'epoch_2.pth')
     ]
-    assert names(work_dir) == {'epoch_1.pth', 'epoch_2.pth.torn', 'epoch_2_iter_5.pth.torn', 'best.pth'}
+    assert names(work_dir) == {'epoch_1.pth', 'epoch_2.pth.corrupt', 'epoch_2_iter_5.pth.corrupt', 'best.pth'}
 
 
 def test_an_explicit_one_that_is_torn_is_refused(work_dir):
     tear(work_dir / 'epoch_2.pth')
-    with pytest.raises(InputError, match=r'epoch_2\.pth: torn'):
+    with pytest.raises(InputError, match=r'epoch_2\.pth: corrupt'):
         find_checkpoint(work_dir, str(work_dir / 'epoch_2.pth'))
 
 
@@ -68,7 +68,7 @@ def test_all_torn_or_none_at_all(work_dir, tmp_path):
     assert find_checkpoint(tmp_path / 'new', 'auto') is None
     for path in work_dir.glob('epoch_*'):
         tear(path)
-    with pytest.raises(InputError, match=r'no checkpoint in it is whole .*start anew in another --work-dir'):
+    with pytest.raises(InputError, match=r'no checkpoint in it is whole .*start again in another --work-dir'):
         find_checkpoint(work_dir, 'auto')
 
 
@@ -81,8 +81,8 @@ def test_a_malicious_newest_is_not_passed_over(work_dir):
 def test_set_aside_never_overwrites(tmp_path):
     for _ in range(3):
         (tmp_path / 'x.pth').touch()
-        set_aside(tmp_path / 'x.pth', 'torn')
-    assert names(tmp_path) == {'x.pth.torn', 'x.pth.torn2', 'x.pth.torn3'}
+        set_aside(tmp_path / 'x.pth', 'corrupt')
+    assert names(tmp_path) == {'x.pth.corrupt', 'x.pth.torn2', 'x.pth.torn3'}
 
 
 @pytest.mark.parametrize(

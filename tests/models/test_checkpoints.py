@@ -17,7 +17,7 @@ import custom_modules.register  # noqa: F401  MMEngine reads and writes checkpoi
 from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import (
     AtomicLocalBackend,
-    TornCheckpointError,
+    CorruptCheckpointError,
     checkpoint_classes,
     checkpoints_by_progress,
     load_checkpoint,
@@ -162,7 +162,7 @@ def test_a_flipped_bit_is_found(tmp_path):
     content[content.index(weights.numpy().tobytes()[:64]) + 2] ^= 4
     path.write_bytes(content)
     assert not torch.equal(torch.load(path)['state_dict']['w'], weights)
-    with pytest.raises(TornCheckpointError, match='wrong checksum'):
+    with pytest.raises(CorruptCheckpointError, match='wrong checksum'):
         load_checkpoint(path)
 
 
@@ -183,7 +183,7 @@ def test_a_zip_bomb_is_refused_unread(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, 'load', lambda *args, **kwargs: pytest.fail('it was loaded'))
     with pytest.raises(InputError, match='larger inside than outside') as caught:
         load_checkpoint(bomb)
-    assert not isinstance(caught.value, TornCheckpointError), 'such a file is refused, not passed over'
+    assert not isinstance(caught.value, CorruptCheckpointError), 'such a file is refused, not passed over'
 
 
 def test_torchs_old_format_loads(tmp_path):

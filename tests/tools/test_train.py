@@ -131,7 +131,7 @@ def test_kill_and_resume(tiny_config, tool_environment, call, tmp_path):
 
     done = max(int(path.stem.removeprefix('epoch_')) for path in work_dir.glob('epoch_*.pth'))
     for path in work_dir.glob('*.pth'):
-        torch.load(path, weights_only=False)  # no file is torn
+        torch.load(path, weights_only=False)  # no file is corrupt
     before = torch.load(work_dir / 'best.pth', weights_only=True)['meta']
 
     more = ['--resume', '--cfg-options', f'train_cfg.max_epochs={done + 1}']
@@ -190,9 +190,9 @@ def test_what_cannot_be_resumed(run_copy, trained, tiny_config, call, tmp_path):
         run_copy / 'epoch_2.pth', '--cfg-options', 'model.backbone.widen_factor=0.5'
     )
     assert 'epoch_9.pth: no such file' in refusal(run_copy / 'epoch_9.pth')
-    torn = run_copy / 'epoch_3.pth'
-    torn.write_bytes((trained.work_dir / 'epoch_2.pth').read_bytes()[:-2000])
-    assert 'epoch_3.pth: torn, or no checkpoint' in refusal(torn)
+    corrupt = run_copy / 'epoch_3.pth'
+    corrupt.write_bytes((trained.work_dir / 'epoch_2.pth').read_bytes()[:-2000])
+    assert 'epoch_3.pth: corrupt, or no checkpoint' in refusal(corrupt)
 
 
 def test_a_torn_newest_checkpoint_is_set_aside_and_the_one_before_is_used(run_copy, tiny_config, call):
@@ -202,9 +202,9 @@ def test_a_torn_newest_checkpoint_is_set_aside_and_the_one_before_is_used(run_co
     (run_copy / '.epoch_3.pth.123.tmp').touch()  # left by a kill
     result = call('train', tiny_config, '--work-dir', run_copy, '--resume')
     assert result.code == 0
-    assert result.out.count('epoch_2.pth is torn: kept as epoch_2.pth.torn, the one before is taken') == 1
+    assert result.out.count('epoch_2.pth is corrupt: kept as epoch_2.pth.corrupt, the one before is taken') == 1
     assert f'resuming from {run_copy / "epoch_1.pth"}' in result.out
-    assert (run_copy / 'epoch_2.pth.torn').read_bytes() == content
+    assert (run_copy / 'epoch_2.pth.corrupt').read_bytes() == content
     assert (run_copy / 'epoch_2.pth').is_file()
     assert not list(run_copy.glob('*.tmp'))
 
@@ -224,7 +224,7 @@ def test_going_back_to_an_older_checkpoint_keeps_the_later_ones(run_copy, tiny_c
     content = (run_copy / 'epoch_2.pth').read_bytes()
     result = call('train', tiny_config, '--work-dir', run_copy, '--resume', run_copy / 'epoch_1.pth')
     assert result.code == 0
-    assert 'epoch_2.pth is of the run as it was: kept as epoch_2.pth.later' in result.out
+    assert 'epoch_2.pth is of the run before: kept as epoch_2.pth.later' in result.out
     assert (run_copy / 'epoch_2.pth.later').read_bytes() == content
 
 
