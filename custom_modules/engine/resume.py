@@ -28,9 +28,8 @@ class FoundCheckpoint:
         """Renames corrupt and later checkpoints, so that no later resume takes one; a line on each."""
         lines = []
         for path in self.corrupt:
-            lines.append(
-                f'warning: {path} is corrupt: kept as {set_aside(path, "corrupt").name}, the one before is taken'
-            )
+            kept = set_aside(path, 'corrupt').name
+            lines.append(f'warning: {path} is corrupt: kept as {kept}, the one before is used')
         for path in self.later:
             lines.append(f'{path} is of the run before: kept as {set_aside(path, "later").name}')
         return lines

@@ -1,4 +1,4 @@
-"""Where a run computes: which device, how many processes, and what MMEngine needs to be told for that."""
+"""MMEngine's Runner for prepared runs, and the start of its process group on any device."""
 
 import os
 import re
@@ -47,8 +47,8 @@ def has_accelerator() -> bool:
 
 
 @contextmanager
-def telling_of_lost_processes() -> Iterator[None]:
-    """Makes an :class:`InputError` of what gloo or NCCL raise when another process died or no longer answers."""
+def lost_processes_reported() -> Iterator[None]:
+    """Turns the errors of gloo and NCCL on a lost process into an :class:`InputError`."""
     try:
         yield
     except RuntimeError as error:
@@ -56,8 +56,8 @@ def telling_of_lost_processes() -> Iterator[None]:
         if not (is_distributed() and lost and re.search('gloo|nccl', str(error), re.IGNORECASE)):
             raise
         raise InputError(
-            f'another process of this run ended or no longer answers ({lost[0]}); what it says itself, if anything, '
-            'stands in its own output; go on from the newest checkpoint with --resume'
+            f'another process of this run ended or no longer answers ({lost[0]}); its own output may '
+            'say why; go on from the newest checkpoint with --resume'
         ) from error
 
 
@@ -106,12 +106,12 @@ class TerseRunner(Runner):
 
     def train(self) -> nn.Module:
         """Trains; returns the model."""
-        with telling_of_lost_processes():
+        with lost_processes_reported():
             return super().train()
 
     def test(self) -> dict[str, float]:
         """Tests; returns the metrics."""
-        with telling_of_lost_processes():
+        with lost_processes_reported():
             return super().test()
 
     def test_also(self, dataloader: dict, metric: BaseMetric) -> None:
@@ -123,7 +123,7 @@ class TerseRunner(Runner):
             loop = TestLoop(self, dataloader, Evaluator([metric]), fp16=self.test_loop.fp16)
         hooks, self._hooks = self.hooks, []
         try:
-            with telling_of_lost_processes():
+            with lost_processes_reported():
                 loop.run()
         finally:
             self._hooks = hooks
@@ -182,7 +182,7 @@ class TerseRunner(Runner):
             return super().build_optim_wrapper(optim_wrapper)
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
-        """The learning rate's schedule."""
+        """The schedule of the learning rate."""
         with as_configured('param_scheduler'):
             return super().build_param_scheduler(scheduler)
 

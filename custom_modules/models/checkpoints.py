@@ -167,9 +167,8 @@ def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
 def checkpoints_by_progress(work_dir: Path) -> list[Path]:
     """The checkpoints of a run that it can be resumed from, the newest last.
 
-    Names decide, not upstream's ``last_checkpoint`` file, which is written in place and may be corrupt: ``epoch_3.pth``
-    is older than ``epoch_3_iter_700.pth`` from the middle of the fourth epoch, which is older than ``epoch_4.pth``. Of
-    MMEngine's ``iter_700.pth`` the content has to tell the epoch.
+    Names decide, not upstream's ``last_checkpoint`` file, which can be corrupt: ``epoch_3.pth`` is older than ``epoch_3_iter_700.pth`` from the middle of the fourth epoch, which is older than ``epoch_4.pth``. Of
+    MMEngine's ``iter_700.pth`` the content has the epoch.
     """
     found = [(progress(path), path) for path in work_dir.glob('*.pth') if NUMBERED.fullmatch(path.name)]
     return [path for _, path in sorted(found)]
@@ -186,7 +185,7 @@ def progress(path: Path) -> tuple[float, int]:
     try:
         meta = load_checkpoint(path).get('meta') or {}
     except CorruptCheckpointError:
-        return math.inf, 0  # as if the newest, so that it is met and told of
+        return math.inf, 0  # as if the newest, so that it is reported
     return meta.get('epoch', 0), meta.get('iter', 0)
 
 
@@ -200,7 +199,7 @@ def checkpoint_classes(checkpoint: dict, name: str) -> list[str]:
 
     Raises:
         InputError: It holds none, for ImageNet's or guessed names would be worse than none (mmpretrain #1091); or one
-            stands there twice, and their scores could not be told apart.
+            is there twice, so that their scores could not be distinguished.
     """
     meta = checkpoint.get('meta') or {}
     theirs = meta.get('dataset_meta')
