@@ -167,8 +167,9 @@ def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
 def checkpoints_by_progress(work_dir: Path) -> list[Path]:
     """The checkpoints of a run that it can be resumed from, the newest last.
 
-    Names decide, not upstream's ``last_checkpoint`` file, which can be corrupt: ``epoch_3.pth`` is older than ``epoch_3_iter_700.pth`` from the middle of the fourth epoch, which is older than ``epoch_4.pth``. Of
-    MMEngine's ``iter_700.pth`` the content has the epoch.
+    Names decide, not upstream's ``last_checkpoint`` file, which can be corrupt: ``epoch_3.pth`` is older than
+    ``epoch_3_iter_700.pth`` from the middle of the fourth epoch, which is older than ``epoch_4.pth``. For MMEngine's
+    ``iter_700.pth`` the epoch is read from the content.
     """
     found = [(progress(path), path) for path in work_dir.glob('*.pth') if NUMBERED.fullmatch(path.name)]
     return [path for _, path in sorted(found)]

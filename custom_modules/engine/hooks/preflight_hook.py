@@ -56,6 +56,8 @@ class PreflightHook(Hook):
         self.dry_run = dry_run
 
     def before_train(self, runner: Runner) -> None:
+        if self.run.checkpoint:
+            self.run.checkpoint.clear()  # it is loaded, and its optimizer state would fill the memory
         findings = self.run.findings
         findings += findings_of(RUNNER_CHECKS, self.run, runner)
         metrics: dict[str, float] = {}
