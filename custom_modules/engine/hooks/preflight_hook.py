@@ -144,7 +144,7 @@ def schedule_problems(item: dict, key: str, epochs: int | None, iters: int) -> l
     if (given := item.get('step_size')) and given >= length:
         problems.append(f'{key}.step_size: {given}, {runs}: the lr never drops')
     elif given and not by_epoch and epochs and given <= epochs < iters / 3:
-        problems.append(f'{key}.step_size: {given} looks like epochs, but {runs}; set by_epoch=True')
+        problems.append(f'{key}.step_size: {given} looks like epochs, {runs}; set by_epoch=True')
     if (given := item.get('total_steps')) and given != length:
         problems.append(f'{key}.total_steps: {given}, {runs}; set it to {length}')
     return problems
