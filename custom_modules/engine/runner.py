@@ -88,7 +88,8 @@ class TerseRunner(Runner):
                 there = [key for key in loop if key not in lacking]
                 needed = f'{" and ".join(there)} {"needs" if len(there) == 1 else "need"} it'
                 raise InputError(f'{", ".join(lacking)}: the config has none; {needed}')
-        return super().from_cfg(cfg)
+        with as_configured('config'):
+            return super().from_cfg(cfg)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The run's logger; its first handler is the terminal's, which shows a long message if it is ``whole``."""
