@@ -73,8 +73,10 @@ class PreflightHook(Hook):
             rows.append(('time', f'{seconds:.2f} s per step ({steps} timed): {duration(left)} without validation'))
         runner.logger.info(f'effective settings\n{table(rows)}', extra={'whole': True})
         for level, text in findings:
-            if level != 'error':
-                runner.logger.log(*((20, f'note: {text}') if level == 'note' else (30, text)))
+            if level == 'note':
+                runner.logger.info(f'note: {text}')
+            elif level == 'warning':
+                runner.logger.warning(text)
         refuse_errors(findings)
         if self.dry_run:
             raise DryRunDone
