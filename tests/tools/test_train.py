@@ -165,13 +165,17 @@ def test_resume_where_nothing_was_begun(tiny_config, call, tmp_path):
     assert call('test', config, checkpoint).code == 0
 
 
-def test_resume_of_a_finished_run_validates_its_last_epoch_again(run_copy, tiny_config, call):
+def test_a_resume_reads_its_checkpoint_once_and_validates_its_epoch_again(run_copy, tiny_config, call, monkeypatch):
     (run_copy / 'best.pth').unlink()  # as if killed before the validation
+    loaded = []
+    load = torch.load
+    monkeypatch.setattr(torch, 'load', lambda path, *args, **more: loaded.append(path) or load(path, *args, **more))
     result = call('train', tiny_config, '--work-dir', run_copy, '--resume')
     assert result.code == 0
+    assert loaded == [run_copy / 'epoch_2.pth']
     assert 'Validating epoch 2 again' in result.out
     assert 'Epoch(train)' not in result.out
-    assert torch.load(run_copy / 'best.pth', weights_only=True)['meta']['epoch'] == 2
+    assert load(run_copy / 'best.pth', weights_only=True)['meta']['epoch'] == 2
 
 
 def test_what_cannot_be_resumed(run_copy, trained, tiny_config, call, tmp_path):
