@@ -224,14 +224,6 @@ def test_a_lone_best_pth_is_kept(run_copy, tiny_config, call):
     assert (run_copy / 'best.pth.later').read_bytes() == content
 
 
-def test_going_back_to_an_older_checkpoint_keeps_the_later_ones(run_copy, tiny_config, call):
-    content = (run_copy / 'epoch_2.pth').read_bytes()
-    result = call('train', tiny_config, '--work-dir', run_copy, '--resume', run_copy / 'epoch_1.pth')
-    assert result.code == 0
-    assert 'epoch_2.pth is of the run before: kept as epoch_2.pth.later' in result.out
-    assert (run_copy / 'epoch_2.pth.later').read_bytes() == content
-
-
 def test_saving_in_the_middle_of_an_epoch_needs_its_hook(tiny_config, call):
     result = call('train', tiny_config, '--save-every-minutes', 5, '--cfg-options', 'custom_hooks=[]')
     assert 'the config has no MidEpochCheckpointHook' in result.error
@@ -338,16 +330,11 @@ def test_unusable_input_is_one_line_and_nothing_is_written(argv, said, tiny_conf
     ('option', 'said'),
     [
         ('train_dataloader.batch_size=0', 'train_dataloader: ValueError: batch_size should be a positive integer'),
-        ('train_dataloader.num_workers=-1', 'train_dataloader: ValueError: num_workers option should be non-negative'),
-        ('val_dataloader.batch_size=abc', "val_dataloader.batch_size: is 'abc', a str; it must be int or None"),
         ('train_cfg.max_epochs=0', 'train_cfg.max_epochs is 0: it must be 1 or more'),
-        ('train_cfg.max_epochs=2.5', 'train_cfg.max_epochs: is 2.5, a float; it must be int'),
         ('train_cfg.val_interval=0', 'train_cfg.val_interval is 0: it must be 1 or more; --no-validate'),
-        ('optim_wrapper.optimizer.lr=abc', "optim_wrapper.optimizer.lr: is 'abc', a str; it must be float"),
         ('param_scheduler.end=0', 'param_scheduler: ValueError: end should be larger than begin'),
         ('randomness.seed=-1', 'randomness.seed -1: ValueError: Seed must be between 0 and'),
         ('model.backbone.out_indices=(9,)', 'model: ValueError'),
-        ('default_hooks.logger.interval=0', 'hook LoggerHook: ValueError: interval must be greater than 0'),
     ],
 )
 def test_values_that_nothing_can_be_built_from(option, said, tiny_config, call, tmp_path):
