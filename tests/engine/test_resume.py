@@ -82,7 +82,7 @@ def test_set_aside_never_overwrites(tmp_path):
     for _ in range(3):
         (tmp_path / 'x.pth').touch()
         set_aside(tmp_path / 'x.pth', 'corrupt')
-    assert names(tmp_path) == {'x.pth.corrupt', 'x.pth.torn2', 'x.pth.torn3'}
+    assert names(tmp_path) == {'x.pth.corrupt', 'x.pth.corrupt2', 'x.pth.corrupt3'}
 
 
 @pytest.mark.parametrize(

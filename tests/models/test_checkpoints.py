@@ -73,43 +73,20 @@ def test_mmengine_writes_and_loads_local_checkpoints_in_this_way(tmp_path):
     assert CheckpointLoader._get_checkpoint_loader(str(tmp_path / 'epoch_1.pth')) is load_checkpoint
 
 
-def test_a_run_killed_while_saving_keeps_the_last_whole_checkpoint(tiny_run, tmp_path, monkeypatch):
-    class Killed(BaseException):
-        """Like the kill, no exception that anything would catch."""
-
-    def killed(descriptor):
-        raise Killed
-
-    runner = tiny_run([], epochs=1)
-    runner.train()
-    before = (tmp_path / 'epoch_1.pth').read_bytes()
-    monkeypatch.setattr(os, 'fsync', killed)
-    with pytest.raises(Killed):
-        tiny_run([], epochs=2).train()
-    assert (tmp_path / 'epoch_1.pth').read_bytes() == before
-    assert not (tmp_path / 'epoch_2.pth').exists()
-
-
-def test_history_buffers_of_a_real_run_load_and_work(tiny_run, tmp_path):
-    tiny_run([], epochs=1).train()
-    buffers = load_checkpoint(tmp_path / 'epoch_1.pth')['message_hub']['log_scalars']
-    assert buffers
-    assert all(isinstance(buffer, HistoryBuffer) for buffer in buffers.values())
+def test_the_checkpoints_of_a_run_load_as_data_with_their_history(trained):
+    buffers = load_checkpoint(trained.work_dir / 'epoch_1.pth')['message_hub']['log_scalars']
     losses, _ = buffers['train/loss'].data
-    assert len(losses) == 3
+    assert isinstance(buffers['train/loss'], HistoryBuffer)
     assert buffers['train/loss'].statistics('mean') == pytest.approx(np.mean(losses))
 
 
-def test_without_the_allow_list_torch_refuses_them(tiny_run, tmp_path):
-    # When this fails, mmengine or torch has learnt it and the list can go.
-    tiny_run([], epochs=1).train()
-    unknown = set(torch.serialization.get_unsafe_globals_in_checkpoint(tmp_path / 'epoch_1.pth'))
-    assert not unknown
+def test_without_the_allow_list_torch_refuses_them(trained):
+    # When this fails, mmengine or torch has learned it and the list can go.
     allowed = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     try:
         with pytest.raises(pickle.UnpicklingError):
-            torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+            torch.load(trained.work_dir / 'epoch_1.pth', weights_only=True)
     finally:
         torch.serialization.add_safe_globals(allowed)
 
