@@ -5,6 +5,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -192,7 +193,7 @@ def check_leaks(run: 'Run') -> Iterator[Finding]:
         )
     names = {_name(train, path) for path in paths}
     same_name = [path for path in tested if _name(val, path) in names]
-    both = same_name or same_content(paths, tested, _recorded_hashes(run))
+    both = same_name or same_content(paths, tested, lambda: _recorded_hashes(run))
     if both:
         yield Finding(
             'error' if same_name or len(both) >= LEAKED * len(tested) else 'warning',
@@ -222,23 +223,25 @@ def _recorded_hashes(run: 'Run') -> dict[str, str]:
     return {str(Path(run.data_root) / name): entry['sha256'] for name, entry in files.items()}
 
 
-def same_content(train: list[str], val: list[str], recorded: Mapping[str, str]) -> list[str]:
-    """The images of ``val`` whose bytes are those of an image of ``train``; only files of the same size are read.
+def same_content(train: list[str], val: list[str], recorded: Callable[[], Mapping[str, str]]) -> list[str]:
+    """The images of ``val`` whose bytes are those of an image of ``train``; only files of the same size are compared.
 
     Args:
         train: Paths.
         val: Paths.
-        recorded: The sha256 of files that need not be read.
+        recorded: Gives the sha256 of files that need not be read; called if there are files of the same size.
     """
-
-    def digest(path: str) -> str:
-        return recorded.get(path) or sha256_of(Path(path))
-
     sizes = defaultdict(list)
     for path in filter(os.path.isfile, train):
         sizes[os.path.getsize(path)].append(path)
-    candidates = [(path, sizes[os.path.getsize(path)]) for path in filter(os.path.isfile, val)]
-    return [path for path, twins in candidates if twins and digest(path) in set(map(digest, twins))]
+    twins = {path: sizes[os.path.getsize(path)] for path in filter(os.path.isfile, val)}
+    known = recorded() if any(twins.values()) else {}
+
+    @cache
+    def digest(path: str) -> str:
+        return known.get(path) or sha256_of(Path(path))
+
+    return [path for path, same_size in twins.items() if same_size and digest(path) in set(map(digest, same_size))]
 
 
 def check_pipelines(run: 'Run') -> Iterator[Finding]:

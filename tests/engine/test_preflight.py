@@ -94,10 +94,10 @@ def test_only_equal_bytes_are_a_leak_and_recorded_hashes_are_trusted(tmp_path):
     for number, photo in enumerate(photos):
         photo.write_bytes(f'{number:03}'.encode())  # all of one size
     paths = list(map(str, photos))
-    assert same_content(paths[:150], paths[150:], {}) == []
+    assert same_content(paths[:150], paths[150:], dict) == []
     photos[299].write_bytes(photos[0].read_bytes())
-    assert same_content(paths[:150], paths[150:], {}) == [paths[299]]
-    assert same_content(paths[:150], paths[150:], {paths[0]: 'another'}) == []
+    assert same_content(paths[:150], paths[150:], dict) == [paths[299]]
+    assert same_content(paths[:150], paths[150:], lambda: {paths[0]: 'another'}) == []
 
 
 @pytest.fixture(scope='module')
