@@ -209,10 +209,9 @@ def test_testing_in_two_processes_gives_the_figures_of_one(two, tiny_config, run
         assert first['score'] == pytest.approx(second['score'], abs=1e-6)
 
 
-def test_a_probe_by_two_processes_is_that_of_one(run_two, run_process, trained, tiny_config, tmp_path):
+def test_a_probe_by_two_processes_is_that_of_one(run_two, call, trained, tiny_config, tmp_path):
     options = ['--probe', '--cfg-options', f'load_from={trained.work_dir}/best.pth']
-    done = run_process('train', tiny_config, '--work-dir', tmp_path / 'one', *options, cwd=tmp_path)
-    assert done.code == 0, done.err
+    assert call('train', tiny_config, '--work-dir', tmp_path / 'one', *options).code == 0
     run_two('train', tiny_config, '--work-dir', tmp_path / 'two', *options)
     one, two = (torch.load(tmp_path / name / 'best.pth')['state_dict'] for name in ('one', 'two'))
     # Photos are batched otherwise, and the sums differ in their rounding.

@@ -117,7 +117,7 @@ VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile
         ),
         ('data_preprocessor = dict(mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])', 'about 1 and 3 are usual'),
         # other types than are looked for
-        ('data_preprocessor = dict(mean="abc")', 'data_preprocessor: TypeError'),
+        ('data_preprocessor = dict(mean="abc")', "data_preprocessor.mean: is 'abc', a str"),
         ('param_scheduler = "abc"', 'config: TypeError: `param_scheduler` should be a'),
         ('log_level = "foo"', "log_level: KeyError: 'foo'"),
         # 12: top-5 of five classes

@@ -306,9 +306,9 @@ def test_the_config_in_a_checkpoint_is_not_run(run_copy, tiny_config, call, tmp_
         (['{tiny}', '--cfg-options', 'train_cfg.max_epochs'], 'not of the form KEY=VALUE'),
         (
             ['{tiny}', '--cfg-options', 'optim_wrapper.optimizer.lrr=1'],
-            "optim_wrapper.optimizer has no 'lrr'; did you mean optim_wrapper.optimizer.lr?",
+            "optim_wrapper.optimizer has no 'lrr'. Did you mean optim_wrapper.optimizer.lr?",
         ),
-        (['{tiny}', '--cfg-options', 'train_dataloder.batch_size=1'], 'did you mean train_dataloader?'),
+        (['{tiny}', '--cfg-options', 'train_dataloder.batch_size=1'], 'Did you mean train_dataloader?'),
         (
             ['{tiny}', '--cfg-options', 'model.head.num_classes=3'],
             'tulip), but model.head.num_classes is 3',
@@ -360,7 +360,7 @@ def test_two_runs_at_once_in_one_work_dir(tiny_config, run_process, tmp_path):
 
 def test_in_a_process_of_its_own_there_is_no_traceback(tiny_config, run_process, tmp_path):
     result = run_process('train', tiny_config, '--cfg-options', 'model.backbone.widen_facto=1', cwd=tmp_path)
-    assert 'did you mean model.backbone.widen_factor?' in result.error
+    assert 'Did you mean model.backbone.widen_factor?' in result.error
     assert result.out == ''
     assert not list(tmp_path.iterdir())
 
