@@ -151,7 +151,7 @@ def test_an_untested_best_epoch_gives_its_own_score_and_temperature():
     assert 'carry the temperature 1.250' in found['Calibration']
 
 
-def test_what_the_figures_suffer_from_is_told(results):
+def test_what_the_figures_suffer_from_is_reported(results):
     other = sections(model_card('best.pth', model(), {**results, 'dataset': 'c' * 64, 'tta': True}))
     assert 'somewhat too high' not in other['Metrics']
     assert 'mirror image' in other['Metrics']
@@ -162,8 +162,8 @@ def test_what_the_figures_suffer_from_is_told(results):
     assert 'is not known' in sections(model_card('epoch_3.pth', model(epoch), results))['Metrics']
     scaling = results['temperature_scaling']
     worse = {**scaling, 'after': {**scaling['after'], 'nll': 9.0}}
-    told = sections(model_card('a', model(), {**results, 'temperature_scaling': worse}))['Calibration']
-    assert 'on other images: it does not lower the NLL.' in told
+    printed = sections(model_card('a', model(), {**results, 'temperature_scaling': worse}))['Calibration']
+    assert 'on other images: it does not lower the NLL.' in printed
     assert (
         'too few images' in sections(model_card('a', model(), {**results, 'temperature_scaling': None}))['Calibration']
     )

@@ -141,7 +141,7 @@ def test_what_is_not_fit_is_refused(run, call, tmp_path, spoil, said):
 @pytest.mark.parametrize(
     'spoil', [lambda found: found['accuracy/top1'].pop('k'), lambda found: found.update(classes=3)]
 )
-def test_edited_results_are_told_of_in_a_line(run, tiny_config, call, tmp_path, spoil):
+def test_edited_results_are_refused_in_a_line(run, tiny_config, call, tmp_path, spoil):
     state = load_checkpoint(run / 'best.pth')['state_dict']
     found = {'weights': weights_digest(state), 'accuracy/top1': {'k': 1, 'n': 2}, 'classes': {}}
     spoil(found)

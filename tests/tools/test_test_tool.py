@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
+from custom_modules.metrics.predictions import Proportion
 from custom_modules.models.checkpoints import weights_digest
 
 REPORT = ['--report'] if find_spec('pytorch_grad_cam') else []  # an extra
@@ -31,13 +32,6 @@ def changed(checkpoint, **meta):
     content['meta'] = {key: value for key, value in {**content['meta'], **meta}.items() if value is not None}
     torch.save(content, checkpoint)
     return checkpoint
-
-
-def wilson(k, n, z=1.959963984540054):
-    """The Wilson interval in percent, from the textbook's formula."""
-    centre = (k / n + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(k / n * (1 - k / n) / n + z * z / (4 * n * n))
-    return 100 * (centre - half), 100 * (centre + half)
 
 
 def test_figures_equal_a_recount_of_the_rows(best, tiny_config, data, call, tmp_path):
@@ -62,7 +56,7 @@ def test_figures_equal_a_recount_of_the_rows(best, tiny_config, data, call, tmp_
 
     top1, error = metrics['accuracy/top1'], metrics['error/top1']
     assert (top1['k'], top1['n'], top1['percent']) == (right, 15, pytest.approx(100 * right / 15))
-    assert top1['wilson95'] == pytest.approx(wilson(right, 15))
+    assert top1['wilson95'] == pytest.approx(Proportion(right, 15).interval)
     assert error['percent'] == pytest.approx(100 - top1['percent'])
     assert (error['k'], error['n']) == (15 - right, 15)
     assert metrics['nll/mean'] == pytest.approx(nll / 15, rel=1e-5)
@@ -75,7 +69,7 @@ def test_figures_equal_a_recount_of_the_rows(best, tiny_config, data, call, tmp_
     assert top1['percent'] == pytest.approx(torch.load(best, weights_only=True)['meta']['value'])
     assert metrics['dataset'] == metrics['trained_on'] == json.loads((data / 'manifest.json').read_text())['digest']
 
-    low, high = wilson(right, 15)
+    low, high = Proportion(right, 15).interval
     percent = f'{100 * right / 15:.2f} % ({right}/15, 95 % interval {low:.2f}-{high:.2f})'
     assert f'top-1 accuracy  {percent}' in result.out
     assert re.search(rf'top-1 error     {100 - 100 * right / 15:.2f} % \({15 - right}/15, ', result.out)
@@ -131,7 +125,7 @@ def test_the_report_of_the_tiny_run(best, tiny_config, data, call, tmp_path):
     assert metrics['weights'] in card
     assert f'({metrics["accuracy/top1"]["k"]}/15, ' in card
     assert 'averaged with those of the mirror image' in card
-    assert 'No curves: ' in page  # best.pth stands alone
+    assert 'No curves: ' in page  # best.pth is alone
     assert 'optimizer=dict(' in page
     assert 'test-time augmentation' in page
 
@@ -152,7 +146,7 @@ def test_the_report_has_the_curves_of_the_run_and_keeps_that_of_another_test(tra
 
 
 def test_robustness_is_that_of_pipelines_with_the_change(best, tiny_config, call, tmp_path):
-    """One condition against a config of its own; that a random model collapses under some, is told."""
+    """One condition against a config of its own; that a random model collapses under some is reported."""
     rotated = tmp_path / 'rotated.py'
     pipeline = [
         {'type': 'LoadImageFromFile'},
@@ -175,11 +169,11 @@ def test_robustness_is_that_of_pipelines_with_the_change(best, tiny_config, call
     assert found['accuracy/top1'] == expected['accuracy/top1']
     assert found['calibration']['ece'] == pytest.approx(expected['ece/15_bins'], rel=1e-5)
     assert found['lost'] == pytest.approx(plain['accuracy/top1']['percent'] - found['accuracy/top1']['percent'])
-    told = [line.removeprefix('warning: ') for line in result.out.splitlines() if line.startswith('warning: ')]
-    assert told == metrics['robustness']['collapses']
-    assert result.code == bool(told)
+    printed = [line.removeprefix('warning: ') for line in result.out.splitlines() if line.startswith('warning: ')]
+    assert printed == metrics['robustness']['collapses']
+    assert result.code == bool(printed)
     assert re.search(r'^unchanged .*\n(.*\n){5}rotated by 90° ', result.out, re.MULTILINE)
-    # MMEngine's own log of the test is still that of the photos as they are.
+    # MMEngine's own log of the test is still that of the unchanged images.
     log = max((tmp_path / 'tested').glob('2*/2*.json'))
     assert json.loads(log.read_text())['test/accuracy/top1'] == pytest.approx(metrics['accuracy/top1']['percent'])
     if REPORT:
@@ -187,7 +181,7 @@ def test_robustness_is_that_of_pipelines_with_the_change(best, tiny_config, call
         section = page[page.index('<section id="robustness">') : page.index('<section id="training">')]
         assert section.count('<tr>') == 8
         assert section.count('<img src="data:image/jpeg;base64,') == 7
-        assert all(line[1:] in section for line in told)
+        assert all(line[1:] in section for line in printed)
 
 
 def test_photos_of_none_of_the_classes_are_scored_as_photos_of_a_test_are(best, tiny_config, data, call, tmp_path):
@@ -222,7 +216,7 @@ def test_photos_of_none_of_the_classes_are_scored_as_photos_of_a_test_are(best, 
     assert 'metrics_best_tta_ood.json, the results of another test' in call('test', tiny_config, best).out
 
 
-def test_pixels_that_cannot_be_changed_are_told_before_the_test(best, tiny_config, call, tmp_path):
+def test_pixels_that_cannot_be_changed_are_reported_before_the_test(best, tiny_config, call, tmp_path):
     config = tmp_path / 'normalised.py'
     pipeline = [
         {'type': 'LoadImageFromFile', 'to_float32': True},
@@ -296,7 +290,7 @@ def test_out_needs_a_known_suffix(tiny_config, call, capfd):
     assert not os.listdir()
 
 
-def test_a_table_that_cannot_be_written_is_told_before_the_test(best, tiny_config, call, tmp_path):
+def test_a_table_that_cannot_be_written_is_reported_before_the_test(best, tiny_config, call, tmp_path):
     (tmp_path / 'folder.csv').mkdir()
     (tmp_path / 'file').touch()
     (tmp_path / 'mine.csv').write_text('mine')
