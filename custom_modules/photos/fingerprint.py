@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,10 +46,10 @@ class Fingerprint:
 
 
 def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
-    """Reads one photo: as training sees it, turned by its EXIF orientation, without alpha, the first frame of several.
+    """Fingerprints one image as training sees it: upright, without alpha, the first frame of several.
 
-    A copy whose orientation was dropped without turning the pixels looks different, here as in training.
-    Whatever is wrong with the file becomes :attr:`Fingerprint.problem`; nothing is raised.
+    A copy whose EXIF was dropped without turning the pixels looks different, here as in training. Problems with the
+    file become :attr:`Fingerprint.problem`; nothing is raised.
     """
     sha256 = None
     try:
@@ -68,7 +69,7 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
 def fingerprint_all(
     paths: Sequence[Path], workers: int | None = None, progress: StepProgress | None = None
 ) -> list[Fingerprint]:
-    """Reads photos on all cores.
+    """Fingerprints images in parallel processes.
 
     Args:
         paths: The photos.
@@ -81,20 +82,9 @@ def fingerprint_all(
     Raises:
         InputError: imagehash is not installed, or a process was killed.
     """
-    require_imagehash()
+    if find_spec('imagehash') is None:
+        raise InputError('comparing photos needs imagehash: pip install "ImageHash>=4.3,<5"')
     return map_photos(fingerprint, paths, IMPORTS, workers, progress)
-
-
-def require_imagehash() -> None:
-    """Checks that imagehash can be imported.
-
-    Raises:
-        InputError: It is not installed.
-    """
-    try:
-        import imagehash  # noqa: F401
-    except ImportError as error:
-        raise InputError(f'comparing photos needs imagehash ({error}): pip install "ImageHash>=4.3,<5"') from None
 
 
 def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
