@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         done = import_weights(args.name, args.file, args.out)
     else:
         done = fetch_weights(args.name, args.out, progress=sys.stderr.isatty())
-    print(f'{done.converted} tensors from {done.layout} keys: 100 % of the backbone')
+    print(f'{done.converted} tensors from {done.meta["converted_from"]} keys: 100 % of the backbone')
     if done.difference is None:
         print('proof: loads strictly into the backbone')
     else:
@@ -66,9 +66,9 @@ def main(argv: list[str] | None = None) -> int:
             f'proof: features differ by at most {done.difference:.1e} of the largest ({TOLERANCE:.0e} allowed: '
             'float32 rounding)'
         )
-    print(f'source sha256 {done.sha256} ({"as in its name" if done.hash_known else "not in its name"})')
-    if done.note:
-        print(f'note: {done.note}')
+    print(f'source sha256 {done.meta["sha256"]} ({"as in its name" if done.hash_known else "not in its name"})')
+    if done.meta['note']:
+        print(f'note: {done.meta["note"]}')
     print(f'written: {done.path}')
     return 0
 

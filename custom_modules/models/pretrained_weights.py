@@ -47,39 +47,29 @@ class Imported:
 
     Args:
         path: The written file.
-        layout: The origin of the source file's key names, one of :data:`LAYOUTS`.
+        meta: Its ``meta``: model, source, sha256 and layout of the source (``converted_from``), and a note.
         converted: Number of tensors.
         difference: Largest difference of features relative to the largest feature; ``None`` for MMPretrain's own
             files, where strict loading is the proof.
-        sha256: Of the source file.
-        hash_known: Whether the file's name holds the beginning of its sha256.
-        note: A remark about these weights, or empty.
+        hash_known: Whether the source file's name holds the beginning of its sha256.
     """
 
     path: Path
-    layout: str
+    meta: dict[str, str]
     converted: int
     difference: float | None
-    sha256: str
     hash_known: bool
-    note: str
 
 
 def module_names(name: str, layout: str) -> dict[str, str]:
     """Maps the modules of a source model to those of MMPretrain's backbone.
 
     The models define the same layers in the same order, so the n-th module of one is the n-th of the other; the
-    classifier comes last. :func:`convert` proves each mapping by the features.
+    classifier comes last, and is left out. :func:`convert` proves each mapping by the features.
 
     Args:
         name: A model of :data:`WEIGHTS`.
-        layout: ``mmpretrain``, ``torchvision`` or ``timm``.
-
-    Returns:
-        Source module → backbone module, for every module with tensors, without the classifier.
-
-    Raises:
-        InputError: timm is needed and not installed.
+        layout: One of :data:`LAYOUTS`.
     """
     targets = _modules(build_backbone(name).state_dict())
     if layout == 'mmpretrain':
@@ -93,15 +83,10 @@ def _modules(state: Iterable[str]) -> list[str]:
 
 
 def recognise(state: Mapping[str, Any], name: str, file: str) -> str:
-    """Recognises the layout of a state_dict by its keys.
-
-    Args:
-        state: A state_dict; only its keys are read.
-        name: The model it should be.
-        file: What to call it in the messages.
+    """The layout of a state_dict by its keys, which must be those of the model ``name``.
 
     Raises:
-        InputError: The keys are of another model, or of none in :data:`WEIGHTS`.
+        InputError: They are of another model.
     """
     modules = set(_modules(state))
     if any(module.startswith('backbone.') for module in modules):
@@ -109,24 +94,22 @@ def recognise(state: Mapping[str, Any], name: str, file: str) -> str:
     else:  # timm's ResNets have torchvision's keys
         layout = 'timm' if 'conv_stem' in modules else 'torchvision'
 
-    def compare(model: str) -> tuple[float, set[str], set[str]]:
-        """The overlap of modules, 0 to 1; the modules that the file lacks; those it has besides."""
+    def differences(model: str) -> tuple[set[str], set[str]]:
         expected = set(module_names(model, layout))
-        found = {module for module in modules if module in expected or not _CLASSIFIER.match(module)}
-        return len(expected & found) / len(expected | found), expected - found, found - expected
+        return expected - modules, {module for module in modules - expected if not _CLASSIFIER.match(module)}
 
-    if compare(name)[0] == 1:
+    lacks, more = differences(name)
+    if not lacks | more:
         return layout
-    (overlap, lacks, more), model = max(((compare(model), model) for model in WEIGHTS), key=lambda pair: pair[0][0])
-    if overlap == 1:
+    if other := [model for model in WEIGHTS if differences(model) == (set(), set())]:
         raise InputError(
-            f'{file}: looks like {model} ({layout} keys), not {name}. '
-            f'Call python tools/fetch_weights.py {model} --from "{file}".'
+            f'{file}: looks like {other[0]} ({layout} keys), not {name}. '
+            f'Call python tools/fetch_weights.py {other[0]} --from "{file}".'
         )
     problems = [f'lacks {_some(lacks)}'] * bool(lacks) + [f'has {_some(more)} besides'] * bool(more)
     raise InputError(
-        f'{file}: its keys are of another model, nearest to {model} with {layout} keys: it {" and ".join(problems)}. '
-        f'Give a checkpoint of {name}.'
+        f'{file}: another model, no {name} with {layout} keys: it {" and ".join(problems)}. '
+        f'Give one of {", ".join(WEIGHTS)} with MMPretrain, torchvision or timm keys.'
     )
 
 
@@ -161,12 +144,7 @@ def _is_usable(key: str, value: Any) -> bool:
 
 
 def convert(name: str, state: State, file: str) -> tuple[State, str, float | None]:
-    """Converts a state_dict to MMPretrain's names, and proves that it computes the same features.
-
-    Args:
-        name: A model of :data:`WEIGHTS`.
-        state: float32 tensors in any of :data:`LAYOUTS`.
-        file: What to call it in the messages.
+    """Converts a float32 state_dict of the model ``name`` to MMPretrain's names; its features must be the same.
 
     Returns:
         The backbone's state, the layout of the source, and the largest difference of the features relative to the
@@ -178,11 +156,8 @@ def convert(name: str, state: State, file: str) -> tuple[State, str, float | Non
     layout = recognise(state, name, file)
     table = module_names(name, layout)
     state = {key: value for key, value in state.items() if key.rpartition('.')[0] in table}
-    converted = {}
-    for key, value in state.items():
-        module, _, leaf = key.rpartition('.')
-        converted[f'{table[module]}.{leaf}'] = value.clone()
-
+    split = {key: key.rpartition('.') for key in state}
+    converted = {f'{table[module]}.{leaf}': state[key].clone() for key, (module, _, leaf) in split.items()}
     backbone = build_backbone(name)
     if layout == 'mmpretrain':
         _load(backbone, converted, name, file)
@@ -256,11 +231,11 @@ def _match_eps(state: State, backbone: nn.Module, source: nn.Module) -> None:
 
 
 def import_weights(name: str, file: Path, out: Path, source: str | None = None) -> Imported:
-    """Writes a model's weights file from a local checkpoint.
+    """Writes a model's weights file from a checkpoint with MMPretrain's, torchvision's or timm's keys.
 
     Args:
         name: A model of :data:`WEIGHTS`.
-        file: A checkpoint with MMPretrain's, torchvision's or timm's keys.
+        file: The checkpoint.
         out: Folder to write to; made if absent.
         source: Its origin, for ``meta``. Defaults to the file's name.
 
@@ -269,21 +244,16 @@ def import_weights(name: str, file: Path, out: Path, source: str | None = None) 
     """
     sha256 = file_sha256(file)
     state, layout, difference = convert(name, read_state(file), str(file))
-    note = NOTES.get(sha256, '')
-    meta = {'model': name, 'source': source or file.name, 'sha256': sha256, 'converted_from': layout, 'note': note}
+    meta = {'model': name, 'source': source or file.name, 'sha256': sha256, 'converted_from': layout}
+    meta['note'] = NOTES.get(sha256, '')
     path = out / WEIGHTS[name].file
     out.mkdir(parents=True, exist_ok=True)
-    save_atomically({'state_dict': {f'backbone.{k}': v for k, v in state.items()}, 'meta': meta}, path)
-    return Imported(path, layout, len(state), difference, sha256, named_hash(file) is not None, note)
+    save_atomically({'state_dict': {f'backbone.{key}': value for key, value in state.items()}, 'meta': meta}, path)
+    return Imported(path, meta, len(state), difference, named_hash(file) is not None)
 
 
 def fetch_weights(name: str, out: Path, progress: bool = False) -> Imported:
-    """Writes a model's weights file from the first source with a valid file.
-
-    Args:
-        name: A model of :data:`WEIGHTS`.
-        out: Folder to write to; made if absent.
-        progress: Whether to draw a progress bar.
+    """Writes a model's weights file into ``out``, from the first source with a valid file.
 
     Raises:
         InputError: Every source fails; with the error of each and the remedy.
@@ -306,12 +276,7 @@ def fetch_weights(name: str, out: Path, progress: bool = False) -> Imported:
 
 
 def present(name: str, out: Path, file: Path | None = None) -> dict | None:
-    """The ``meta`` of an existing weights file, or ``None`` if there is none.
-
-    Args:
-        name: A model of :data:`WEIGHTS`.
-        out: Folder to look in.
-        file: The file about to be imported.
+    """The ``meta`` of an existing weights file in ``out``, or ``None`` if there is none.
 
     Raises:
         InputError: The existing file is damaged, is something else, or was made from another file than ``file``.
