@@ -1,17 +1,16 @@
-"""Runs beside each other: whose figures differ, on which photos, and whether by more than chance. Plain data only."""
+"""Comparison of trainings: a table of their scores, and McNemar's test for each pair of tested ones."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from math import comb
 from typing import Any, NamedTuple
 
 from custom_modules.metrics.predictions import Proportion
 
 
 class Answer(NamedTuple):
-    """One photo's true class and the one predicted, by name."""
+    """The true and the predicted class of a photo, by name."""
 
     truth: str
     label: str
@@ -19,25 +18,25 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training, as its work dir tells of it; None for what that does not tell.
+    """A finished training; None for values that its work dir does not hold.
 
     Args:
         name: The work dir.
         model: The backbone.
         recipe: Optimizer, learning rate, batch size and epochs, in short.
-        settings: The whole config but seed, places and launcher.
+        settings: The config without seed, paths and launcher.
         seed: The seed.
         best: Best validation top-1, in percent.
-        best_epoch: The epoch that gave it.
+        best_epoch: The epoch of the best.
         last: Validation top-1 of the last epoch, in percent.
-        epochs: How many epochs were trained.
-        photos: How many photos were validated.
-        minutes: How long all epochs took, with their validation.
-        rate: Photos trained on per second, by all processes together.
-        pretrained: The weights it began from.
+        epochs: Number of epochs trained.
+        photos: Number of validation photos.
+        minutes: Duration of all epochs with their validation.
+        rate: Training photos per second, of all processes together.
+        pretrained: The weights it began with.
         dataset: Digest of the dataset.
-        history: One dict an epoch, as CurvesHook keeps them.
-        answers: Path within the dataset to answer, of the test of best.pth; empty if it was not tested.
+        history: One dict per epoch, as CurvesHook keeps them.
+        answers: Predictions of best.pth in its test, by path within the dataset; empty if it was not tested.
     """
 
     name: str
@@ -58,7 +57,7 @@ class Run:
     answers: Mapping[str, Answer] = field(default_factory=dict)
 
     def share(self, percent: float | None) -> Proportion | None:
-        """``percent`` of the validated photos, with k, n and interval; None if either is not known."""
+        """``percent`` of the validation photos, with k, n and interval; None if either is unknown."""
         if percent is None or not self.photos:
             return None
         return Proportion(round(percent * self.photos / 100), self.photos)
@@ -69,12 +68,12 @@ class Pair:
     """Two runs on the photos that both were tested on.
 
     Args:
-        first: Name of the one.
-        second: Name of the other.
-        photos: How many photos both were tested on.
-        only_first: On how many of them only the first was right.
-        only_second: On how many of them only the second was right.
-        differing: Path, truth, the first's label and the second's of each photo that they label differently.
+        first: Name of the first run.
+        second: Name of the second run.
+        photos: Number of photos that both were tested on.
+        only_first: Number of photos that only the first predicted correctly.
+        only_second: Number of photos that only the second predicted correctly.
+        differing: Path, truth and both predictions of each photo with different ones.
     """
 
     first: str
@@ -86,15 +85,18 @@ class Pair:
 
     @property
     def p_value(self) -> float:
-        """Of McNemar's exact test: how often chance alone would divide them so unevenly."""
-        return mcnemar(self.only_first, self.only_second)
+        """Two-sided p-value of McNemar's exact test (McNemar 1947; the binomial form), 0-1."""
+        from scipy.stats import binomtest
+
+        discordant = self.only_first + self.only_second
+        return binomtest(self.only_first, discordant).pvalue if discordant else 1.0
 
     @property
     def verdict(self) -> str:
-        """What the two were right on, and whether they differ."""
+        """The counts, the test, and whether the two differ."""
         verdict = 'a difference' if self.p_value < 0.05 else 'no evidence of a difference'
         return (
-            f'of {self.photos} photos only the first is right on {self.only_first}, only the second on '
+            f'of {self.photos} photos, only the first is correct on {self.only_first}, only the second on '
             f'{self.only_second}; McNemar’s exact test: p = {self.p_value:.3g}: {verdict}'
         )
 
@@ -102,19 +104,8 @@ class Pair:
         return f'{self.first} and {self.second}: {self.verdict}'
 
 
-def mcnemar(b: int, c: int) -> float:
-    """Two-sided p-value of McNemar's exact test (McNemar 1947; the binomial form), 0-1.
-
-    Args:
-        b: Photos that only the first is right on.
-        c: Photos that only the second is right on.
-    """
-    n = b + c
-    return min(1.0, 2 * sum(comb(n, k) for k in range(min(b, c) + 1)) / 2**n)
-
-
 def compare_pairs(runs: Sequence[Run]) -> list[Pair]:
-    """Every two runs that were tested on some of the same photos."""
+    """Each two runs with tested photos in common."""
     pairs = []
     for first, second in combinations([run for run in runs if run.answers], 2):
         both = sorted(first.answers.keys() & second.answers.keys())
@@ -135,7 +126,7 @@ def compare_pairs(runs: Sequence[Run]) -> list[Pair]:
 
 
 def group_seeds(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs that differ in their seed alone, together; in the order of their first."""
+    """Groups runs that differ only in their seed, in the order of their first."""
     groups: dict[tuple[str, str, str | None], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.settings or run.name, run.recipe, run.dataset), []).append(run)
@@ -152,7 +143,7 @@ def spread(values: Sequence[float | None], unit: str = '') -> str:
 
 
 def table(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """One row a run, and one with the mean of those that differ in their seed alone; the columns are the keys."""
+    """One row per run, and one with the mean of runs that differ only in their seed; the columns are the keys."""
     rows = []
     for group in group_seeds(runs):
         rows += [_row(run) for run in group]
@@ -195,19 +186,18 @@ def _row(run: Run) -> dict[str, str]:
 
 
 def notes(runs: Sequence[Run], pairs: Sequence[Pair]) -> list[str]:
-    """What a reader has to know: other datasets, other weights, runs that were not tested, many tests."""
-    found = ['Best is the best epoch, chosen on the same photos, so read last beside it. Intervals are Wilson’s 95 %.']
+    """What a reader has to know: other datasets, pretrained weights, runs without a test, many tests."""
+    found = ['Best is the best epoch, chosen on the same photos; compare last as well. Intervals are Wilson’s 95 %.']
     if len({run.dataset for run in runs}) > 1:
-        found.append('The runs were validated on different splits: their figures are of different photos.')
+        found.append('The runs were validated on different splits, so on different photos.')
     for weights in dict.fromkeys(run.pretrained for run in runs if run.pretrained):
         names = ', '.join(run.name for run in runs if run.pretrained == weights)
-        found.append(f'{names}: began from {weights}.')
+        found.append(f'{names}: began with {weights}.')
     if untested := [run.name for run in runs if not run.answers]:
-        told = ', '.join(untested)
-        found.append(f'No stored predictions of best.pth, so no paired test: {told}; test them with --report.')
+        found.append(f'No predictions of best.pth, so no paired test: {", ".join(untested)}; test them with --report.')
     if len(pairs) > 1:
         found.append(
-            f'Each p is of one pair by itself: of {len(pairs)}, chance alone brings {len(pairs) / 20:.1f} below 0.05.'
+            f'Each p is for one pair: of {len(pairs)} pairs, {len(pairs) / 20:.1f} are below 0.05 by chance alone.'
         )
     return found
 

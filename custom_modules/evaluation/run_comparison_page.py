@@ -1,4 +1,4 @@
-"""A comparison of runs as a file: Markdown, JSON, a self-contained page, or the curves. Nothing is compared."""
+"""A comparison of trainings or configs as a file: Markdown, JSON, a self-contained page, or the curves."""
 
 import json
 from collections.abc import Sequence
@@ -9,60 +9,67 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from custom_modules.evaluation import cross_validation
-from custom_modules.evaluation.cross_validation import Difference, Recipe
-from custom_modules.evaluation.run_comparison import Pair, Run, as_dict, as_markdown, notes, table
+from custom_modules.evaluation.run_comparison import Pair, Run, as_dict, as_markdown, compare_pairs, notes, table
+from custom_modules.evaluation.runs import read_run
 from custom_modules.files import write_atomically
 from custom_modules.metrics.plots import as_inline_svg, as_png, shorten
 from custom_modules.pages import check_jinja, render
 
 TEMPLATE = Path(__file__).with_name('run_comparison.html')
-# Okabe and Ito's colours, apart for every kind of sight; a second round is dashed.
+# Okabe and Ito's colours, distinct for colour-blind readers; a second round is dashed.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 STYLES = ('-', '--', ':', '-.')
 
 
-def write_comparison(out: Path, runs: Sequence[Run], pairs: Sequence[Pair]) -> None:
-    """Writes what the suffix of ``out`` asks for: ``.md``, ``.json``, ``.html`` or ``.png``.
+def compare_runs(work_dirs: Sequence[Path], outs: Sequence[Path]) -> str:
+    """Compares trainings, and writes the comparison as ``.md``, ``.json``, ``.html`` or ``.png`` (curves).
+
+    Args:
+        work_dirs: The work dirs; each counts once, however it is spelled.
+        outs: Files to write.
+
+    Returns:
+        The comparison in Markdown.
 
     Raises:
-        InputError: Jinja2 is not installed (``.html``).
+        InputError: A run cannot be read, or Jinja2 is not installed (``.html``).
     """
-    match out.suffix:
-        case '.md':
-            content = as_markdown(runs, pairs).encode()
-        case '.json':
-            content = _json(as_dict(runs, pairs))
-        case '.html':
-            content = page(runs, pairs).encode()
-        case '.png':
-            content = as_png(curves(runs))
-        case _:
-            raise ValueError(f'{out}: unknown suffix')
-    _write(out, content)
+    runs = [read_run(folder) for folder in {path.resolve(): path for path in work_dirs}.values()]
+    pairs = compare_pairs(runs)
+    for out in outs:
+        if out.suffix == '.png':
+            _write(out, as_png(curves(runs)))
+        elif out.suffix == '.html':
+            _write(out, page(runs, pairs).encode())
+        else:
+            _write_text(out, as_markdown(runs, pairs), as_dict(runs, pairs))
+    return as_markdown(runs, pairs)
 
 
-def write_cross_validation(out: Path, recipes: Sequence[Recipe], differences: Sequence[Difference | None]) -> None:
-    """Writes a comparison of recipes across folds as the suffix of ``out`` asks for: ``.md``, ``.json`` or ``.html``.
+def compare_recipes(table: Path, outs: Sequence[Path]) -> str:
+    """Compares configs by the table of a cross-validation, and writes it as ``.md``, ``.json`` or ``.html``.
+
+    Returns:
+        The comparison in Markdown.
 
     Raises:
-        InputError: Jinja2 is not installed (``.html``).
+        InputError: The table cannot be read, or Jinja2 is not installed (``.html``).
     """
-    match out.suffix:
-        case '.md':
-            content = cross_validation.as_markdown(recipes, differences).encode()
-        case '.json':
-            content = _json(cross_validation.as_dict(recipes, differences))
-        case '.html':
-            rows = cross_validation.summary(recipes, differences)
-            remarks = cross_validation.remarks(recipes, differences)
-            content = render(TEMPLATE, rows=rows, notes=remarks, pairs=[], curves=None).encode()
-        case _:
-            raise ValueError(f'{out}: unknown suffix')
-    _write(out, content)
+    recipes = cross_validation.read_table(table)
+    found = recipes, cross_validation.differences(recipes)
+    markdown = cross_validation.as_markdown(*found)
+    for out in outs:
+        if out.suffix == '.html':
+            rows, remarks = cross_validation.summary(*found), cross_validation.remarks(*found)
+            _write(out, render(TEMPLATE, rows=rows, notes=remarks, pairs=[], curves=None).encode())
+        else:
+            _write_text(out, markdown, cross_validation.as_dict(*found))
+    return markdown
 
 
-def _json(content: dict) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False) + '\n').encode()
+def _write_text(out: Path, markdown: str, content: dict) -> None:
+    text = markdown if out.suffix == '.md' else json.dumps(content, indent=1, ensure_ascii=False) + '\n'
+    _write(out, text.encode())
 
 
 def _write(out: Path, content: bytes) -> None:
@@ -71,9 +78,9 @@ def _write(out: Path, content: bytes) -> None:
 
 
 def curves(runs: Sequence[Run], wide: bool = True) -> Figure:
-    """Validation top-1 and validation loss of each run over its epochs, the best epoch marked.
+    """Validation top-1 and validation loss of each run by epoch, the best epoch marked.
 
-    The loss is drawn on a logarithmic scale: one that went astray must not flatten the others.
+    The loss has a logarithmic scale, so that a diverging run does not flatten the others.
 
     Args:
         runs: The runs.
@@ -111,7 +118,7 @@ def curves(runs: Sequence[Run], wide: bool = True) -> Figure:
 
 
 def page(runs: Sequence[Run], pairs: Sequence[Pair]) -> str:
-    """The page, with everything in it.
+    """The self-contained page.
 
     Raises:
         InputError: Jinja2 is not installed.

@@ -1,4 +1,4 @@
-"""A finished training read back from its work dir: what it was, how it went, what it answered. Nothing is judged."""
+"""Reads a finished training from its work dir: settings, curves, and the predictions of its test."""
 
 import csv
 import json
@@ -11,10 +11,10 @@ from custom_modules.errors import InputError
 from custom_modules.evaluation.run_comparison import Answer, Run
 from custom_modules.evaluation.training_log import read_history
 from custom_modules.files import printable
-from custom_modules.models.checkpoints import load_checkpoint, weights_digest
-from custom_modules.models.saved_config import config_text, parse_config, section
+from custom_modules.models.model_file import ModelFile, open_model_file
+from custom_modules.models.saved_config import section
 
-# What two runs of one recipe may differ in; and, if they were resumed, what from.
+# Settings in which two runs of one recipe may differ; resumed ones in load_from, too.
 PLACES = ('work_dir', 'randomness', 'resume', 'launcher', 'pretrained')
 
 
@@ -26,13 +26,12 @@ def read_run(work_dir: Path) -> Run:
     """
     best = work_dir / 'best.pth'
     if not best.is_file():
-        raise InputError(f'{work_dir}: no run (no best.pth); give the work dir of a training')
-    checkpoint = load_checkpoint(best)
-    meta = checkpoint.get('meta') or {}
-    settings = parse_config(config_text(meta) or '')
+        raise InputError(f'{work_dir}: no run (no best.pth). Give the work dir of a training.')
+    model = open_model_file(best)
+    meta, settings = model.meta, model.settings
     places = (*PLACES, 'load_from') if settings.get('resume') else PLACES
     history = read_history(work_dir)
-    answers = read_answers(work_dir / 'report', checkpoint)
+    answers = read_answers(work_dir / 'report', model)
     seconds = [record['seconds'] for record in history if record['seconds'] is not None]
     optimizer = section(section(settings, 'optim_wrapper'), 'optimizer')
     backbone = section(section(settings, 'model'), 'backbone')
@@ -66,14 +65,10 @@ def read_run(work_dir: Path) -> Run:
     )
 
 
-def read_answers(report: Path, checkpoint: dict) -> dict[str, Answer]:
-    """What a checkpoint answered in a report's test, by the last two parts of each path (class and photo).
+def read_answers(report: Path, model: ModelFile) -> dict[str, Answer]:
+    """The predictions in a report of ``tools/test.py``, by the last two parts of each path (class and photo).
 
-    Nothing where there is no report, or one of other weights or of photos together with their mirror images.
-
-    Args:
-        report: The folder that ``tools/test.py --report`` writes.
-        checkpoint: As :func:`custom_modules.models.checkpoints.load_checkpoint` gives it.
+    Empty without a report, and for one of other weights or with test-time augmentation.
 
     Raises:
         InputError: The report cannot be read.
@@ -82,25 +77,27 @@ def read_answers(report: Path, checkpoint: dict) -> dict[str, Answer]:
         return {}
     try:
         results = json.loads((report / 'metrics.json').read_bytes())
-        if results['weights'] != weights_digest(checkpoint.get('state_dict') or {}) or results['tta']:
+        if results['weights'] != model.digest or results['tta']:
             return {}
         with (report / 'predictions.csv').open(encoding='utf-8', errors='surrogateescape', newline='') as text:
             rows = list(csv.DictReader(text, strict=True))
         if not rows or any(None in row.values() for row in rows):
-            raise ValueError('predictions.csv is empty or torn')
+            raise ValueError('predictions.csv is empty or corrupt')
         return {'/'.join(Path(row['path']).parts[-2:]): Answer(row['truth'], row['label']) for row in rows}
     except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
-        raise InputError(f'{report}: no readable report ({error}); write it anew: tools/test.py … --report') from error
+        raise InputError(
+            f'{report}: no readable report ({error}). Write it again: tools/test.py … --report'
+        ) from error
 
 
 def iteration_seconds(work_dir: Path) -> float | None:
-    """Mean time of a training iteration, loading included; None where none is logged."""
+    """Mean duration of a training iteration with loading, in seconds; None if none is logged."""
     times: list[Any] = []
     for file in work_dir.glob('*/vis_data/scalars.json'):
         for line in file.read_text(encoding='utf-8', errors='replace').splitlines():
             try:
                 record = json.loads(line)
-            except ValueError:  # a run that was killed leaves half a line
+            except ValueError:  # a killed run leaves an incomplete line
                 continue
             if isinstance(record, dict) and {'train/loss', 'loss'} & record.keys():
                 times.append(record.get('train/time', record.get('time')))
@@ -109,5 +106,5 @@ def iteration_seconds(work_dir: Path) -> float | None:
 
 
 def number(value: Any, most: float = sys.float_info.max) -> Any:
-    """``value`` if it is a number from 0 to ``most``, else None: what a file holds may be anything."""
+    """``value`` if it is a number from 0 to ``most``, else None."""
     return value if isinstance(value, int | float) and 0 <= value <= most else None

@@ -1,4 +1,4 @@
-"""What a run has logged of its training, and with which settings it ran: read, not judged. No code is run for it."""
+"""The curves and the settings of a training, read from its log and its saved config."""
 
 import json
 import math
@@ -19,14 +19,14 @@ FIELDS = {
 
 
 def read_history(work_dir: Path) -> list[dict]:
-    """The epochs of a run from the scalars in its work dir, as ``CurvesHook.history`` has them; empty without any.
+    """The epochs of a run from the scalars in its work dir, as in ``CurvesHook.history``; empty without any.
 
-    Each start or resume has written into a folder of its own, named for the time. Where a resume began again at an
-    epoch, what was logged earlier of that epoch and those after it no longer belongs to the run.
+    Each start or resume writes into a folder of its own, named by the time. A resume replaces the epochs that it
+    repeats, and all later ones.
 
     Returns:
         Dicts with ``epoch`` (from 1), ``lr``, ``train_loss``, ``val_loss``, ``train_accuracy`` and ``val_accuracy``
-        (percent), ``seconds``; None for what was not logged or is not finite.
+        (percent), ``seconds``; None for values that were not logged or are not finite.
     """
     history: dict[int, dict] = {}
     for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
@@ -34,7 +34,7 @@ def read_history(work_dir: Path) -> list[dict]:
         for line in file.read_text(encoding='utf-8', errors='replace').splitlines():
             try:
                 record = json.loads(line)
-            except ValueError:  # a run that was killed leaves half a line
+            except ValueError:  # a killed run leaves an incomplete line
                 continue
             if isinstance(record, dict) and isinstance(record.get('step'), int) and FIELDS.keys() & record.keys():
                 values = {field: _number(record.get(tag)) for tag, field in FIELDS.items()}
@@ -49,7 +49,7 @@ def _number(value: Any) -> float | None:
 
 
 def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
-    """What decides a training's result, as ``(name, value)`` pairs for people; only what the settings hold."""
+    """The settings that decide a training's result, as ``(name, value)`` pairs for people."""
     model, wrapper = section(settings, 'model'), section(settings, 'optim_wrapper')
     train, test = section(settings, 'train_dataloader'), section(settings, 'test_dataloader')
     head = section(model, 'head')
@@ -77,7 +77,7 @@ def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _call(part: Any, only: tuple[str, ...] | None = None, leave_out: tuple[str, ...] = ()) -> str:
-    """A part of a config, or several, as one would write the call: ``SGD(lr=0.001, momentum=0.9)``."""
+    """A part of a config, or several, as a call: ``SGD(lr=0.001, momentum=0.9)``."""
     if isinstance(part, list | tuple):
         return ' → '.join(_call(item) for item in part)
     if not isinstance(part, dict) or 'type' not in part:

@@ -1,4 +1,4 @@
-"""Recipes on photos left out: differences worked by hand, their intervals, and the table read back or refused."""
+"""Cross-validated configs: differences worked by hand, their intervals, and the table read back or refused."""
 
 import json
 import math
@@ -13,12 +13,10 @@ from custom_modules.evaluation.cross_validation import (
     Recipe,
     as_dict,
     as_markdown,
-    bootstrap_interval,
-    check_table,
     difference,
     differences,
     read_table,
-    write_table,
+    write_rows,
 )
 from custom_modules.metrics.predictions import Prediction, row
 
@@ -72,16 +70,17 @@ def test_the_difference_is_that_of_the_means_and_turns_round(photos):
     assert there.nll == pytest.approx([-back.nll[i] for i in (0, 2, 1)])
 
 
-def test_the_interval_is_that_of_a_mean_and_the_same_each_time():
-    values = np.random.default_rng(1).normal([0.0, 5.0], [1.0, 2.0], size=(400, 2))
-    low, high = bootstrap_interval(values)
-    error = 1.96 * values.std(axis=0) / 20
+def test_the_interval_is_that_of_a_mean():
+    random = np.random.default_rng(1)
+    one, two = (recipe(name, s0=random.uniform(0.3, 0.9, 400)) for name in ('one', 'two'))
+    found = difference(two, one)
+    losses = [[-math.log(item.scores[0]) for item in each.predictions[0].values()] for each in (two, one)]
+    error = 1.96 * np.subtract(*losses).std() / 20
+    mean, low, high = found.nll
     # 10,000 resamples place a 2.5 % quantile to within a few hundredths of the standard error.
-    assert low == pytest.approx(values.mean(axis=0) - error, abs=0.1 * error.min())
-    assert high == pytest.approx(values.mean(axis=0) + error, abs=0.1 * error.max())
-    assert bootstrap_interval(values) == (low, high)
-    assert bootstrap_interval(values, seed=1) != (low, high)
-    assert bootstrap_interval([[3.0]]) == ([3.0], [3.0])
+    assert (mean - low, high - mean) == pytest.approx((error, error), rel=0.1)
+    assert difference(two, one) == found != difference(two, one, seed=1)
+    assert difference(recipe('x', s0=[0.9]), recipe('y', s0=[0.1])).accuracy == (100, 100, 100)
 
 
 def test_the_summary():
@@ -102,34 +101,34 @@ CLASSES = ['ro,se', 'tulip']
 
 
 def rows(config='a', seed='0', paths=('ro,se/1.jpg', 'tulip/ü.jpg')):
-    answers = [Prediction(path, [0.25, 0.75], i) for i, path in enumerate(paths)]
-    return [{'config': config, 'seed': seed, 'fold': '1', **row(answer, CLASSES)} for answer in answers]
+    keys = {'config': config, 'settings': 's', 'dataset': 'd', 'seed': seed, 'fold': '1'}
+    return [keys | row(Prediction(path, [0.25, 0.75], i), CLASSES) for i, path in enumerate(paths)]
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path):
     file = tmp_path / 'new' / 'a.csv'
-    write_table(file, [*rows('b'), *rows('a', '1'), *rows('a', '2')], CLASSES)
+    write_rows(file, [*rows('b'), *rows('a', '1'), *rows('a', '2')], CLASSES)
     first, second = read_table(file)
-    assert (first.name, list(second.answers)) == ('b', [1, 2])
-    assert first.answers[0]['tulip/ü.jpg'] == Prediction('tulip/ü.jpg', [0.25, 0.75], 1)
+    assert (first.name, list(second.predictions)) == ('b', [1, 2])
+    assert first.predictions[0]['tulip/ü.jpg'] == Prediction('tulip/ü.jpg', [0.25, 0.75], 1)
 
 
-HEAD = 'config,seed,fold,path,truth,label,score,score_r,score_t\n'
+HEAD = 'config,settings,dataset,seed,fold,path,truth,label,score,score_r,score_t\n'
 
 
 @pytest.mark.parametrize(
     ('text', 'said'),
     [
-        ('', 'no table of tools/cross_validate.py'),
-        ('path,truth,label,score,score_r\nx,r,r,1,1\n', 'no table of tools/cross_validate.py'),
-        (HEAD, 'holds no answers yet'),
-        (HEAD + 'a,0,0,r/1,r,r,1,1\n', ':2: 9 values are expected'),
-        (HEAD + 'a,0,0,r/1,r,r,1,1,0,0\n', ':2: 9 values are expected'),
-        (HEAD + 'a,x,0,r/1,r,r,1,1,0\n', ':2: invalid literal'),
-        (HEAD + 'a,0,0,r/1,r,r,1,nan,0\n', ':2: a score is not between 0 and 1'),
-        (HEAD + 'a,0,0,r/1,z,r,1,1,0\n', ":2: 'z' is no class"),
-        (HEAD + 'a,0,0,r/1,r,r,1,1,0\n' * 2, ":3: 'r/1' has been answered by this config and seed already"),
-        (HEAD + 'a,0,0,"r/1', 'cannot be read'),
+        ('', 'no table of this version of tools/cross_validate.py'),
+        ('path,truth,label,score,score_r\nx,r,r,1,1\n', 'no table of this version of tools/cross_validate.py'),
+        (HEAD, 'holds no predictions yet'),
+        (HEAD + 'a,s,d,0,0,r/1,r,r,1,1\n', ':2: 11 values are expected'),
+        (HEAD + 'a,s,d,0,0,r/1,r,r,1,1,0,0\n', ':2: 11 values are expected'),
+        (HEAD + 'a,s,d,x,0,r/1,r,r,1,1,0\n', ':2: invalid literal'),
+        (HEAD + 'a,s,d,0,0,r/1,r,r,1,nan,0\n', ':2: a score is not between 0 and 1'),
+        (HEAD + 'a,s,d,0,0,r/1,z,r,1,1,0\n', ":2: 'z' is no class"),
+        (HEAD + 'a,s,d,0,0,r/1,r,r,1,1,0\n' * 2, ":3: a second prediction of this config and seed for 'r/1'"),
+        (HEAD + 'a,s,d,0,0,"r/1', 'cannot be read'),
     ],
 )
 def test_what_is_no_table_is_one_line(tmp_path, text, said):
@@ -140,23 +139,3 @@ def test_what_is_no_table_is_one_line(tmp_path, text, said):
     assert said in problem
     with pytest.raises(InputError, match=r'gone\.csv: cannot be read \(No such file'):
         read_table(tmp_path / 'gone.csv')
-
-
-def test_only_an_older_table_is_written_over(tmp_path):
-    file = tmp_path / 'answers.csv'
-    planned = {('fast', 0, 1): {'a/1.jpg', 'a/2.jpg'}, ('fast', 1, 1): {'a/1.jpg', 'a/2.jpg'}}
-    check_table(file, planned)
-    write_table(file, [], ['a', 'b'])
-    check_table(file, planned)
-    row = {'config': 'fast', 'seed': '1', 'fold': '1', 'path': 'a/2.jpg', 'truth': 'a', 'label': 'b', 'score': '1'}
-    scores = {'score_a': '0', 'score_b': '1'}
-    write_table(file, [{**row, **scores}], ['a', 'b'])
-    check_table(file, planned)
-    for other in ({'seed': '2'}, {'config': 'slow'}, {'fold': '0'}, {'path': 'b/9.jpg'}):
-        write_table(file, [{**row, **scores}, {**row, **scores, **other}], ['a', 'b'])
-        with pytest.raises(InputError, match='its line 3 is of no run that was asked for'):
-            check_table(file, planned)
-    for broken in ('name,price\n', ''):
-        file.write_text(broken)
-        with pytest.raises(InputError, match='no table of this tool; name another'):
-            check_table(file, planned)

@@ -1,4 +1,4 @@
-"""Two runs on the same photos, several seeds of one recipe, and the table of all."""
+"""Two runs on the same photos, several seeds of one recipe, and the table of all runs."""
 
 from dataclasses import replace
 
@@ -9,11 +9,11 @@ from statsmodels.stats.contingency_tables import mcnemar as reference
 
 from custom_modules.evaluation.run_comparison import (
     Answer,
+    Pair,
     Run,
     as_markdown,
     compare_pairs,
     group_seeds,
-    mcnemar,
     spread,
     table,
 )
@@ -22,7 +22,7 @@ from custom_modules.evaluation.run_comparison import (
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_mcnemar_agrees_with_statsmodels(b, c):
     expected = reference([[0, b], [c, 0]], exact=True).pvalue if b + c else 1.0
-    assert mcnemar(b, c) == pytest.approx(min(1.0, expected), rel=1e-9)
+    assert Pair('a', 'b', b + c, b, c, []).p_value == pytest.approx(min(1.0, expected), rel=1e-9)
 
 
 def run(name, labels, truths='rrttt', **more):
@@ -75,10 +75,10 @@ def test_what_differs_in_more_than_the_seed_has_no_mean():
     assert [row['run'] for row in table([run, replace(run, name='unknown', seed=None)])] == ['a', 'unknown']
 
 
-def test_many_pairs_are_told_what_chance_brings():
+def test_many_pairs_have_a_note_on_chance():
     runs = [run(name, 'rrttt') for name in 'abc']
-    assert 'of 3, chance alone brings 0.1 below 0.05' in as_markdown(runs, compare_pairs(runs))
-    assert 'chance alone' not in as_markdown(runs[:2], compare_pairs(runs[:2]))
+    assert 'of 3 pairs, 0.1 are below 0.05 by chance alone' in as_markdown(runs, compare_pairs(runs))
+    assert 'by chance alone' not in as_markdown(runs[:2], compare_pairs(runs[:2]))
 
 
 def test_a_mean_is_not_taken_of_what_is_missing():
@@ -86,10 +86,10 @@ def test_a_mean_is_not_taken_of_what_is_missing():
     assert spread([]) == '–'
 
 
-def test_the_markdown_tells_what_limits_the_table():
+def test_the_markdown_names_the_limits_of_the_table():
     first = run('a', 'rrttt', dataset='1', pretrained='weights; PARTLY pretrained')
     text = as_markdown([first, Run('b|c', dataset='2')], compare_pairs([first]))
     assert 'validated on different splits' in text
-    assert 'a: began from weights; PARTLY pretrained' in text
+    assert 'a: began with weights; PARTLY pretrained' in text
     assert r'b\|c' in text
     assert 'no paired test: b|c' in text

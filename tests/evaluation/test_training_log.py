@@ -1,11 +1,11 @@
-"""What is read of a training: curves over resumes, and settings without running the config they stand in."""
+"""The log of a training: one curve over all resumes, and settings without running the config."""
 
 import json
 
 import pytest
 
 from custom_modules.evaluation.training_log import read_history, settings_table
-from custom_modules.models.saved_config import config_text, parse_config
+from custom_modules.models.saved_config import parse_config
 
 CONFIG = """
 model = dict(
@@ -81,15 +81,10 @@ def test_odd_configs_give_what_they_hold(text):
 
 
 @pytest.mark.parametrize('hooks', ["custom_hooks = [{'type': 'A'}, {}]", "default_hooks = {'a': {}, 'b': None}"])
-def test_averaged_weights_are_told_of_whichever_hooks_they_stand_in(hooks):
+def test_averaged_weights_are_found_in_both_kinds_of_hooks(hooks):
     averaging = hooks.replace('{}', "{'type': 'EMAHook', 'momentum': 0.02}")
     assert settings_table(parse_config(averaging)) == [('Averaged weights', 'EMAHook(momentum=0.02)')]
     assert settings_table(parse_config(hooks)) == []
-
-
-def test_both_kinds_of_checkpoint_hold_the_config():
-    assert config_text({'config': 'a = 1'}) == config_text({'cfg': 'a = 1'}) == 'a = 1'
-    assert config_text({}) is None
 
 
 def test_what_is_no_finite_number_is_none(tmp_path):

@@ -49,10 +49,10 @@ def test_tested_runs_are_paired(seeds, tiny_config, call, tmp_path):
     names = [f'out/c{suffix}' for suffix in ('.md', '.html', '.json', '.png')]
     result = call('compare', *runs, '--out', *names)
     assert result.code == 0, result.err
-    assert 'of 15 photos only the first is right on ' in result.out
+    assert 'of 15 photos, only the first is correct on ' in result.out
     assert (tmp_path / names[0]).read_text() in result.out
     page = (tmp_path / names[1]).read_text()
-    assert 'photos only the first is right on' in page
+    assert 'photos, only the first is correct on' in page
     assert '://' not in page
     (pair,) = json.loads((tmp_path / names[2]).read_text())['pairs']
     accuracies = [read_run(run).share(read_run(run).best).k for run in runs]
@@ -65,11 +65,9 @@ def test_tested_runs_are_paired(seeds, tiny_config, call, tmp_path):
         assert read_run(runs[0]).answers == {}
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'said'), [(['gone'], 'gone: no run (no best.pth)'), (['{tmp}'], 'no run (no best.pth)')]
-)
-def test_no_run_is_one_line(call, tmp_path, arguments, said):
-    assert said in call('compare', *(argument.format(tmp=tmp_path) for argument in arguments)).error
+def test_no_run_is_one_line(call, tmp_path):
+    for folder in ('gone', tmp_path):
+        assert f'{folder}: no run (no best.pth)' in call('compare', folder).error
 
 
 def test_a_seed_twice(call, tiny_config):
@@ -112,7 +110,7 @@ def test_a_broken_report_is_one_line(call, run_dir, table):
     'meta',
     [
         {'value': 'x', 'photos': 'x', 'seed': [1]},
-        {'value': math.nan},
+        {'value': math.nan, 'photos': -3},
         {'value': 250.0},
         {'config': 'model = 3\noptim_wrapper = "x"\ntrain_cfg = 1\ntrain_dataloader = dict(batch_size="8")'},
     ],
@@ -125,15 +123,6 @@ def test_odd_meta_is_shown_as_unknown(call, run_dir, tmp_path, meta):
     assert result.code == 0, result.err
     (run,) = json.loads((tmp_path / 'c.json').read_text())['runs']
     assert ('best top-1', '–') in run.items() or run['photos/s'] == '–'
-
-
-def test_a_count_of_photos_that_is_none_gives_no_fraction(call, run_dir):
-    checkpoint = torch.load(run_dir / 'best.pth', weights_only=False)
-    checkpoint['meta']['photos'] = -3
-    torch.save(checkpoint, run_dir / 'best.pth')
-    result = call('compare', run_dir)
-    assert result.code == 0
-    assert '/' not in result.out.splitlines()[2].split('|')[5]
 
 
 def test_a_name_with_a_line_break_stays_in_its_row(call, run_dir):

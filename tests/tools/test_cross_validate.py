@@ -1,7 +1,8 @@
-"""tools/cross_validate.py: one tiny real table, interrupted and gone on with; what it comes to; what it refuses."""
+"""tools/cross_validate.py: one tiny real table, interrupted and continued; its comparison; what it refuses."""
 
 import csv
 import json
+import os
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from custom_modules.evaluation import fold_runs
 from custom_modules.evaluation.cross_validation import read_table
 from custom_modules.evaluation.training_log import read_history
 
@@ -38,22 +40,22 @@ def configs(tiny_config, folds) -> list[Path]:
 
 @pytest.fixture(scope='module')
 def table(configs, folds, tool_environment):
-    """A finished table, what the interrupted start printed, what stood in the table then, and the second start."""
+    """A finished table, the output of the interrupted start, the table at that time, and the output of the second."""
     folder = folds.parent
     command = [sys.executable, str(ROOT / 'tools' / 'cross_validate.py'), *map(str, configs), '--data-root', 'data']
-    command += ['--work-dir', 'runs', '--out', 'out/answers.csv', '--jobs', '2']
+    command += ['--folds', '0', '--work-dir', 'runs', '--out', 'out/predictions.csv']
     with subprocess.Popen(
         command, cwd=folder, env=tool_environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         printed = ''
-        while not re.search('^1/4', printed, re.MULTILINE):
+        while not re.search('^started: averaged fold0 seed0\n.', printed, re.MULTILINE):
             line = process.stdout.readline()
             assert line, printed
             printed += line
         process.send_signal(signal.SIGINT)
         printed += process.stdout.read()
     assert process.returncode == 130, printed
-    before = (folder / 'out' / 'answers.csv').read_text()
+    before = (folder / 'out' / 'predictions.csv').read_text()
     again = subprocess.run(command, cwd=folder, env=tool_environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
     return folder, printed, before, again.stdout
@@ -63,38 +65,35 @@ def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
-def test_an_interrupted_table_goes_on(table, folds):
+def test_an_interrupted_table_is_continued(table, folds):
     folder, printed, before, after = table
-    assert printed.startswith('4 runs: 2 configs, 2 folds, 1 seeds; 0 finished already; 2 at a time, threads each: ')
-    assert printed.endswith('go on with the same command\n')
-    done = len(rows(before)) // 20
-    assert 1 <= done <= 4
-    assert f' {done} finished already; ' in after
-    assert re.findall(r'^(\d)/4 ', after, re.MULTILINE) == [str(number) for number in range(done + 1, 5)]
-    found = rows((folder / 'out' / 'answers.csv').read_text())
-    assert [row for row in found if row in rows(before)] == rows(before)
-    expected = [
-        line.rpartition(' ')[0] for fold in (0, 1) for line in (folds / f'fold{fold}/val.txt').read_text().splitlines()
-    ]
-    for config, part in (('plain', found[:40]), ('averaged', found[40:])):
-        assert {(row['config'], row['seed']) for row in part} == {(config, '0')}
+    assert printed.startswith('2 runs, 0 of them finished in ')
+    assert printed.endswith('continue with the same command\n')
+    assert re.findall(r'^(\d)/2  plain fold0 seed0  top-1 ', printed, re.MULTILINE) == ['1']
+    assert len(rows(before)) == 20
+    assert after.startswith('2 runs, 1 of them finished in ')
+    assert re.findall(r'^(\d)/2  averaged fold0 seed0  top-1 ', after, re.MULTILINE) == ['2']
+    text = (folder / 'out' / 'predictions.csv').read_text()
+    assert text.startswith(before)
+    expected = [line.rpartition(' ')[0] for line in (folds / 'fold0' / 'val.txt').read_text().splitlines()]
+    for config in ('plain', 'averaged'):
+        part = [row for row in rows(text) if row['config'] == config]
         assert [row['path'] for row in part] == expected
-        assert [row['fold'] for row in part] == ['0'] * 20 + ['1'] * 20
         assert all(row['path'].startswith(row['truth'] + '/') for row in part)
+    assert len({(row['config'], row['settings']) for row in rows(text)}) == 2
+    assert len({row['dataset'] for row in rows(text)}) == 1
 
 
-def test_the_last_epochs_weights_answer_as_they_were_validated(table):
-    for recipe in read_table(table[0] / 'out' / 'answers.csv'):
-        losses = [
-            read_history(table[0] / 'runs' / recipe.name / f'fold{fold}_seed0')[-1]['val_loss'] for fold in (0, 1)
-        ]
-        assert recipe.mean('nll') == pytest.approx(sum(losses) / 2)
+def test_the_weights_of_the_last_epoch_predict_as_they_were_validated(table):
+    for recipe in read_table(table[0] / 'out' / 'predictions.csv'):
+        (folder,) = (table[0] / 'runs').glob(f'{recipe.name}_*/fold0_seed0')
+        assert recipe.mean('nll') == pytest.approx(read_history(folder)[-1]['val_loss'])
 
 
 def test_the_table_is_compared(table, call, tmp_path):
-    result = call('compare', table[0] / 'out' / 'answers.csv', '--out', 'c.md', 'c.html', 'c.json')
+    result = call('compare', table[0] / 'out' / 'predictions.csv', '--out', 'c.md', 'c.html', 'c.json')
     assert result.code == 0, result.err
-    assert '| plain | 40 | 0 | ' in result.out
+    assert '| plain | 20 | 0 | ' in result.out
     assert (tmp_path / 'c.md').read_text() in result.out
     assert 'Differences are to plain, ' in (tmp_path / 'c.html').read_text()
     found = json.loads((tmp_path / 'c.json').read_text())['recipes']
@@ -104,7 +103,7 @@ def test_the_table_is_compared(table, call, tmp_path):
 
 @pytest.mark.parametrize(
     ('arguments', 'said'),
-    [(['a.csv', 'run'], 'a table stands alone'), (['a.csv', '--out', 'c.png'], '--out c.png: a table has no curves')],
+    [(['a.csv', 'run'], 'only one table'), (['a.csv', '--out', 'c.png'], '--out c.png: a table has no curves')],
 )
 def test_what_a_table_cannot_be_compared_with(call, capfd, arguments, said):
     with pytest.raises(SystemExit):
@@ -113,57 +112,84 @@ def test_what_a_table_cannot_be_compared_with(call, capfd, arguments, said):
 
 
 @pytest.fixture
-def start(call, configs, folds, table):
-    """A function that starts the finished table again, with other arguments."""
+def start(call, configs, folds, table, tmp_path):
+    """A function that starts a copy of the finished table again, with other arguments."""
+    shutil.copy(table[0] / 'out' / 'predictions.csv', tmp_path / 'a.csv')
 
-    def run(*arguments, names=configs):
-        common = ['--data-root', folds, '--work-dir', table[0] / 'runs', '--out', 'a.csv']
-        return call('cross_validate', *names, *common, *arguments)
+    def run(*arguments):
+        return call('cross_validate', *configs, '--data-root', folds, '--out', 'a.csv', *arguments)
 
     return run
 
 
-def test_a_finished_table_is_written_without_training(start, table, tmp_path):
-    result = start('--folds', 1)
+def test_a_finished_table_stays_as_it_is(start, table, tmp_path):
+    result = start('--folds', 0)
     assert (result.code, result.err) == (0, '')
-    assert ' 2 finished already; ' in result.out
-    assert {row['fold'] for row in rows((tmp_path / 'a.csv').read_text())} == {'1'}
+    assert '2 runs, 2 of them finished in a.csv' in result.out
+    assert (tmp_path / 'a.csv').read_text() == (table[0] / 'out' / 'predictions.csv').read_text()
 
 
-def test_what_was_trained_otherwise_is_refused(start, folds, tmp_path):
-    result = start('--cfg-options', 'train_cfg.max_epochs=2')
-    assert result.code == 2
-    first, second = result.err.splitlines()
-    assert 'plain/fold0_seed0 and 1 more: holds a run with another config or --cfg-options (train_cfg); ' in first
-    assert 'averaged/fold0_seed0 and 1 more: ' in second
+def test_other_settings_and_another_dataset_are_refused(start, folds, tmp_path):
+    error = start('--folds', 0, '--cfg-options', 'train_cfg.max_epochs=2').error
+    assert 'a.csv: made with another config or other --cfg-options: averaged, plain. Name another --out' in error
     moved = Path(shutil.copytree(folds, tmp_path / 'moved'))
-    assert start('--data-root', moved).code == 0
+    assert start('--folds', 0, '--data-root', moved).code == 0
     lists = (moved / 'fold1' / 'train.txt').read_text().splitlines(keepends=True)
     (moved / 'fold1' / 'train.txt').write_text(''.join(lists[1:]))
-    lines = start('--data-root', moved).err.splitlines()
-    assert [line.partition(': holds')[2] for line in lines] == [
-        ' a run with another dataset or folds; name another --work-dir, or delete it'
-    ] * 2
+    assert (
+        'a.csv: its predictions are for another dataset or other folds'
+        in start('--folds', 0, '--data-root', moved).error
+    )
 
 
-def test_a_run_of_something_else_is_not_taken_for_one(call, configs, folds, trained, tmp_path):
-    shutil.copytree(trained.work_dir, tmp_path / 'runs' / 'plain' / 'fold1_seed3')
-    error = call('cross_validate', configs[0], '--data-root', folds, '--work-dir', 'runs', '--seeds', 3).error
-    assert 'fold1_seed3: holds a run that is not of such a table (no recipe.json)' in error
+def test_a_failed_run_is_named_and_the_others_are_made(call, configs, folds, tmp_path, monkeypatch):
+    """One config fails in its training; the other one's run is replaced by its predictions."""
+    commands = []
+
+    def run(command):
+        commands.append(command)
+        folder = Path(command[command.index('--work-dir') + 1])
+        folder.mkdir(parents=True, exist_ok=True)
+        if command[1].endswith('train.py'):
+            (folder / 'epoch_1.pth').touch()
+            return 2 * ('plain.py' in command[2])
+        lines = (folds / 'fold1' / 'val.txt').read_text().splitlines()
+        names = (folds / 'classes.txt').read_text().split()
+        text = [f'path,truth,label,score,{",".join(f"score_{name}" for name in names)}']
+        for line in lines:
+            path = line.rpartition(' ')[0]
+            text.append(f'data/train/{path},{path.split("/")[0]},{names[0]},1,1,0,0,0,0')
+        (folder / 'predictions.csv').write_text('\n'.join(text) + '\n')
+        return 0
+
+    monkeypatch.setattr(fold_runs, 'run_process', run)
+    arguments = ['--data-root', folds, '--folds', 1, '--seeds', 7, '--cfg-options', 'train_cfg.max_epochs=3']
+    result = call('cross_validate', *configs, *arguments)
+    assert result.code == 1
+    assert 'failed: plain fold1 seed7: tools/train.py ended with exit code 2\n' in result.out
+    assert '2/2  averaged fold1 seed7  top-1 20.00 % (4/20' in result.out
+    assert '1 failed: plain fold1 seed7. The same command tries them again.' in result.out
+    assert [os.path.basename(command[1]) for command in commands] == ['train.py', 'train.py', 'test.py']
+    assert {'train_cfg.max_epochs=3', 'train_dataloader.dataset.ann_file=fold1/train.txt'} <= set(commands[0])
+    found = rows((tmp_path / 'work_dirs' / 'cross_validation' / 'predictions.csv').read_text())
+    assert {(row['config'], row['seed'], row['fold']) for row in found} == {('averaged', '7', '1')}
 
 
 def test_what_cannot_be_begun_is_one_line(call, configs, folds, data, tmp_path):
     same = Path(shutil.copy(configs[0], tmp_path / 'plain.py'))
     root = ['--data-root', folds]
-    assert 'holds no folds; prepare the photos with some: ' in call('cross_validate', configs[0]).error
+    assert 'has no folds. Prepare the photos again: ' in call('cross_validate', configs[0]).error
     assert '--folds 5: ' in call('cross_validate', configs[0], *root, '--folds', 5).error
-    assert 'have one name, which would be one row' in call('cross_validate', configs[0], same, *root).error
+    assert (
+        'the same name, which identifies a config in the table'
+        in call('cross_validate', configs[0], same, *root).error
+    )
     assert 'gone.py: no such config' in call('cross_validate', 'gone.py', *root).error
-    assert 'one of them stands there twice' in call('cross_validate', configs[0], *root, '--seeds', 1, 1).error
+    assert 'one of them is given twice' in call('cross_validate', configs[0], *root, '--seeds', 1, 1).error
     assert '--seeds -1: must be 0 to 4294967295' in call('cross_validate', configs[0], *root, '--seeds', 0, -1).error
     assert 'not of the form KEY=VALUE' in call('cross_validate', configs[0], *root, '--cfg-options', 'x').error
     (tmp_path / 'a.csv').mkdir()
-    assert 'is a folder; name a file' in call('cross_validate', configs[0], *root, '--out', 'a.csv').error
+    assert 'is a folder. Name a file.' in call('cross_validate', configs[0], *root, '--out', 'a.csv').error
     assert not (tmp_path / 'work_dirs').exists()
 
 
@@ -171,9 +197,8 @@ def test_what_cannot_be_begun_is_one_line(call, configs, folds, data, tmp_path):
     ('arguments', 'said'),
     [
         (['--out', 'a.json'], 'the name must end in .csv'),
-        (['--jobs', 0], 'one or more'),
-        (['--cfg-options', 'randomness.seed=3'], 'randomness.seed=3: is set for each run'),
-        (['--cfg-options', 'val_dataloader.dataset.ann_file=a.txt'], 'is set for each run'),
+        (['--cfg-options', 'randomness.seed=3'], 'randomness.seed=3: set for each run'),
+        (['--cfg-options', 'val_dataloader.dataset.ann_file=a.txt'], 'set for each run'),
     ],
 )
 def test_arguments_that_cannot_be_used(call, capfd, arguments, said):
