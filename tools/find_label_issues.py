@@ -28,15 +28,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The photos, the weights, and what to print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('data', type=Path, metavar='DATA', help='class folders, or a prepared dataset (train and val)')
     weights, cache = Path('checkpoints/mobilenet_v2.pth'), Path('work_dirs/embeddings')
-    add(
-        '--weights',
-        type=Path,
-        metavar='FILE',
-        default=weights,
-        help='from tools/fetch_weights.py (default: %(default)s)',
-    )
+    add('data', type=Path, metavar='DATA', help='class folders, or a prepared dataset (train and val)')
+    add('--weights', type=Path, metavar='FILE', default=weights, help='pretrained weights (default: %(default)s)')
     add('--out', type=Path, metavar='FILE', help='write all suspects, as .html, .csv or .json')
     add('--top', type=int, default=20, metavar='N', help='print the first N suspects (default: %(default)s)')
     add('--seed', type=int, default=0, help='seed of the folds (default: %(default)s)')
