@@ -48,29 +48,10 @@ def test_help_imports_nothing_but_this_project(tool):
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.7  # seconds, however busy the CPU
 
 
-def test_writing_the_lists_of_a_dataset_needs_no_package(data, tmp_path):
+@pytest.mark.parametrize('arguments', [['generate_metadata'], ['check_dataset', '--crop', 32]])
+def test_data_tools_do_without_torch(arguments, data, tmp_path):
+    tool, *flags = arguments
     shutil.copytree(data, tmp_path / 'data')
-    *_, last = run(TOOLS[0].parent / 'generate_metadata.py', tmp_path / 'data')
-    assert last == '0 []'
-
-
-def test_checking_photos_imports_what_decodes_and_compares_them_and_no_more(data):
-    *_, last = run(TOOLS[0].parent / 'check_dataset.py', data, '--crop', 32)
+    *_, last = run(TOOLS[0].parent / f'{tool}.py', tmp_path / 'data', *flags)
     assert last.startswith('0 ')
-    assert packages(last) <= {'PIL', 'cv2', 'imagehash', 'numpy', 'scipy'}
-
-
-def test_label_issues_need_torch_for_new_photos_only(data, random_weights, tmp_path, call):
-    arguments = [data, '--weights', random_weights, '--cache', tmp_path / 'cache']
-    first = call('find_label_issues', *arguments)
-    assert 'embedded    55 photos;' in first.out
-    *printed, last = run(TOOLS[0].parent / 'find_label_issues.py', *arguments)
-    assert any(line.startswith('embedded    0 photos;') for line in printed)
     assert not packages(last) & HEAVY
-
-
-def test_label_issues_refuse_missing_input_before_slow_imports(data, tmp_path):
-    for arguments in ([tmp_path / 'absent'], [data, '--weights', tmp_path / 'absent.pth']):
-        *_, last = run(TOOLS[0].parent / 'find_label_issues.py', *arguments)
-        assert last.startswith('2 ')
-        assert not packages(last) & HEAVY
