@@ -71,7 +71,7 @@ def test_no_run_is_one_line(call, tmp_path):
 
 
 def test_a_seed_twice(call, tiny_config):
-    assert 'one of them stands there twice' in call('train', tiny_config, '--seeds', 1, 1).error
+    assert 'one of them is given twice' in call('train', tiny_config, '--seeds', 1, 1).error
 
 
 def test_the_first_seed_that_fails_ends_it(tiny_config, call, tmp_path):
