@@ -23,7 +23,7 @@ from custom_modules.inference.onnx_export import (
     score_by_all,
     stack_pixels,
 )
-from custom_modules.inference.onnx_quantization import quantize, require_nncf
+from custom_modules.inference.onnx_quantization import quantize
 from custom_modules.inference.torch_predictor import TorchPredictor, open_checkpoint
 from custom_modules.metrics.predictions import Proportion
 from custom_modules.models.model_file import ModelFile
@@ -58,16 +58,11 @@ def export_checkpoint(
     outs = [out, out.with_name(f'{out.stem}_int8.onnx')] if int8 else [out]
     _check_outputs([*outs, card_path(out)], overwrite)
     require_packages()
-    if int8:
-        require_nncf()
     check_jinja()
-    data = read_prepared(data_root) if data_root else None
     file = open_checkpoint(str(checkpoint), config)
+    data = _read_data(data_root, file) if data_root else None
     predictor = TorchPredictor(file, 'cpu')
     plain_weights(file)  # refuses broken ones
-    if data and data.classes != file.classes:
-        theirs, ours = ', '.join(data.classes), ', '.join(file.classes)
-        raise InputError(f'{data.root}: its classes are {theirs}, those of {checkpoint} {ours}')
     known = know(checkpoint, file.digest, file.meta)
     metadata = _metadata(file, known.temperature)
     # Before the export, which takes seconds: an image may be unreadable.
@@ -100,6 +95,14 @@ def _check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
     for path in paths:
         if path.is_dir() or (path.exists() and not overwrite):
             raise InputError(f'{path}: exists already. Name another file with --out, or add --overwrite.')
+
+
+def _read_data(root: Path, file: ModelFile) -> PreparedDataset:
+    data = read_prepared(root)
+    if data.classes != file.classes:
+        theirs, ours = ', '.join(data.classes), ', '.join(file.classes)
+        raise InputError(f'{root}: its classes are {theirs}, those of {file.path} {ours}')
+    return data
 
 
 def _metadata(file: ModelFile, temperature: float | None) -> Metadata:

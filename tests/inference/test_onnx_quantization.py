@@ -5,11 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from custom_modules.inference.onnx_quantization import quantize, require_nncf
+from custom_modules.inference.onnx_quantization import correct_biases, equalize, quantize
 from custom_modules.models.onnx_file import Metadata, multiplies_8_bits_exactly, open_session
 from custom_modules.models.preprocessing import Preprocessing
-
-pytest.importorskip('nncf')
 
 
 def outputs(model, photos):
@@ -17,11 +15,12 @@ def outputs(model, photos):
 
 
 def network(**weights):
-    """A model of a convolution, a depthwise one and a head of 1 x 1, on (N, 8, 6, 6) photos."""
+    """A model of a convolution with ReLU6, a depthwise one and a head of 1 x 1, on (N, 8, 6, 6) photos."""
+    weights = {'zero': 0, 'six': 6, **weights}
     nodes = [
         helper.make_node('Cast', ['photos'], ['inputs'], to=TensorProto.FLOAT),
         helper.make_node('Conv', ['inputs', 'first'], ['a'], 'first'),
-        helper.make_node('Relu', ['a'], ['b']),
+        helper.make_node('Clip', ['a', 'zero', 'six'], ['b']),
         helper.make_node('Conv', ['b', 'depthwise'], ['c'], 'depthwise', group=8),
         helper.make_node('Conv', ['c', 'head'], ['scores'], 'head'),
     ]
@@ -35,28 +34,54 @@ def network(**weights):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid('', 21)], ir_version=10)
 
 
-def test_scores_stay_close_and_the_layer_of_the_logits_stays_in_float32():
-    require_nncf()
+def uneven_network():
+    """Channels differ by a factor of 100 between the convolutions; all weights are rounded to the same side."""
     rng = np.random.default_rng(0)
-    ranges = np.geomspace(0.01, 1, 8)[:, None, None, None]  # a scale for all channels would lose the small ones
-    model = network(
-        first=rng.normal(size=(8, 8, 1, 1)) / 300 * ranges,
+    ranges = np.geomspace(0.01, 1, 8)[:, None, None, None]
+    first = np.full((8, 8, 1, 1), 0.0049)
+    first[:, 0] = 1
+    return network(
+        first=first / 300 * ranges,
         depthwise=rng.normal(size=(8, 1, 3, 3)) / ranges,
         head=np.eye(8)[:, :, None, None],
     )
-    photos = rng.integers(0, 256, (20, 8, 6, 6), np.uint8)
+
+
+def test_the_layer_of_the_logits_stays_in_float32_and_scores_stay_close(monkeypatch):
+    model = uneven_network()
+    photos = np.random.default_rng(1).integers(0, 256, (20, 8, 6, 6), np.uint8)
     metadata = Metadata(['rose'], Preprocessing((6, 6)), {'run': 'a', 'temperature': 2, 'value': 96})
-    found = onnx.load_from_string(quantize(model.SerializeToString(), photos, metadata))
+    before = outputs(model, photos)
+
+    def quantized():
+        return onnx.load_from_string(quantize(model.SerializeToString(), photos, metadata))
+
+    found = quantized()
+    onnx.checker.check_model(found)
     props = {prop.key: prop.value for prop in found.metadata_props}
     assert Metadata.of_props(props, 'a').about == {'run': 'a', 'quantized': 'int8'}
     kinds = {output: node.op_type for node in found.graph.node for output in node.output}
     rounded = {node.name for node in found.graph.node if kinds.get(node.input[-1]) == 'DequantizeLinear'}
     assert rounded >= {'first', 'depthwise'}
     assert 'head' not in rounded
-    before, after = outputs(model, photos), outputs(found, photos)
-    # A step is 1/255 of a tensor's range; the channels of the first tensor differ by a factor of 100.
-    assert abs(after[:, -3:] - before[:, -3:]).mean() < 0.02 * before[:, -3:].std()
-    assert abs((after - before).mean((0, 2, 3))).max() < 0.05 * before.std()
+    error = abs(outputs(found, photos) - before).mean((0, 2, 3)) / before.std((0, 2, 3))
+    for part in ('equalize', 'correct_biases'):
+        with monkeypatch.context() as patch:
+            patch.setattr(f'custom_modules.inference.onnx_quantization.{part}', lambda *_: None)
+            without = abs(outputs(quantized(), photos) - before).mean((0, 2, 3)) / before.std((0, 2, 3))
+            assert error.max() < without.max() / 1.5, part
+
+
+def test_changes_before_the_rounding_leave_the_scores():
+    model = uneven_network()
+    photos = np.random.default_rng(1).integers(0, 256, (20, 8, 6, 6), np.uint8)
+    before = outputs(model, photos)
+    equalize(model, photos)
+    np.testing.assert_allclose(outputs(model, photos), before, atol=1e-5 * abs(before).max())
+    correct_biases(model, photos)
+    after = outputs(model, photos)
+    np.testing.assert_allclose(after.mean((0, 2, 3)), before.mean((0, 2, 3)), atol=0.02 * before.std())
+    assert abs(after - before).max() > 1e-4 * abs(before).max()
 
 
 def test_sums_of_8_bit_products_do_not_saturate():
