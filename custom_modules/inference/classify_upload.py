@@ -1,10 +1,9 @@
 """Classifies uploaded images: checks each file, limits how many are decoded at once, and calibrates the scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from custom_modules.inference.predictor import Predictor
 from custom_modules.metrics.calibration import tempered
@@ -22,28 +21,22 @@ TOO_BIG = f'too large, more than {MAX_MEGABYTES} MB'
 Heat = Callable[[Path, int], str | None]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The prediction for an upload.
+class Answer(NamedTuple):
+    """The prediction for an upload; its scores are calibrated if the temperature is known.
 
     Args:
-        prediction: Named for the upload; its scores are calibrated if the temperature is known.
+        prediction: Named for the upload.
         label: The name of the predicted class.
-        sure: Whether its score reaches the threshold.
+        score: Its score, 0 to 1.
+        scores: The score of each class, in label order.
+        sure: Whether ``score`` reaches the threshold.
     """
 
     prediction: Prediction
     label: str
+    score: float
+    scores: dict[str, float]
     sure: bool
-
-    @property
-    def score(self) -> float:
-        """The score of the predicted class, 0 to 1."""
-        return self.prediction.scores[self.prediction.label]
-
-    def ranked(self, classes: Sequence[str]) -> list[tuple[str, float]]:
-        """All classes with their scores, the best first."""
-        return sorted(zip(classes, self.prediction.scores, strict=True), key=lambda pair: -pair[1])
 
 
 class UploadClassifier:
@@ -81,7 +74,9 @@ class UploadClassifier:
         if self.temperature is not None:
             scores = tempered([scores], self.temperature)[0].tolist()
         named = Prediction(name, scores)
-        return Answer(named, self.classes[named.label], scores[named.label] >= self.min_score)
+        score = scores[named.label]
+        by_class = dict(zip(self.classes, scores, strict=True))
+        return Answer(named, self.classes[named.label], score, by_class, score >= self.min_score)
 
 
 def upload_problem(image: Path) -> str | None:

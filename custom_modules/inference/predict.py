@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from custom_modules.errors import InputError
@@ -96,11 +96,7 @@ def predict_files(
         if process.rank:
             return 0
     else:
-        outcomes = []
-        for outcome in predictor.predict(paths, batch_size, workers):
-            outcomes.append(outcome)
-            if isinstance(outcome, Prediction):
-                print(_line(outcome, predictor.classes, top_k))
+        outcomes = list(_printed(predictor.predict(paths, batch_size, workers), predictor.classes, top_k))
     for outcome in outcomes:
         summary.add(outcome)
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
@@ -138,10 +134,14 @@ def _join(launcher: str) -> Process:
     return Process(rank, processes, barrier)
 
 
-def _line(prediction: Prediction, classes: Sequence[str], top_k: int) -> str:
-    """One image with its ``top_k`` classes, the best first, and their scores."""
-    best = sorted(range(len(classes)), key=lambda label: -prediction.scores[label])[:top_k]
-    return '  '.join([printable(prediction.path), *(f'{classes[k]} {prediction.scores[k]:.4f}' for k in best)])
+def _printed(outcomes: Iterable[Outcome], classes: Sequence[str], top_k: int) -> Iterator[Outcome]:
+    """Prints each prediction as it comes: the ``top_k`` classes, the best first, and their scores."""
+    for outcome in outcomes:
+        if isinstance(outcome, Prediction):
+            best = sorted(range(len(classes)), key=lambda label: -outcome.scores[label])[:top_k]
+            scores = (f'{classes[label]} {outcome.scores[label]:.4f}' for label in best)
+            print('  '.join([printable(outcome.path), *scores]))
+        yield outcome
 
 
 def _report(summary: Summary, out: Path | None, sort_folder: Path | None) -> None:

@@ -21,12 +21,15 @@ def serve_model(model: str, config: str | None, host: str, port: int, min_score:
         InputError: The model or the address cannot be used, or Gradio is missing.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves no files behind either
+    before = tempfile.tempdir
     try:
         with tempfile.TemporaryDirectory(prefix='web_demo_') as folder:
             tempfile.tempdir = os.environ['GRADIO_TEMP_DIR'] = folder  # read when Gradio is imported
             _serve(model, config, (host, port), min_score, Path(folder))
     except KeyboardInterrupt:
         pass
+    finally:
+        tempfile.tempdir = before
 
 
 def _serve(model: str, config: str | None, address: tuple[str, int], min_score: float, folder: Path) -> None:

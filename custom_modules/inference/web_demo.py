@@ -156,7 +156,6 @@ async def result(images: Sequence[Path], classifier: UploadClassifier, heat: Hea
         problems=summary.unreadable,
         summary=summary,
         alone=alone,
-        classes=classifier.classes,
         min_score=classifier.min_score,
         calibrated=classifier.temperature is not None,
         no_heat='No heat map of this photo: no region stands out.' if heat else no_heat,
@@ -205,10 +204,10 @@ async def answer(request: Request, classifier: UploadClassifier) -> Any:
             outcomes = await asyncio.gather(*waiting)
     if len(outcomes) > 1:
         named = zip(uploads, outcomes, strict=True)
-        return [{'photo': upload.filename, **_fields(outcome, classifier)} for upload, outcome in named]
+        return [{'photo': upload.filename, **_fields(outcome)} for upload, outcome in named]
     if isinstance(outcomes[0], Unreadable):
         raise HTTPException(STATUS.get(outcomes[0].problem, 400), outcomes[0].problem)
-    return _fields(outcomes[0], classifier)
+    return _fields(outcomes[0])
 
 
 def _classify_upload(classifier: UploadClassifier, image: Path, upload: UploadFile) -> Answer | Unreadable:
@@ -220,8 +219,7 @@ def _classify_upload(classifier: UploadClassifier, image: Path, upload: UploadFi
         image.unlink()
 
 
-def _fields(outcome: Answer | Unreadable, classifier: UploadClassifier) -> dict[str, Any]:
+def _fields(outcome: Answer | Unreadable) -> dict[str, Any]:
     if isinstance(outcome, Unreadable):
         return {'detail': outcome.problem}
-    scores = dict(zip(classifier.classes, outcome.prediction.scores, strict=True))
-    return {'label': outcome.label, 'score': outcome.score, 'scores': scores, 'sure': outcome.sure}
+    return {key: value for key, value in outcome._asdict().items() if key != 'prediction'}

@@ -72,7 +72,7 @@ class Metadata:
             if not isinstance(about, dict):
                 raise ValueError('about is no object')
             return cls(classes, Preprocessing.from_dict(json.loads(props['preprocessing'])), about)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f'{foreign}: its metadata cannot be read ({error}). {_AGAIN}') from error
 
 

@@ -102,6 +102,6 @@ def test_an_upload_that_breaks_off_is_no_traceback():
 
 def test_no_file_name_is_a_formula_in_the_table():
     names = ['=1+1.jpg', '@x.jpg', 'a=b.jpg']
-    answers = [Answer(Prediction(name, SCORES), 'daisy', True) for name in names]
+    answers = [Answer(Prediction(name, SCORES), 'daisy', 0.5, {}, True) for name in names]
     table = base64.b64decode(csv_address(answers, Engine.classes).partition(',')[2]).decode()
     assert [line.partition(',')[0] for line in table.splitlines()[1:]] == ['./=1+1.jpg', './@x.jpg', 'a=b.jpg']
