@@ -109,8 +109,8 @@ def registered_names() -> set[str]:
 
 def config_text(meta: Mapping[str, Any]) -> str | None:
     """The text of the saved config in a checkpoint's ``meta``: ``config`` in best.pth, ``cfg`` in epoch_N.pth."""
-    text = meta.get('config') or meta.get('cfg')
-    return text if isinstance(text, str) else None
+    found = (meta.get(key) for key in ('config', 'cfg'))
+    return next((text for text in found if isinstance(text, str) and text), None)
 
 
 def parse_config(text: str) -> dict[str, Any]:
