@@ -155,20 +155,20 @@ def write_prepared(
     """Writes the dataset of a plan to a folder next to ``out``, and moves it into place when complete.
 
     Args:
-        raw: Folder the photos are taken from.
+        raw: Folder of the photos.
         out: The dataset's folder.
-        plan: Which photo goes where.
+        plan: The subset of each photo.
         mode: ``copy``, ``hardlink`` or ``symlink``.
         progress: Called after each photo.
-        left_out: What the manifest lists as left out.
-        sources: Path of each photo in ``raw`` by ``class/image``; None where the two are the same.
-        fingerprints: Of the photos, by ``class/image``; None when they were not compared.
+        left_out: For the manifest.
+        sources: Path of each photo in ``raw`` by ``class/image``; None if the two are equal.
+        fingerprints: Of the photos, by ``class/image``; None if they were not compared.
 
     Returns:
         The digest in ``manifest.json``.
 
     Raises:
-        InputError: When a file cannot be read or written; then nothing of the dataset is left.
+        InputError: A file cannot be read or written; nothing of the dataset is left then.
     """
     target = Path(os.path.realpath(out))
     partial = target.with_name(f'.{target.name}.partial-{secrets.token_hex(4)}')
