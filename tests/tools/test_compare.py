@@ -145,4 +145,4 @@ def test_where_nothing_can_be_written_nothing_is_read(call, trained, tmp_path):
 def test_seeds_without_a_mean_are_refused(call, tiny_config, capfd, flag):
     with pytest.raises(SystemExit):
         call('train', tiny_config, '--seeds', 1, 2, flag)
-    assert f'which {flag} does not give' in capfd.readouterr().err
+    assert f'{flag} gives no score to average' in capfd.readouterr().err
