@@ -50,7 +50,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if args.seeds and len(args.seeds) > 1:
         for given, flag in ((args.dry_run, '--dry-run'), (args.no_validate, '--no-validate')):
             if given:
-                parser.error(f'--seeds: {flag} gives no score to average; name one seed, or leave it out')
+                parser.error(
+                    f'--seeds: averages the scores, which {flag} does not give; name one seed, or leave it out'
+                )
         if args.launcher != 'none':
             parser.error('--seeds: under a launcher, start one seed at a time')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
