@@ -25,33 +25,27 @@ def head(path):
     return {key: value for key, value in torch.load(path)['state_dict'].items() if key.startswith('head')}
 
 
-def test_probe_ends_as_a_training_does(config_with_probe, tiny_config, call, tmp_path):
-    done = call('train', config_with_probe, '--probe', '--work-dir', 'probe')
-    assert done.code == 0, done.err
+def test_probe_ends_as_a_training_does_whatever_the_seed(config_with_probe, tiny_config, call, tmp_path):
+    for work_dir, seed in (('probe', 1), ('again', 2)):
+        done = call('train', config_with_probe, '--probe', '--seeds', seed, '--work-dir', work_dir)
+        assert done.code == 0, done.err
+    assert 'linear probe, seed' in done.out
     assert 'top-1 on validation photos: best' in done.out
+    first, second = head('probe/best.pth'), head('again/best.pth')
+    assert all(torch.equal(first[key], second[key]) for key in first)
     run = read_run(tmp_path / 'probe')
     assert run.recipe == 'linear probe'
     assert run.best == run.last
     assert run.history[0]['train_accuracy'] > 30  # chance is 20
     tested = call('test', tiny_config, 'probe/best.pth')
     assert tested.code == 0, tested.err
-    assert json.loads((tmp_path / 'probe' / 'metrics.json').read_text())['accuracy/top1']['percent'] == pytest.approx(
-        run.best
-    )
-
-
-def test_the_probe_does_not_depend_on_the_seed(tiny_config, trained, call):
-    options = ['--cfg-options', f'load_from={trained.work_dir}/best.pth']
-    for seed in (1, 2):
-        done = call('train', tiny_config, '--probe', '--seeds', seed, '--work-dir', f'probe_{seed}', *options)
-        assert done.code == 0, done.err
-        assert 'linear probe, seed' in done.out
-    first, second = head('probe_1/best.pth'), head('probe_2/best.pth')
-    assert all(torch.equal(first[key], second[key]) for key in first)
+    metrics = json.loads((tmp_path / 'probe' / 'metrics.json').read_text())
+    assert metrics['accuracy/top1']['percent'] == pytest.approx(run.best)
 
 
 def test_fine_tuning_starts_from_the_probe_and_a_resume_does_not(config_with_probe, trained, call, tmp_path):
-    done = call('train', config_with_probe, '--work-dir', 'tuned')
+    """Whether or not it is validated."""
+    done = call('train', config_with_probe, '--no-validate', '--work-dir', 'tuned')
     assert done.code == 0, done.err
     assert 'linear probe: head fitted on 40 photos' in done.out
     solved = head('tuned/epoch_1.pth')
@@ -78,12 +72,6 @@ def test_a_probe_in_a_used_work_dir(tiny_config, trained, call):
     assert error.endswith('holds a run already; name another --work-dir')
 
 
-def test_fine_tuning_from_a_probe_without_validation(config_with_probe, call):
-    done = call('train', config_with_probe, '--no-validate', '--work-dir', 'unseen')
-    assert done.code == 0, done.err
-    assert 'linear probe: head fitted on 40 photos' in done.out
-
-
 def test_a_probe_needs_a_validation(tiny_config, call, tmp_path):
     config = tmp_path / 'unseen.py'
     config.write_text(f'_base_ = {str(tiny_config)!r}\nval_cfg = val_dataloader = val_evaluator = None\n')
@@ -93,11 +81,6 @@ def test_a_probe_needs_a_validation(tiny_config, call, tmp_path):
 @pytest.mark.parametrize(
     ('settings', 'said'),
     [
-        (
-            'batch_size=0',
-            'LinearProbeHook, its photos through its pipeline and the model: ValueError: batch_size should',
-        ),
-        ("pipeline=[dict(type='LoadPhoto', min_short_edge=0)]", 'min_short_edge must be 1 or more, got 0'),
         ("pipeline=[dict(type='LoadPhoto', min_short_edge=9)]", "KeyError: 'inputs'"),  # nothing packs
         ('l2=-1.0', 'l2 is -1.0'),
     ],
