@@ -237,7 +237,7 @@ def test_a_process_that_dies_on_another_machine_ends_the_run_which_can_be_resume
     nodes = {'NNODES': '2', 'MASTER_PORT': str(free_port()), 'DYING_RANK': '0'}
     started = [start(*script, NODE_RANK=str(node), **nodes) for node in (0, 1)]
     try:
-        said = [process.communicate(timeout=60)[0] for process in started]  # a hang would end after 600
+        said = [process.communicate(timeout=120)[0] for process in started]  # a hang would end after 600
     finally:
         for process in started:
             process.kill()
