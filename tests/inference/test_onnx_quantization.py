@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from custom_modules.inference.onnx_quantization import correct_biases, equalize, quantize
+from custom_modules.inference.onnx_quantization import centre, correct_biases, equalize, quantize
 from custom_modules.models.onnx_file import Metadata, multiplies_8_bits_exactly, open_session
 from custom_modules.models.preprocessing import Preprocessing
 
@@ -16,12 +16,12 @@ def outputs(model, photos):
 
 def network(**weights):
     """A model of a convolution with ReLU6, a depthwise one and a head of 1 x 1, on (N, 8, 6, 6) photos."""
-    weights = {'zero': 0, 'six': 6, **weights}
+    weights = {'zero': 0, 'six': 6, 'offsets': np.linspace(-30, 30, 8), **weights}
     nodes = [
         helper.make_node('Cast', ['photos'], ['inputs'], to=TensorProto.FLOAT),
         helper.make_node('Conv', ['inputs', 'first'], ['a'], 'first'),
         helper.make_node('Clip', ['a', 'zero', 'six'], ['b']),
-        helper.make_node('Conv', ['b', 'depthwise'], ['c'], 'depthwise', group=8),
+        helper.make_node('Conv', ['b', 'depthwise', 'offsets'], ['c'], 'depthwise', group=8),
         helper.make_node('Conv', ['c', 'head'], ['scores'], 'head'),
     ]
     graph = helper.make_graph(
@@ -65,7 +65,7 @@ def test_the_layer_of_the_logits_stays_in_float32_and_scores_stay_close(monkeypa
     assert rounded >= {'first', 'depthwise'}
     assert 'head' not in rounded
     error = abs(outputs(found, photos) - before).mean((0, 2, 3)) / before.std((0, 2, 3))
-    for part in ('equalize', 'correct_biases'):
+    for part in ('centre', 'equalize', 'correct_biases'):
         with monkeypatch.context() as patch:
             patch.setattr(f'custom_modules.inference.onnx_quantization.{part}', lambda *_: None)
             without = abs(outputs(quantized(), photos) - before).mean((0, 2, 3)) / before.std((0, 2, 3))
@@ -76,6 +76,8 @@ def test_changes_before_the_rounding_leave_the_scores():
     model = uneven_network()
     photos = np.random.default_rng(1).integers(0, 256, (20, 8, 6, 6), np.uint8)
     before = outputs(model, photos)
+    centre(model, photos)
+    np.testing.assert_allclose(outputs(model, photos), before, atol=1e-5 * abs(before).max())
     equalize(model, photos)
     np.testing.assert_allclose(outputs(model, photos), before, atol=1e-5 * abs(before).max())
     correct_biases(model, photos)
