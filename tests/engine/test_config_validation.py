@@ -189,7 +189,7 @@ def test_configs_that_set_what_nothing_reads_are_refused(text, said, flat, tmp_p
     assert said in line
 
 
-def test_all_problems_are_told_at_once_each_with_its_key(flat, tmp_path):
+def test_all_problems_are_reported_at_once_each_with_its_key(flat, tmp_path):
     text = """
 optim_wrapper = dict(optimizer=dict(lr='abc', momentun=0.9))
 param_scheduler = [dict(type='StepLR', step_size=1, gamma='x')]
