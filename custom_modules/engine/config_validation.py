@@ -98,6 +98,7 @@ OPEN = {
     *('NonLocal2d', 'TIMMBackbone', 'TimmClassifier', 'VOCAveragePrecision', 'VOCMultiLabelMetric'),
     'ZeroRedundancyOptimizer',
 }
+KNOWN_PACKAGES = {'custom_modules', 'mmcv', 'mmengine', 'mmpretrain', 'torch', 'torchvision'}
 MORE_THAN_ANNOTATED = {'loss_scale'}  # parameters that take other types than their annotations name
 _MISSING = object()
 
@@ -163,7 +164,8 @@ def origin(file: str, dotted: str) -> str:
 def parameters(built: Any) -> tuple[dict[str, inspect.Parameter], bool]:
     """The parameters of a class or function.
 
-    ``**kwargs`` of a class are taken to be passed on to its bases, whose parameters are added.
+    ``**kwargs`` of a class are taken to be passed on to its bases, whose parameters are added. A class from another
+    package than the known ones may pass them on anywhere, so it takes any name.
 
     Args:
         built: A class, a function, or a partial as of ``torchvision/...``.
@@ -195,6 +197,10 @@ def parameters(built: Any) -> tuple[dict[str, inspect.Parameter], bool]:
         is_open = any(item.kind is item.VAR_KEYWORD for item in takes)
         if not is_open:
             break
+    init = vars(built).get('__init__') if inspect.isclass(built) else None
+    foreign = init is not None and built.__module__.partition('.')[0] not in KNOWN_PACKAGES
+    if foreign and inspect.getfullargspec(init).varkw:  # a user's class, which may pass them on anywhere
+        is_open = True
     return named, is_open or getattr(built, '__name__', '') in OPEN
 
 

@@ -324,6 +324,14 @@ class PassesOn(Base):
         super().__init__(**kwargs)
 
 
+PassesOn.__module__ = 'mmpretrain.models'  # of a user's class, it is not known where **kwargs go
+
+
+class UsersOwn(Base):
+    def __init__(self, own: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
 class TakesAny:
     def __init__(self, own: int, **kwargs: Any) -> None: ...
 
@@ -333,6 +341,7 @@ class TakesAny:
     [
         (PassesOn, ['below', 'own'], False),
         (TakesAny, ['own'], True),
+        (UsersOwn, ['below', 'own'], True),
         (Base, ['below'], False),
         (dict, [], True),  # implemented in C
         (lambda x, *, y=1: None, ['x', 'y'], False),
