@@ -51,20 +51,19 @@ def main(argv: list[str] | None = None) -> int:
     if args.out:
         check_out(args.out, args.data)
 
-    from custom_modules.evaluation.label_issues import find_label_issues
-    from custom_modules.evaluation.label_issues_page import format_issues
+    from custom_modules.evaluation.label_issues import find_label_issues, format_issues
 
     with progress_bar() as progress:
         issues = find_label_issues(args.data, args.weights, args.cache, args.seed, progress)
-    for path, reason in issues.data.left_out:
+    for path, reason in issues.left_out:
         print(f'left out: {path} ({reason})')
-    for path, reason in issues.unreadable:
-        print(f'unreadable: {printable(path)} ({reason})')
+    for item in issues.unreadable:
+        print(printable('unreadable: {path} ({reason})'.format(**item)))
     if args.out:
         write_out(args.out, format_issues(issues, args.out.suffix.lower()))
     suspects = issues.suspects
-    for suspect in suspects[: args.top]:
-        print(suspect)
+    for row in suspects[: args.top]:
+        print(printable('labelled {label}, looks like {suggested} ({score:.2f})  {path}'.format(**row)))
     if len(suspects) > args.top:
         print(f'and {len(suspects) - args.top} more: --top, or --out FILE')
     print(f'{len(suspects)} of {issues.readable} labels doubtful, {len(issues.unreadable)} photos unreadable')

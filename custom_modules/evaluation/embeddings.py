@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from custom_modules.datasets.transforms import load_photo, pack_photo  # noqa: F401  (registers them)
 from custom_modules.errors import InputError
-from custom_modules.files import check_folder, sha256_of, write_atomically
+from custom_modules.files import sha256_of, write_atomically
 from custom_modules.models.checkpoints import load_checkpoint
 from custom_modules.models.pretrained_weights import build_backbone
-from custom_modules.models.weights_catalogue import WEIGHTS, require_file
+from custom_modules.models.weights_catalogue import WEIGHTS
 from custom_modules.photos.opening import why_unreadable
 from custom_modules.progress import StepProgress
 
@@ -41,6 +41,8 @@ Features = NDArray[np.float32]
 class Embedder:
     """A pretrained backbone with global average pooling, and the pipeline before it.
 
+    ``cache_name`` is the name of a cache file, unique to these weights and this pipeline.
+
     Args:
         weights: A file that tools/fetch_weights.py wrote.
 
@@ -49,27 +51,22 @@ class Embedder:
     """
 
     def __init__(self, weights: Path) -> None:
-        require_file(weights)
         checkpoint = load_checkpoint(weights)
-        self.name = (checkpoint.get('meta') or {}).get('model')
-        if self.name not in WEIGHTS:
+        name = (checkpoint.get('meta') or {}).get('model')
+        if name not in WEIGHTS:
             # A trained best.pth has seen the labels in question, and would confirm them.
             raise InputError(
                 f'{weights}: not a file that tools/fetch_weights.py wrote. Get one with: '
                 'python tools/fetch_weights.py mobilenet_v2'
             )
-        backbone = build_backbone(self.name)
-        state = {key.removeprefix('backbone.'): value for key, value in checkpoint['state_dict'].items()}
+        backbone = build_backbone(name)
         try:
-            backbone.load_state_dict(state)
+            backbone.load_state_dict({k.removeprefix('backbone.'): v for k, v in checkpoint['state_dict'].items()})
         except RuntimeError as error:
-            raise InputError(
-                f'{weights}: does not fit {self.name}. Write it again with tools/fetch_weights.py.'
-            ) from error
+            raise InputError(f'{weights}: does not fit {name}. Write it again with tools/fetch_weights.py.') from error
         config = Config.fromfile(PIPELINE)
-        described = json.dumps([self.name, config.test_pipeline, config.data_preprocessor, sha256_of(weights)])
-        self.key = hashlib.sha256(described.encode()).hexdigest()
-        """Identifies weights and pipeline."""
+        described = json.dumps([name, config.test_pipeline, config.data_preprocessor, sha256_of(weights)])
+        self.cache_name = f'{name}-{hashlib.sha256(described.encode()).hexdigest()[:16]}.npz'
         self._pipeline = Compose([TRANSFORMS.build(step) for step in config.test_pipeline])
         self._device = torch.device(get_device())
         preprocessor = {'type': 'ClsDataPreprocessor', **config.data_preprocessor}
@@ -93,25 +90,20 @@ class Embedder:
 
 
 def embed_photos(
-    photos: Mapping[str, Path], embedder: Embedder, cache_dir: Path, progress: StepProgress | None = None
+    photos: Mapping[str, Path], embedder: Embedder, cache: Path, progress: StepProgress | None = None
 ) -> tuple[dict[str, Features], dict[str, str], int]:
     """Embeds photos; those in the cache are not opened.
 
     Args:
         photos: Paths by the sha256 of their content.
         embedder: The backbone.
-        cache_dir: Folder of the cache, made if absent, with one file per model, weights and pipeline.
+        cache: A file for this embedder, made if absent.
         progress: Called with the numbers of photos done and in all.
 
     Returns:
         Embeddings, (D,) float32, by sha256; the reason for each unreadable photo by sha256; the number of embeddings
         that were not in the cache.
-
-    Raises:
-        InputError: The cache cannot be written.
     """
-    check_folder(cache_dir)
-    cache = cache_file(embedder, cache_dir)
     known = _read_cache(cache)
     missing = [sha256 for sha256 in photos if sha256 not in known]
     unreadable: dict[str, str] = {}
@@ -132,19 +124,11 @@ def embed_photos(
     return found, unreadable, len(missing) - len(unreadable)
 
 
-def cache_file(embedder: Embedder, cache_dir: Path) -> Path:
-    """The file with the embeddings of one model, weights and pipeline."""
-    return cache_dir / f'{embedder.name}-{embedder.key[:16]}.npz'
-
-
 def _read_cache(file: Path) -> dict[str, Any]:
     """Embeddings by sha256; empty without a usable cache."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            digests, features = arrays['sha256'].tolist(), arrays['features']
-        if features.ndim != 2 or not np.isfinite(features).all():
-            return {}
-        return dict(zip(digests, features, strict=True))
+            return dict(zip(arrays['sha256'].tolist(), arrays['features'], strict=True))
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return {}
 

@@ -1,12 +1,19 @@
 """Doubtful labels: out-of-fold logistic regression on embeddings, ranked by cleanlab's confident learning.
 
-Each photo is classified by a model that was fitted without it and its near-duplicates.
+Each photo is classified by a model that was fitted without it and its near-duplicates. A suspect is a row of the
+report: ``path``, ``label``, ``suggested``, ``score`` (of the suggested class), ``label_score``, ``score_<class>``.
 """
 
+import csv
+import io
+import json
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +21,11 @@ from numpy.typing import NDArray
 from custom_modules.datasets.annotation import Sample, is_prepared, label_photos, refuse
 from custom_modules.datasets.prepared_dataset import read_prepared
 from custom_modules.datasets.raw_folders import LeftOut, scan_raw
-from custom_modules.evaluation.embeddings import Embedder, cache_file, embed_photos
-from custom_modules.files import check_folder, printable
+from custom_modules.evaluation.embeddings import Embedder, embed_photos
+from custom_modules.files import check_folder
+from custom_modules.pages import render
 from custom_modules.photos.fingerprint import fingerprint_all, group_near_duplicates
+from custom_modules.photos.thumbnails import thumbnail
 from custom_modules.progress import Progress
 
 FOLDS = 5
@@ -33,76 +42,26 @@ CONTRADICTED, CONTRADICTING = 0.2, 0.5
 Alone, cleanlab's estimate is cautious with few photos: of 8 such flips in 160, it found 2 to 8.
 """
 
-
-@dataclass(frozen=True)
-class LabelledPhotos:
-    """The photos of a raw folder or a prepared dataset.
-
-    Args:
-        root: The folder that paths are relative to.
-        classes: Class names in label order.
-        photos: All photos, train before val; of a prepared dataset, paths begin with the subset.
-        left_out: Other files in a raw folder.
-    """
-
-    root: Path
-    classes: list[str]
-    photos: list[Sample]
-    left_out: list[LeftOut]
+MAX_CARDS = 1000  # about 20 MB, which a browser on a phone still shows
 
 
-@dataclass(frozen=True)
-class Suspect:
-    """A photo with a doubtful label.
-
-    Args:
-        path: Relative to the folder of the photos.
-        label: The class it is labelled as.
-        suggested: The other class with the highest score.
-        scores: Out-of-fold softmax score of each class.
-    """
-
-    path: str
-    label: str
-    suggested: str
-    scores: dict[str, float]
-
-    @property
-    def score(self) -> float:
-        """The score of the suggested class."""
-        return self.scores[self.suggested]
-
-    @property
-    def label_score(self) -> float:
-        """The score of the label; the lower, the more doubtful."""
-        return self.scores[self.label]
-
-    def __str__(self) -> str:
-        return printable(f'labelled {self.label}, looks like {self.suggested} ({self.score:.2f})  {self.path}')
-
-
-@dataclass(frozen=True)
+@dataclass
 class LabelIssues:
-    """The doubtful labels of a dataset.
+    """The photos of a raw folder or a prepared dataset, and those with doubtful labels."""
 
-    Args:
-        data: The photos.
-        suspects: The most doubtful first.
-        unreadable: Path and reason of each photo that cannot be read.
-        computed: Number of embeddings that were not in the cache.
-        cache: The file with the embeddings.
-    """
-
-    data: LabelledPhotos
-    suspects: list[Suspect]
-    unreadable: list[tuple[str, str]]
-    computed: int
-    cache: Path
+    root: Path  # the folder that paths are relative to
+    classes: list[str]  # in label order
+    photos: list[Sample]  # train before val; of a prepared dataset, paths begin with the subset
+    left_out: list[LeftOut] = field(default_factory=list)  # other files in a raw folder
+    suspects: list[dict[str, Any]] = field(default_factory=list)  # the most doubtful first
+    unreadable: list[dict[str, str]] = field(default_factory=list)  # path and reason
+    computed: int = 0  # embeddings that were not in the cache
+    cache: Path = Path()  # the file with the embeddings
 
     @property
     def readable(self) -> int:
         """Number of photos whose label was examined."""
-        return len(self.data.photos) - len(self.unreadable)
+        return len(self.photos) - len(self.unreadable)
 
 
 def find_label_issues(
@@ -120,30 +79,32 @@ def find_label_issues(
     Raises:
         InputError: The folder, the weights or the cache cannot be used, or there are too few classes or photos.
     """
-
-    def step(name: str) -> Callable[[int, int], None] | None:
-        return progress and (lambda done, total: progress(name, done, total))
-
-    data = read_labelled(folder)
+    issues = read_labelled(folder)
     check_folder(cache_dir)
     embedder = Embedder(weights)
-    paths = [data.root / photo.path for photo in data.photos]
-    prints = fingerprint_all(paths, progress=step('comparing'))
-    photos = {str(item.sha256): path for item, path in zip(prints, paths, strict=True) if item.problem is None}
-    features, unreadable, computed = embed_photos(photos, embedder, cache_dir, step('embedding'))
-    reasons = [item.problem or unreadable.get(str(item.sha256)) for item in prints]
-    kept = [i for i, reason in enumerate(reasons) if reason is None]
+    paths = [folder / photo.path for photo in issues.photos]
+    prints = fingerprint_all(paths, progress=progress and partial(progress, 'comparing'))
+    contents = {str(item.sha256): path for item, path in zip(prints, paths, strict=True) if item.problem is None}
+    issues.cache = cache_dir / embedder.cache_name
+    features, unreadable, issues.computed = embed_photos(
+        contents, embedder, issues.cache, progress and partial(progress, 'embedding')
+    )
+    kept = []
+    for position, (item, photo) in enumerate(zip(prints, issues.photos, strict=True)):
+        if reason := item.problem or unreadable.get(str(item.sha256)):
+            issues.unreadable.append({'path': photo.path, 'reason': reason})
+        else:
+            kept.append(position)
     groups = np.arange(len(kept))
     for group in group_near_duplicates([prints[i].phash for i in kept]):
         groups[group] = group[0]
     vectors = np.array([features[str(prints[i].sha256)] for i in kept])
-    suspects = find_suspects([data.photos[i] for i in kept], vectors, groups, data.classes, seed)
-    named = [(photo.path, reason) for photo, reason in zip(data.photos, reasons, strict=True) if reason]
-    return LabelIssues(data, suspects, named, computed, cache_file(embedder, cache_dir))
+    issues.suspects = find_suspects([issues.photos[i] for i in kept], vectors, groups, issues.classes, seed)
+    return issues
 
 
-def read_labelled(folder: Path) -> LabelledPhotos:
-    """Lists the photos of a raw folder or of both subsets of a prepared dataset.
+def read_labelled(folder: Path) -> LabelIssues:
+    """Lists the photos of a raw folder or of both subsets of a prepared dataset, not examined yet.
 
     Raises:
         InputError: The folder is neither, or there are too few classes or photos.
@@ -152,13 +113,13 @@ def read_labelled(folder: Path) -> LabelledPhotos:
         prepared = read_prepared(folder)
         subsets = {'train': prepared.train, 'val': prepared.val}
         photos = [Sample(f'{subset}/{path}', label) for subset in subsets for path, label in subsets[subset]]
-        data = LabelledPhotos(folder, prepared.classes, photos, [])
+        found = LabelIssues(folder, prepared.classes, photos)
     else:
         scan = scan_raw(folder)
         classes = sorted(scan.photos)
-        data = LabelledPhotos(folder, classes, label_photos(scan.photos, classes), scan.left_out)
-    _require_enough(data.classes, [photo.label for photo in data.photos])
-    return data
+        found = LabelIssues(folder, classes, label_photos(scan.photos, classes), scan.left_out)
+    _require_enough(found.classes, [photo.label for photo in found.photos])
+    return found
 
 
 def find_suspects(
@@ -167,8 +128,11 @@ def find_suspects(
     groups: NDArray[np.intp],
     classes: Sequence[str],
     seed: int = 0,
-) -> list[Suspect]:
-    """Finds the photos with doubtful labels, the most doubtful first.
+) -> list[dict[str, Any]]:
+    """The rows of photos with doubtful labels, the most doubtful first.
+
+    Doubtful are the photos in cleanlab's estimate of the noise per class (Northcutt et al. 2021, "Confident Learning",
+    section 3.2), and those whose label is clearly contradicted.
 
     Args:
         photos: N labelled photos.
@@ -180,31 +144,39 @@ def find_suspects(
     Raises:
         InputError: There are too few classes or photos.
     """
+    from cleanlab.filter import find_label_issues as estimate_issues
+
     labels = np.array([photo.label for photo in photos], int)
     _require_enough(classes, [label for label, _ in set(zip(labels.tolist(), groups.tolist(), strict=True))])
     scores = out_of_fold_scores(features, labels, groups, seed)
-    suspects = []
-    for i in rank_suspects(scores, labels):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # about classes without a confident prediction
+        # One process: starting more takes longer than their work.
+        doubtful = estimate_issues(labels, scores, filter_by='prune_by_class', n_jobs=1)
+    confidence = scores[np.arange(len(labels)), labels]
+    doubtful |= (confidence < CONTRADICTED) & (scores.max(axis=1) > CONTRADICTING)
+    rows = []
+    for i in np.argsort(confidence, kind='stable'):
+        if not doubtful[i]:
+            continue
         named = dict(zip(classes, scores[i].tolist(), strict=True))
         label = classes[labels[i]]
         suggested = max((name for name in classes if name != label), key=named.__getitem__)
-        suspects.append(Suspect(photos[i].path, label, suggested, named))
-    return suspects
+        row = {'path': photos[i].path, 'label': label, 'suggested': suggested, 'score': named[suggested]}
+        rows.append(row | {'label_score': named[label]} | {f'score_{name}': named[name] for name in classes})
+    return rows
 
 
 def out_of_fold_scores(
     features: NDArray[np.float32], labels: NDArray[np.intp], groups: NDArray[np.intp], seed: int = 0
 ) -> NDArray[np.float64]:
-    """Scores each photo by a logistic regression that was fitted to the other four fifths.
+    """Softmax scores, (N, K), of each photo by a logistic regression that was fitted to the other four fifths.
 
     Args:
         features: (N, D) float32, embeddings; standardised by the training photos of each fold.
         labels: (N,), each of K classes in five groups or more.
         groups: (N,); photos of one group are in the same fold.
         seed: Seed of the folds.
-
-    Returns:
-        (N, K) softmax scores.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -217,25 +189,32 @@ def out_of_fold_scores(
     return cross_val_predict(model, features, labels, groups=groups, cv=folds, method='predict_proba')
 
 
-def rank_suspects(scores: NDArray[np.float64], labels: NDArray[np.intp]) -> list[int]:
-    """Positions of the doubtful photos by self-confidence, the most doubtful first.
+def format_issues(issues: LabelIssues, suffix: str) -> str:
+    """The report as text: ``'.csv'``, ``'.json'``, or ``'.html'``, a gallery of the first thousand suspects.
 
-    Doubtful are the photos in cleanlab's estimate of the noise per class (Northcutt et al. 2021, "Confident Learning",
-    section 3.2), and those whose label is clearly contradicted.
-
-    Args:
-        scores: (N, K) out-of-fold softmax scores.
-        labels: (N,) labels.
+    The page needs no network and no other file.
     """
-    from cleanlab.filter import find_label_issues
-
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # about classes without a confident prediction
-        # One process: starting more takes longer than their work.
-        doubtful = find_label_issues(labels, scores, filter_by='prune_by_class', n_jobs=1)
-    confidence = scores[np.arange(len(labels)), labels]
-    doubtful |= (confidence < CONTRADICTED) & (scores.max(axis=1) > CONTRADICTING)
-    return [int(i) for i in np.argsort(confidence, kind='stable') if doubtful[i]]
+    suspects = issues.suspects
+    if suffix == '.json':
+        content = {'suspects': suspects, 'unreadable': issues.unreadable}
+        return json.dumps(content, indent=1, ensure_ascii=False) + '\n'
+    if suffix == '.csv':
+        text = io.StringIO()
+        columns = ['path', 'label', 'suggested', 'score', 'label_score', *(f'score_{name}' for name in issues.classes)]
+        writer = csv.DictWriter(text, columns, lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(suspects)
+        return text.getvalue()
+    pairs = Counter((row['label'], row['suggested']) for row in suspects)
+    return render(
+        Path(__file__).with_name('label_issues.html'),
+        name=issues.root.resolve().name,
+        photos=issues.readable,
+        total=len(suspects),
+        pairs=[(*pair, count) for pair, count in pairs.most_common()],
+        cards=[(row, thumbnail(issues.root / row['path'])) for row in suspects[:MAX_CARDS]],
+        unreadable=issues.unreadable,
+    )
 
 
 def _require_enough(classes: Sequence[str], labels: Sequence[int]) -> None:
