@@ -1,3 +1,3 @@
 """The package of this project; importing it costs nothing. Configs import custom_modules.register."""
 
-__version__ = '2.3.3'
+__version__ = '2.4.0'
