@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from custom_modules.errors import InputError
 from custom_modules.files import write_atomically
@@ -38,21 +39,29 @@ def label_photos(photos: Mapping[str, Iterable[str]], classes: Sequence[str]) ->
     return [Sample(f'{name}/{image}', label) for label, name in enumerate(classes) for image in photos[name]]
 
 
-def refuse(problems: Sequence[str]) -> NoReturn:
-    """Raises an :class:`InputError` with the first 20 problems and the number of the others."""
+def refuse(problems: Sequence[str]) -> None:
+    """Raises an :class:`InputError` with the first 20 problems and the number of the others, if there are any."""
     rest = len(problems) - MAX_PRINTED
-    raise InputError(*problems[:MAX_PRINTED], *([f'and {rest} more'] if rest > 0 else []))
+    if problems:
+        raise InputError(*problems[:MAX_PRINTED], *([f'and {rest} more'] if rest > 0 else []))
+
+
+@contextmanager
+def collect(problems: list[str]) -> Iterator[None]:
+    """Appends the problems of an :class:`InputError` to a list, so that all are raised together later."""
+    try:
+        yield
+    except InputError as error:
+        problems += error.problems
 
 
 def name_problem(name: str) -> str | None:
     """Why a class or image name does not fit the annotation format; None if it does."""
     if not name.strip():
         return 'blank name'
-    if name in ('.', '..'):
-        return f'{name!r} is no name'
-    if any(character in name for character in '/\\\n\r\0'):
-        return f'{name!r} holds a slash, a backslash or a line break'
-    if any('\ud800' <= character <= '\udfff' for character in name):
+    if name in ('.', '..') or re.search(r'[/\\\n\r\0]', name):
+        return f'{name!r} is no name or holds a slash, a backslash or a line break'
+    if re.search('[\ud800-\udfff]', name):
         return f'{name!r} is not UTF-8'
     return None
 
@@ -61,10 +70,8 @@ def class_name_problem(name: str) -> str | None:
     """Why a name cannot be a class; None if it can."""
     if problem := name_problem(name):
         return problem
-    if name != name.strip():
-        return f'{name!r} begins or ends with a space'
-    if name.startswith('\ufeff'):
-        return f'{name!r} begins with a byte order mark'
+    if name != name.strip() or name.startswith('\ufeff'):
+        return f'{name!r} begins or ends with a space or a byte order mark'
     if name.lower() in SPLIT_NAMES:
         return (
             f'{name!r} is a part of the split, not a class (a prepared folder was read as raw photos): '
@@ -82,10 +89,7 @@ def is_prepared(data: Path) -> bool:
 
 
 def read_classes(file: Path) -> list[str]:
-    """Reads ``classes.txt``.
-
-    Returns:
-        Class names; the position of a name is its label.
+    """Reads ``classes.txt``: class names, whose position is their label.
 
     Raises:
         InputError: With every line that is no class name, or for fewer than two classes.
@@ -94,16 +98,15 @@ def read_classes(file: Path) -> list[str]:
     problems = []
     first: dict[str, int] = {}
     for number, name in enumerate(classes, 1):
-        if problem := class_name_problem(name):
+        problem = class_name_problem(name)
+        if first.setdefault(name, number) != number:
+            problem = problem or f'class {name!r} is in line {first[name]} already'
+        if problem:
             problems.append(f'{file}:{number}: {problem}; {_FIX_CLASSES}')
-        elif name in first:
-            problems.append(f'{file}:{number}: class {name!r} is in line {first[name]} already; {_FIX_CLASSES}')
-        first.setdefault(name, number)
     if not problems and len(classes) < 2:
         found = f'only one class, {classes[0]!r}' if classes else 'no classes'
         problems.append(f'{file}: {found}: two or more are needed, one name a line; {_FIX_CLASSES}')
-    if problems:
-        refuse(problems)
+    refuse(problems)
     return classes
 
 
@@ -114,7 +117,7 @@ def read_samples(file: Path, classes: Sequence[str], image_root: Path | None = N
 
     Args:
         file: The annotation file.
-        classes: Class names in the order of ``classes.txt``.
+        classes: Class names in label order.
         image_root: Folder the paths are relative to; when given, each file must exist beneath it.
 
     Returns:
@@ -124,24 +127,23 @@ def read_samples(file: Path, classes: Sequence[str], image_root: Path | None = N
         InputError: With every line that deviates otherwise.
     """
     lines = _read_lines(file)
-    if not lines:
-        refuse([f'{file}: no lines; {_FIX}'])
-    samples, problems = [], []
+    problems = [] if lines else [f'{file}: no lines; {_FIX}']
+    samples: dict[str, Sample] = {}
     first: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         sample = _parse(line.replace('\\', '/'), classes)
         if isinstance(sample, str):
-            problems.append(f'{file}:{number}: {sample}')
-            continue
-        if sample.path in first:
-            problems.append(f'{file}:{number}: {sample.path!r} is in line {first[sample.path]} already; {_FIX}')
+            problem = sample
+        elif first.setdefault(sample.path, number) != number:
+            problem = f'{sample.path!r} is in line {first[sample.path]} already; {_FIX}'
         elif image_root is not None and not os.path.isfile(image_root / sample.path):
-            problems.append(f'{file}:{number}: no file {image_root / sample.path}; put it back, or {_REGENERATE}')
-        first.setdefault(sample.path, number)
-        samples.append(sample)
-    if problems:
-        refuse(problems)
-    return samples
+            problem = f'no file {image_root / sample.path}; put it back, or {_REGENERATE}'
+        else:
+            samples[sample.path] = sample
+            continue
+        problems.append(f'{file}:{number}: {problem}')
+    refuse(problems)
+    return list(samples.values())
 
 
 def check_disjoint(train: Iterable[Sample], val: Iterable[Sample]) -> None:
@@ -150,53 +152,40 @@ def check_disjoint(train: Iterable[Sample], val: Iterable[Sample]) -> None:
     Raises:
         InputError: With every path that is.
     """
-    both = sorted({sample.path for sample in train} & {sample.path for sample in val})
-    if both:
-        refuse(
-            [
-                f'{path!r} is in train and in val: remove it from one, or split the raw photos again '
-                'with tools/split_dataset.py into a new folder'
-                for path in both
-            ]
-        )
+    fix = 'remove it from one, or split the raw photos again with tools/split_dataset.py into a new folder'
+    both = {sample.path for sample in train} & {sample.path for sample in val}
+    refuse([f'{path!r} is in train and in val: {fix}' for path in sorted(both)])
 
 
 def write_classes(file: Path, classes: Sequence[str]) -> None:
-    """Writes ``classes.txt`` in the given order; the file is replaced whole or not at all.
+    """Writes ``classes.txt`` atomically, in the given order.
 
     Raises:
-        InputError: For names that :func:`read_classes` would refuse, or when the file cannot be written.
+        InputError: For names that :func:`read_classes` would refuse.
+        OSError: The file cannot be written.
     """
     problems = [f'{file}: {problem}' for name in classes if (problem := class_name_problem(name))]
     if len(set(classes)) < max(2, len(classes)):
         problems.append(f'{file}: two or more classes are needed, each once: {", ".join(map(repr, classes))}')
-    if problems:
-        refuse(problems)
-    _write_lines(file, classes)
+    _write_lines(file, classes, problems)
 
 
 def write_samples(file: Path, samples: Iterable[Sample]) -> None:
-    """Writes ``train.txt`` or ``val.txt``, sorted by path; the file is replaced whole or not at all.
+    """Writes ``train.txt`` or ``val.txt`` atomically, sorted by path.
 
     Raises:
-        InputError: For paths that :func:`read_samples` would refuse, or when the file cannot be written.
+        InputError: For paths that :func:`read_samples` would refuse.
+        OSError: The file cannot be written.
     """
     samples = sorted(samples)
-    paths = [sample.path for sample in samples]
-    problems = [
-        f'{file}: {problem}'
-        for path in paths
-        if (problem := f'{path!r} holds a backslash' if '\\' in path else _path_problem(path))
-    ]
-    if len(set(paths)) < max(1, len(paths)):
+    problems = [f'{file}: {problem}' for path, _ in samples if (problem := _path_problem(path))]
+    if len({path for path, _ in samples}) < max(1, len(samples)):
         problems.append(f'{file}: one or more samples are needed, each once')
-    if problems:
-        refuse(problems)
-    _write_lines(file, [f'{path} {label}' for path, label in samples])
+    _write_lines(file, [f'{path} {label}' for path, label in samples], problems)
 
 
 def _parse(line: str, classes: Sequence[str]) -> Sample | str:
-    """Returns the sample on a line, or what is wrong with it."""
+    """Returns the sample on a line, or its problem."""
     if not line:
         return f'blank line; {_FIX}'
     if _GLUED.search(line):
@@ -217,10 +206,8 @@ def _parse(line: str, classes: Sequence[str]) -> Sample | str:
     if not 0 <= label < len(classes):
         return f'index {label} is out of range: {len(classes)} classes have indices 0 to {len(classes) - 1}; {_FIX}'
     if classes[label] != folder:
-        return (
-            f'index {label} is {classes[label]!r} in classes.txt, but the folder is {folder!r} '
-            f'({classes.index(folder)}): the class order differs; {_REGENERATE}'
-        )
+        found = f'index {label} is {classes[label]!r} in classes.txt, but the folder is {folder!r}'
+        return f'{found} ({classes.index(folder)}): the class order differs; {_REGENERATE}'
     return Sample(path, label)
 
 
@@ -240,30 +227,26 @@ def _path_problem(path: str) -> str | None:
 def _read_lines(file: Path) -> list[str]:
     """Returns the lines without line breaks, trailing spaces and byte order mark."""
     try:
-        content = file.read_bytes()
+        content = file.read_bytes().removeprefix(b'\xef\xbb\xbf')
     except FileNotFoundError:
         raise InputError(f'{file}: no such file; make it with tools/generate_metadata.py') from None
     except OSError as error:
         raise InputError(f'{file}: cannot be read: {error.strerror}') from None
     # Split at LF alone: str.splitlines would also split at characters that names may hold.
-    raw_lines = content.removeprefix(b'\xef\xbb\xbf').split(b'\n')
-    if not raw_lines[-1]:
-        raw_lines.pop()
+    raw_lines = content.removesuffix(b'\n').split(b'\n') if content else []
     lines, problems = [], []
     for number, raw_line in enumerate(raw_lines, 1):
-        try:
-            line = raw_line.decode().rstrip(' \t\r')
-        except UnicodeDecodeError:
+        line = raw_line.decode(errors='surrogateescape').rstrip(' \t\r')
+        if re.search('[\ud800-\udfff]', line):
             problems.append(f'{file}:{number}: not UTF-8; save the file as UTF-8')
-            continue
-        if '\r' in line or '\0' in line:
+        elif '\r' in line or '\0' in line:
             problems.append(f'{file}:{number}: a control character in the line; save the file as UTF-8 with LF')
         lines.append(line)
-    if problems:
-        refuse(problems)
+    refuse(problems)
     return lines
 
 
-def _write_lines(file: Path, lines: Iterable[str]) -> None:
+def _write_lines(file: Path, lines: Iterable[str], problems: Sequence[str]) -> None:
+    refuse(problems)
     text = ''.join(f'{line}\n' for line in lines)
     write_atomically(file, lambda target: target.write(text.encode()))

@@ -3,9 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from custom_modules.datasets.annotation import Sample, check_disjoint, read_classes, read_samples, refuse
+from custom_modules.datasets.annotation import (
+    SIDES,
+    Sample,
+    check_disjoint,
+    collect,
+    read_classes,
+    read_samples,
+    refuse,
+)
 from custom_modules.datasets.manifest import read_manifest_digest
-from custom_modules.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -35,27 +42,17 @@ def read_prepared(root: Path) -> PreparedDataset:
             was changed.
     """
     problems: list[str] = []
-    samples: dict[str, list[Sample]] = {'train': [], 'val': []}
     classes: list[str] = []
+    samples: dict[str, list[Sample]] = {side: [] for side in SIDES}
     digest = None
-    try:
+    with collect(problems):
         classes = read_classes(root / 'classes.txt')
-    except InputError as error:
-        problems += error.problems
-    else:  # without class names no label can be checked
-        for subset in samples:
-            try:
-                samples[subset] = read_samples(root / f'{subset}.txt', classes, root / subset)
-            except InputError as error:
-                problems += error.problems
-    try:
+    for side in SIDES if classes else ():  # without class names no label can be checked
+        with collect(problems):
+            samples[side] = read_samples(root / f'{side}.txt', classes, root / side)
+    with collect(problems):
         check_disjoint(samples['train'], samples['val'])
-    except InputError as error:
-        problems += error.problems
-    try:
+    with collect(problems):
         digest = read_manifest_digest(root)
-    except InputError as error:
-        problems += error.problems
-    if problems:
-        refuse(problems)
+    refuse(problems)
     return PreparedDataset(root, classes, samples['train'], samples['val'], digest)
