@@ -5,6 +5,7 @@ from pathlib import Path
 from custom_modules.datasets.annotation import (
     SIDES,
     check_disjoint,
+    collect,
     label_photos,
     read_classes,
     refuse,
@@ -14,7 +15,6 @@ from custom_modules.datasets.annotation import (
 from custom_modules.datasets.manifest import described_by_manifest
 from custom_modules.datasets.raw_folders import LeftOut, scan_raw
 from custom_modules.datasets.splitting import SplitReport
-from custom_modules.errors import InputError
 
 
 def index_prepared(data: Path) -> SplitReport:
@@ -25,43 +25,34 @@ def index_prepared(data: Path) -> SplitReport:
     Raises:
         InputError: When a folder is missing, the two differ in classes, or a ``class/image`` is in both.
     """
-    problems = [
-        f'{data / side}: no such folder; prepare the raw photos with tools/split_dataset.py'
-        for side in SIDES
-        if not (data / side).is_dir()
-    ]
-    if problems:
-        refuse(problems)
+    missing = [data / side for side in SIDES if not (data / side).is_dir()]
+    refuse([f'{side}: no such folder; prepare the raw photos with tools/split_dataset.py' for side in missing])
+    problems: list[str] = []
     scans = {}
     for side in SIDES:
-        try:
+        with collect(problems):
             scans[side] = scan_raw(data / side)
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        refuse(problems)
-    classes = list(scans['train'].photos)
-    problems = [
-        f'{data}: class {name!r} is in {"train" if name in classes else "val"} only; both need all classes'
-        for name in sorted(set(classes) ^ set(scans['val'].photos))
-    ]
-    if problems:
-        refuse(problems)
-    notes, file = [], data / 'classes.txt'
+    refuse(problems)
+    photos = {side: scan.photos for side, scan in scans.items()}
+    classes = list(photos['train'])
+    for name in sorted(set(classes) ^ set(photos['val'])):
+        problems.append(f'{data}: class {name!r} is in {"train" if name in classes else "val"} only; both need it')
+    refuse(problems)
+    notes: tuple[str, ...] = ()
+    file = data / 'classes.txt'
     if file.exists():
         order = read_classes(file)
         if set(order) != set(classes):
             refuse([f'{file}: names {", ".join(order)}, but the folders are {", ".join(classes)}; delete or fix it'])
         if order != classes:
-            notes.append(f'kept the class order of {file}: {", ".join(order)}')
+            notes = (f'kept the class order of {file}: {", ".join(order)}',)
         classes = order
-    sides = {side: {name: scans[side].photos[name] for name in classes} for side in SIDES}
-    samples = {side: label_photos(sides[side], classes) for side in SIDES}
+    samples = {side: label_photos(photos[side], classes) for side in SIDES}
     check_disjoint(samples['train'], samples['val'])
     write_classes(file, classes)
     for side in SIDES:
         write_samples(data / f'{side}.txt', samples[side])
     left_out = [LeftOut(f'{side}/{path}', reason) for side in SIDES for path, reason in scans[side].left_out]
-    counts = {side: {name: len(images) for name, images in photos.items()} for side, photos in sides.items()}
+    counts = {side: {name: len(photos[side][name]) for name in classes} for side in SIDES}
     digest, warnings = described_by_manifest(data, classes, samples)
-    return SplitReport(counts, left_out, digest, tuple(notes), tuple(warnings))
+    return SplitReport(counts, left_out, digest, notes, warnings)

@@ -2,41 +2,41 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from custom_modules.datasets.annotation import SIDES, Sample
-from custom_modules.datasets.raw_folders import LeftOut
+from custom_modules.datasets.raw_folders import Scan
 from custom_modules.datasets.split_plan import Plan
 from custom_modules.errors import InputError
 from custom_modules.files import sha256_of
-from custom_modules.photos.fingerprint import DHASH_BITS, PHASH_BITS, Fingerprint
+from custom_modules.photos.fingerprint import DHASH_BITS, PHASH_BITS
 
 PHASH_DIGITS = (PHASH_BITS + DHASH_BITS) // 4  # hexadecimal
+_SPLIT_AGAIN = 'split the raw photos again with tools/split_dataset.py into a new folder'
 
 
-def make_manifest(
-    plan: Plan,
-    mode: str,
-    contents: Mapping[str, str],
-    left_out: Sequence[LeftOut],
-    fingerprints: Mapping[str, Fingerprint],
-) -> dict[str, Any]:
-    """Returns the manifest of a split.
+def write_manifest(folder: Path, plan: Plan, mode: str, contents: Mapping[str, str], scan: Scan) -> str:
+    """Writes the manifest of a split: the same bytes for the same split.
 
     Args:
-        plan: Which photo went where.
+        folder: The dataset.
+        plan: The subset of each photo.
         mode: How photos were placed.
         contents: The sha256 of each photo, in hex, by ``side/class/image``.
-        left_out: What stood in the raw folder and is not in the dataset.
-        fingerprints: Of the photos, by ``class/image``; empty when they were not compared.
+        scan: The photos, and what was left out.
+
+    Returns:
+        The digest.
     """
     files = {path: {'sha256': sha256} for path, sha256 in contents.items()}
-    if fingerprints:
-        for path, entry in files.items():
-            entry['phash'] = f'{fingerprints[path.split("/", 1)[1]].phash:0{PHASH_DIGITS}x}'
-    sides = {sample.path: side for side in SIDES for sample in plan.samples(side)}
+    sides = {}
+    for path, entry in files.items():
+        side, _, image = path.partition('/')
+        sides[image] = side
+        if scan.fingerprints:
+            entry['phash'] = f'{scan.fingerprints[image].phash:0{PHASH_DIGITS}x}'
     manifest: dict[str, Any] = {
         'tool': 'tools/split_dataset.py',
         'version': 1,
@@ -48,22 +48,16 @@ def make_manifest(
         'folds': len(plan.folds),
         'files': files,
         'groups': [[f'{sides[path]}/{path}' for path in group] for group in plan.groups],
-        'left_out': [item._asdict() for item in left_out],
+        'left_out': [item._asdict() for item in scan.left_out],
     }
-    return {**manifest, 'digest': _digest(manifest)}
-
-
-def format_manifest(manifest: Mapping[str, Any]) -> bytes:
-    """The content of the file: the same bytes for the same manifest."""
-    return (json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + '\n').encode()
+    manifest['digest'] = _digest(manifest)
+    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + '\n'
+    (folder / 'manifest.json').write_bytes(text.encode())
+    return manifest['digest']
 
 
 def read_manifest_digest(data_root: Path) -> str | None:
-    """Returns the digest that names the dataset, None when it has no ``manifest.json``.
-
-    Raises:
-        InputError: When the manifest cannot be read, or its digest is not that of its contents.
-    """
+    """Returns the digest that identifies the dataset, as :func:`read_manifest` reads it; None without a manifest."""
     manifest = read_manifest(data_root)
     return None if manifest is None else manifest['digest']
 
@@ -72,49 +66,45 @@ def read_manifest(data_root: Path) -> dict[str, Any] | None:
     """Returns the manifest, None when there is none.
 
     Raises:
-        InputError: When it cannot be read, or its digest is not that of its contents.
+        InputError: It cannot be read, or its digest is not that of its contents.
     """
     file = data_root / 'manifest.json'
-    remedy = 'restore it, or split the raw photos again with tools/split_dataset.py into a new folder'
     try:
         manifest = json.loads(file.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise InputError(f'{file}: cannot be read ({error}); {remedy}') from None
+        raise InputError(f'{file}: cannot be read ({error}); restore it, or {_SPLIT_AGAIN}') from None
     try:
         sound = manifest['digest'] == _digest(manifest)
     except (AttributeError, KeyError, TypeError):
         sound = False
     if not sound:
-        raise InputError(f'{file}: its digest is not that of its contents, so it was changed; {remedy}')
+        raise InputError(
+            f'{file}: its digest is not that of its contents, so it was changed; restore it, or {_SPLIT_AGAIN}'
+        )
     return manifest
 
 
 def described_by_manifest(
     data: Path, classes: list[str], samples: dict[str, list[Sample]]
-) -> tuple[str | None, list[str]]:
+) -> tuple[str | None, tuple[str, ...]]:
     """The manifest's digest if it describes exactly these files; else None and lines for the user."""
+    file = data / 'manifest.json'
     try:
         manifest = read_manifest(data)
         if manifest is None:
-            return None, []
-        names = {f'{side}/{sample.path}' for side in SIDES for sample in samples[side]}
-        recorded = {name: entry['sha256'] for name, entry in manifest['files'].items()}
-        if (
-            manifest['classes'] == classes
-            and names == set(recorded)
-            and all(sha256_of(data / name) == recorded[name] for name in sorted(names))
-        ):
-            return manifest['digest'], []
+            return None, ()
+        names = [f'{side}/{sample.path}' for side in SIDES for sample in samples[side]]
+        files = manifest['files']
+        same = manifest['classes'] == classes and files.keys() == set(names)
+        if same and all(sha256_of(data / name) == files[name]['sha256'] for name in names):
+            return manifest['digest'], ()
     except OSError as error:
-        return None, [f'{error.filename}: cannot be read: {error.strerror}; so manifest.json cannot be checked']
+        return None, (f'{error.filename}: cannot be read: {error.strerror}; so {file} cannot be checked',)
     except InputError as error:
-        return None, list(error.problems)
-    return None, [
-        f'{data / "manifest.json"}: no longer describes these files; delete it, or split the raw photos again '
-        'with tools/split_dataset.py into a new folder'
-    ]
+        return None, error.problems
+    return None, (f'{file}: no longer describes these files; delete it, or {_SPLIT_AGAIN}',)
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

@@ -2,15 +2,16 @@
 
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from custom_modules.datasets.annotation import SIDES, class_name_problem, name_problem, refuse
+from custom_modules.datasets.annotation import SIDES, class_name_problem, collect, name_problem, refuse
 from custom_modules.errors import InputError
 from custom_modules.files import printable
+from custom_modules.photos.fingerprint import Fingerprint
 from custom_modules.photos.listing import IMAGE_SUFFIXES
 
 HIDDEN = 'hidden or system file'
@@ -25,21 +26,31 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True)
 class Scan:
-    """The contents of a folder of class folders.
+    """The photos in a folder of class folders.
 
     Args:
-        photos: Sorted photo names by class, classes sorted.
-        left_out: Everything else, sorted by path.
         sources: The path of each photo in the folder by its ``class/image``: they differ where folders were renamed.
+        left_out: Everything else, sorted by path.
+        fingerprints: Of each photo, by ``class/image``; empty if they were not opened.
+        groups: Near-duplicates among them: two or more ``class/image`` each, sorted; empty if they were not opened.
     """
 
-    photos: dict[str, list[str]]
-    left_out: list[LeftOut]
     sources: dict[str, str]
+    left_out: list[LeftOut]
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    groups: list[list[str]] = field(default_factory=list)
+
+    @property
+    def photos(self) -> dict[str, list[str]]:
+        """Sorted photo names by class, classes sorted."""
+        photos: dict[str, list[str]] = {}
+        for name, image in sorted(path.split('/') for path in self.sources):
+            photos.setdefault(name, []).append(image)
+        return photos
 
 
 def scan_raw(raw: Path, rename: Mapping[str, str] | None = None) -> Scan:
-    """Lists the photos of each class: by suffix, unopened; all that is no photo is listed as left out.
+    """Lists the photos of each class: by suffix, unopened; everything else is listed as left out.
 
     Args:
         raw: Folder whose direct subfolders are the classes.
@@ -49,8 +60,7 @@ def scan_raw(raw: Path, rename: Mapping[str, str] | None = None) -> Scan:
         InputError: For each folder that is no class, each class without photos, and names that collide.
     """
     scan, problems = survey_raw(raw, rename)
-    if problems:
-        refuse(problems)
+    refuse(problems)
     return scan
 
 
@@ -61,42 +71,43 @@ def survey_raw(raw: Path, rename: Mapping[str, str] | None = None) -> tuple[Scan
         InputError: The folder cannot be listed, or is a prepared dataset.
     """
     rename = rename or {}
-    photos: dict[str, list[str]] = {}
     sources: dict[str, str] = {}
     left_out: list[LeftOut] = []
     problems: list[str] = []
-    folders = []
-    for folder_name in _list_raw(raw):
-        folder, name = raw / folder_name, rename.get(folder_name, folder_name)
-        if reason := _reason_against_class_folder(folder):
-            left_out.append(LeftOut(printable(folder_name), reason))
+    folders: list[str] = []
+    classes: dict[str, list[str]] = {}
+    for folder in _list_raw(raw):
+        if reason := _reason_against_class_folder(raw / folder):
+            left_out.append(LeftOut(printable(folder), reason))
             continue
-        folders.append(folder_name)
+        folders.append(folder)
+        name = rename.get(folder, folder)
         if problem := class_name_problem(name):
-            what = 'class folder' if name == folder_name else f'--rename {folder_name}={name}:'
+            what = 'class folder' if name == folder else f'--rename {folder}={name}:'
             problems.append(f'{raw}: {what} {problem}; rename it')
             continue
-        try:
-            images, others = _list_class(folder)
-        except InputError as error:
-            problems += error.problems
-            continue
-        left_out += [LeftOut(printable(f'{folder_name}/{path}'), reason) for path, reason in others]
-        for image in images:
-            path = f'{name}/{image}'
-            if other := sources.get(path):
-                problems.append(f'{raw}: {folder_name}/{image} and {other} would both become {path}; rename one')
-            sources[path] = f'{folder_name}/{image}'
-        if not images:
-            problems.append(f'{folder}: no photos ({" ".join(IMAGE_SUFFIXES)}) in this folder; {_hint(folder)}')
-        photos[name] = sorted({*photos.get(name, ()), *images})
-    problems += [f'{raw / name}: {problem}' for name in photos for problem in _collisions(photos[name])]
-    problems += [f'{raw}: {problem}' for problem in [*_rename_problems(rename, folders), *_collisions(photos)]]
-    if not photos and not problems:
+        with collect(problems):
+            images = []
+            for image in list_folder(raw / folder):
+                path = f'{folder}/{image}'
+                if reason := _reason_against_photo(raw / path):
+                    left_out.append(LeftOut(printable(path), reason))
+                    continue
+                images.append(image)
+                if other := sources.get(f'{name}/{image}'):
+                    problems.append(f'{raw}: {path} and {other} would both become {name}/{image}; rename one')
+                sources[f'{name}/{image}'] = path
+            if not images:
+                problems.append(f'{raw / folder}: no photos ({" ".join(IMAGE_SUFFIXES)}); {_hint(raw / folder)}')
+            classes[name] = sorted({*classes.get(name, ()), *images})
+    problems += [f'{raw / name}: {problem}' for name in classes for problem in _collisions(classes[name])]
+    problems += [f'--rename: {line}' for line in sorted(_unknown(rename.keys() - set(folders), folders))]
+    problems += [f'{raw}: {problem}' for problem in _collisions(classes)]
+    if not classes and not problems:
         found = any(item.path.lower().endswith(IMAGE_SUFFIXES) for item in left_out)
         hint = 'it holds photos itself: point at the folder above' if found else 'expected are <class>/<photo>'
         problems.append(f'{raw}: no class folders; {hint}')
-    return Scan({name: photos[name] for name in sorted(photos)}, sorted(left_out), sources), problems
+    return Scan(sources, sorted(left_out)), problems
 
 
 def list_folder(folder: Path) -> list[str]:
@@ -112,16 +123,12 @@ def list_folder(folder: Path) -> list[str]:
 
 
 def _list_raw(raw: Path) -> list[str]:
-    """The sorted names in a folder of class folders.
-
-    Raises:
-        InputError: It cannot be listed, or is a prepared dataset.
-    """
+    """The sorted names in a folder of class folders; a prepared dataset is refused."""
     if not os.path.isdir(raw):
-        kind = 'not a' if os.path.exists(raw) else 'no such'
-        raise InputError(f'{raw}: {kind} folder; point at the folder of class folders')
-    prepared = [f'{name}/' for name in SIDES if os.path.isdir(raw / name)]
-    if prepared:
+        raise InputError(
+            f'{raw}: {"not a" if os.path.exists(raw) else "no such"} folder; point at the folder of class folders'
+        )
+    if prepared := [f'{name}/' for name in SIDES if os.path.isdir(raw / name)]:
         raise InputError(
             f'{raw}: holds {" and ".join(prepared)}, so it is a prepared dataset and no folder of raw photos: '
             'point at the folder whose subfolders are the classes'
@@ -129,25 +136,14 @@ def _list_raw(raw: Path) -> list[str]:
     return list_folder(raw)
 
 
-def _list_class(folder: Path) -> tuple[list[str], list[LeftOut]]:
-    """The names of the photos in a class folder, and everything else in it."""
-    images, left_out = [], []
-    for name in list_folder(folder):
-        if reason := _reason_against_photo(folder / name):
-            left_out.append(LeftOut(name, reason))
-        else:
-            images.append(name)
-    return images, left_out
-
-
-def _rename_problems(rename: Mapping[str, str], folders: Sequence[str]) -> list[str]:
-    """A line for each renamed folder that does not exist."""
-    problems = []
-    for name in rename.keys() - set(folders):
+def _unknown(names: Iterable[str], folders: list[str]) -> list[str]:
+    """A line for each name of a folder that does not exist."""
+    lines = []
+    for name in names:
         near = get_close_matches(name, folders, 1)
         hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(folders) or "none"}'
-        problems.append(f'--rename: no class folder {name!r}: {hint}')
-    return sorted(problems)
+        lines.append(f'no class folder {name!r}: {hint}')
+    return lines
 
 
 def _is_hidden(path: Path) -> bool:

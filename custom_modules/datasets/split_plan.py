@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -62,41 +62,36 @@ def plan_split(
         groups: The ``class/image`` that stay in one subset; no photo is in two.
 
     Raises:
-        InputError: When the ratio is not in (0, 1), or a class would be missing in one subset.
+        InputError: A class would be missing in one subset.
     """
-    if problems := ratio_problems(ratio):
-        refuse(problems)
-    problems = class_problems(photos)
+    problems = []
     order = {name: sorted(photos[name], key=lambda image: _hash(f'{seed}/{name}/{image}')) for name in sorted(photos)}
+    sizes = {name: len(images) for name, images in order.items()}
     share = Fraction(str(ratio))
-    targets = {name: int(share * len(images)) for name, images in order.items()}
     units = sorted((sorted(group) for group in groups), key=lambda group: (-len(group), group))
-    side_of = _place_groups(units, {name: len(images) for name, images in order.items()}, targets, share, seed)
+    side_of = _place_groups(units, sizes, share, seed)
     sides: dict[str, dict[str, list[str]]] = {side: {} for side in SIDES}
     for name, images in order.items():
-        grouped = [side_of[path] for image in images if (path := f'{name}/{image}') in side_of]
-        free = max(0, targets[name] - grouped.count('train'))
+        train = {image for image in images if side_of.get(f'{name}/{image}') == 'train'}
         single = [image for image in images if f'{name}/{image}' not in side_of]
-        side_of |= {f'{name}/{image}': 'train' if i < free else 'val' for i, image in enumerate(single)}
-        for side in SIDES:
-            sides[side][name] = sorted(image for image in images if side_of[f'{name}/{image}'] == side)
-        counts = [len(sides[side][name]) for side in SIDES]
-        if not all(counts):
-            hint = '; near-duplicates stay in one subset' if grouped else ''
+        train.update(single[: max(0, int(share * sizes[name]) - len(train))])
+        sides['train'][name], sides['val'][name] = sorted(train), sorted(set(images) - train)
+        if not 0 < len(train) < sizes[name]:
+            hint = '; near-duplicates stay in one subset' if len(single) < sizes[name] else ''
             problems.append(
-                f'class {name!r}: {sum(counts)} photo(s) at ratio {ratio} give {counts[0]} to train and '
-                f'{counts[1]} to val, and each needs one{hint}: add photos or change the ratio'
+                f'class {name!r}: {sizes[name]} photo(s) at ratio {ratio} give {len(train)} to train and '
+                f'{sizes[name] - len(train)} to val, and each needs one{hint}: add photos or change the ratio'
             )
-    if problems:
-        refuse(problems)
+    refuse(problems)
     return Plan(sides, ratio, seed, sorted(units))
 
 
 def _place_groups(
-    groups: Sequence[Sequence[str]], sizes: Mapping[str, int], targets: Mapping[str, int], share: Fraction, seed: int
+    groups: Sequence[Sequence[str]], sizes: Mapping[str, int], share: Fraction, seed: int
 ) -> dict[str, str]:
-    """The subset of each photo in a group; ``targets`` are the sizes of the classes in train."""
-    limits = {'train': targets, 'val': {name: sizes[name] - targets[name] for name in sizes}}
+    """The subset of each photo in a group; ``sizes`` are the numbers of photos by class."""
+    train = {name: int(share * size) for name, size in sizes.items()}
+    limits = {'train': train, 'val': {name: sizes[name] - train[name] for name in sizes}}
     placed: dict[str, Counter[str]] = {side: Counter() for side in SIDES}
     side_of: dict[str, str] = {}
     for group in groups:
@@ -119,50 +114,29 @@ def plan_folds(plan: Plan, folds: int) -> Plan:
     that has the fewest photos of its class, then the fewest in all.
 
     Raises:
-        InputError: For fewer than two folds, or when a fold would lack a class.
+        InputError: A fold would lack a class.
     """
-    if problems := fold_problems(folds):
-        refuse(problems)
     samples = {sample.path: sample for sample in plan.samples('train')}
-    grouped = {path for group in plan.groups for path in group}
-    singles = sorted(samples.keys() - grouped, key=lambda path: _hash(f'{plan.seed}/fold/{path}'))
     units = sorted((group for group in plan.groups if group[0] in samples), key=lambda group: (-len(group), group))
-    units += [[path] for path in singles]
+    single = samples.keys() - {path for group in units for path in group}
+    units += [[path] for path in sorted(single, key=lambda path: _hash(f'{plan.seed}/fold/{path}'))]
     dealt: list[list[Sample]] = [[] for _ in range(folds)]
     counts: list[Counter[str]] = [Counter() for _ in range(folds)]
     for unit in units:
         size = Counter(path.split('/')[0] for path in unit)
-
-        def load(fold: int, size: Counter[str] = size) -> tuple[int, int, int]:
-            return sum(counts[fold][name] for name in size), len(dealt[fold]), fold
-
-        fold = min(range(folds), key=load)
+        loads = [(sum(count[name] for name in size), len(part)) for count, part in zip(counts, dealt, strict=True)]
+        fold = loads.index(min(loads))
         counts[fold].update(size)
         dealt[fold] += [samples[path] for path in unit]
-    problems = [
-        f'class {name!r}: its {len(plan.sides["train"][name])} photo(s) in train, near-duplicates together, do not '
-        f'reach for {folds} folds: choose fewer or add photos'
-        for name in plan.classes
-        if not all(count[name] for count in counts)
-    ]
-    if problems:
-        refuse(problems)
+    refuse(
+        [
+            f'class {name!r}: its {len(images)} photo(s) in train, near-duplicates together, do not reach for {folds} '
+            'folds: choose fewer or add photos'
+            for name, images in plan.sides['train'].items()
+            if not all(count[name] for count in counts)
+        ]
+    )
     return replace(plan, folds=[sorted(part) for part in dealt])
-
-
-def ratio_problems(ratio: float) -> list[str]:
-    """Says why a number cannot be the share of train; nothing when it can."""
-    return [] if 0 < ratio < 1 else [f'ratio {ratio} is not between 0 and 1; 0.8 sends four of five photos to train']
-
-
-def fold_problems(folds: int) -> list[str]:
-    """Says why a number cannot be that of the folds; nothing when it can."""
-    return [] if folds >= 2 else [f'{folds} folds: two or more are needed']
-
-
-def class_problems(classes: Collection[str]) -> list[str]:
-    """Says why a dataset cannot have these classes; nothing when it can."""
-    return [] if len(classes) >= 2 else [f'two or more classes are needed, found: {", ".join(classes) or "none"}']
 
 
 def _hash(text: str) -> bytes:

@@ -7,29 +7,20 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from custom_modules.datasets.annotation import SIDES, refuse, write_classes, write_samples
-from custom_modules.datasets.comparison import Comparison, compare_photos
-from custom_modules.datasets.manifest import format_manifest, make_manifest
-from custom_modules.datasets.raw_folders import HIDDEN, LeftOut, list_folder, scan_raw
-from custom_modules.datasets.split_plan import (
-    Plan,
-    class_problems,
-    fold_problems,
-    plan_folds,
-    plan_split,
-    ratio_problems,
-)
+from custom_modules.datasets.comparison import compare_photos
+from custom_modules.datasets.manifest import write_manifest
+from custom_modules.datasets.raw_folders import HIDDEN, LeftOut, Scan, list_folder, scan_raw
+from custom_modules.datasets.split_plan import Plan, plan_folds, plan_split
 from custom_modules.errors import InputError
 from custom_modules.files import check_folder, printable
-from custom_modules.photos.fingerprint import Fingerprint
 from custom_modules.progress import Progress
 
-MODE_NAMES = {'copy': 'copying', 'hardlink': 'linking', 'symlink': 'linking'}
-MODES = tuple(MODE_NAMES)
+MODES = ('copy', 'hardlink', 'symlink')
 
 
 @dataclass(frozen=True)
@@ -64,11 +55,10 @@ class SplitReport:
         lines = [f'left out: {path} ({reason})' for path, reason in self.left_out]
         lines += [*self.notes, *(f'warning: {warning}' for warning in self.warnings)]
         train, val = (self.counts[side] for side in SIDES)
-        rows = [('class', 'train', 'val'), *((name, str(train[name]), str(val[name])) for name in train)]
-        rows.append(('total', str(sum(train.values())), str(sum(val.values()))))
+        rows = [('class', *SIDES), *((name, train[name], val[name]) for name in train)]
+        rows.append(('total', sum(train.values()), sum(val.values())))
         width = max(len(name) for name, _, _ in rows)
-        lines += [f'{name:<{width}} {in_train:>7} {in_val:>7}' for name, in_train, in_val in rows]
-        return '\n'.join(lines)
+        return '\n'.join([*lines, *(f'{name:<{width}} {in_train:>7} {in_val:>7}' for name, in_train, in_val in rows)])
 
 
 def split_dataset(
@@ -104,23 +94,25 @@ def split_dataset(
     Raises:
         InputError: When the folders or the options cannot be used, or a file cannot be read or written.
     """
-    problems = _folder_problems(raw, out) + ratio_problems(ratio) + (fold_problems(folds) if folds else [])
+    problems = _folder_problems(raw, out)
+    if not 0 < ratio < 1:
+        problems.append(f'ratio {ratio} is not between 0 and 1; 0.8 sends four of five photos to train')
+    if folds and folds < 2:
+        problems.append(f'{folds} folds: two or more are needed')
     if mode not in MODES:
         problems.append(f'no such mode: {mode}; known are {", ".join(MODES)}')
-    if problems:
-        refuse(problems)
+    refuse(problems)
     check_folder(Path(os.path.realpath(out)).parent)
     scan = scan_raw(raw, rename)
-    if problems := class_problems(scan.photos):
-        refuse(problems)
-    compared = Comparison(scan.photos, [], {}, []) if keep_all else compare_photos(raw, scan, workers, progress)
-    plan = plan_split(compared.photos, ratio, seed, compared.groups)
+    if len(scan.photos) < 2:
+        raise InputError(f'two or more classes are needed, found: {", ".join(scan.photos)}')
+    if not keep_all:
+        scan = compare_photos(raw, scan, workers, progress)
+    plan = plan_split(scan.photos, ratio, seed, scan.groups)
     if folds:
         plan = plan_folds(plan, folds)
-    left_out = sorted(scan.left_out + compared.left_out)
-    digest = write_prepared(raw, out, plan, mode, progress, left_out, scan.sources, compared.fingerprints)
-    notes, warnings = _about_groups(plan.groups, scan.sources)
-    return SplitReport(plan.counts, left_out, digest, notes, warnings)
+    digest = _write_prepared(raw, out, scan, plan, mode, progress)
+    return SplitReport(plan.counts, scan.left_out, digest, *_about_groups(scan))
 
 
 def parse_rename(pairs: Iterable[str]) -> dict[str, str]:
@@ -137,58 +129,32 @@ def parse_rename(pairs: Iterable[str]) -> dict[str, str]:
             problems.append(f'--rename {pair}: FOLDER=CLASS is expected, as in roses=rose')
         elif rename.setdefault(folder, name) != name:
             problems.append(f'--rename {pair}: {folder} becomes {rename[folder]} already')
-    if problems:
-        raise InputError(*problems)
+    refuse(problems)
     return rename
 
 
-def write_prepared(
-    raw: Path,
-    out: Path,
-    plan: Plan,
-    mode: str = 'copy',
-    progress: Progress | None = None,
-    left_out: Sequence[LeftOut] = (),
-    sources: Mapping[str, str] | None = None,
-    fingerprints: Mapping[str, Fingerprint] | None = None,
-) -> str:
-    """Writes the dataset of a plan to a folder next to ``out``, and moves it into place when complete.
-
-    Args:
-        raw: Folder of the photos.
-        out: The dataset's folder.
-        plan: The subset of each photo.
-        mode: ``copy``, ``hardlink`` or ``symlink``.
-        progress: Called after each photo.
-        left_out: For the manifest.
-        sources: Path of each photo in ``raw`` by ``class/image``; None if the two are equal.
-        fingerprints: Of the photos, by ``class/image``; None if they were not compared.
-
-    Returns:
-        The digest in ``manifest.json``.
+def _write_prepared(raw: Path, out: Path, scan: Scan, plan: Plan, mode: str, progress: Progress | None) -> str:
+    """Writes a dataset to a folder next to ``out``, moves it into place when complete, and returns its digest.
 
     Raises:
         InputError: A file cannot be read or written; nothing of the dataset is left then.
     """
     target = Path(os.path.realpath(out))
     partial = target.with_name(f'.{target.name}.partial-{secrets.token_hex(4)}')
-    total = sum(sum(counts.values()) for counts in plan.counts.values())
     try:
         contents: dict[str, str] = {}
         for side in SIDES:
             for name in plan.classes:
                 (partial / side / name).mkdir(parents=True)
-            for sample in plan.samples(side):
-                path = f'{side}/{sample.path}'
-                source = raw / (sources or {}).get(sample.path, sample.path)
-                contents[path] = _place(source, partial / path, mode)
-                if fingerprints and fingerprints[sample.path].sha256 != contents[path]:
+            for path, _ in plan.samples(side):
+                source = raw / scan.sources[path]
+                sha256 = contents[f'{side}/{path}'] = _place(source, partial / side / path, mode)
+                if scan.fingerprints and scan.fingerprints[path].sha256 != sha256:
                     raise InputError(f'{source}: changed while it was split; nothing was written to {out}')
                 if progress:
-                    progress(MODE_NAMES[mode], len(contents), total)
+                    progress('copying' if mode == 'copy' else 'linking', len(contents), len(scan.sources))
         _write_lists(partial, plan)
-        manifest = make_manifest(plan, mode, contents, left_out, fingerprints or {})
-        (partial / 'manifest.json').write_bytes(format_manifest(manifest))
+        digest = write_manifest(partial, plan, mode, contents, scan)
         if target.exists():
             target.rmdir()  # fails unless empty
         partial.rename(target)
@@ -196,20 +162,19 @@ def write_prepared(
         raise InputError(f'{error.filename or out}: {error.strerror}; nothing was written to {out}') from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return manifest['digest']
+    return digest
 
 
 def _write_lists(folder: Path, plan: Plan) -> None:
     """Writes ``classes.txt``, the lists of train and val, and those of the folds."""
     write_classes(folder / 'classes.txt', plan.classes)
-    train = plan.samples('train')
     for side in SIDES:
         write_samples(folder / f'{side}.txt', plan.samples(side))
     for number, validating in enumerate(plan.folds):
         fold = folder / f'fold{number}'
         fold.mkdir()
         write_samples(fold / 'val.txt', validating)
-        write_samples(fold / 'train.txt', set(train) - set(validating))
+        write_samples(fold / 'train.txt', set(plan.samples('train')) - set(validating))
 
 
 def _place(source: Path, target: Path, mode: str) -> str:
@@ -229,19 +194,17 @@ def _place(source: Path, target: Path, mode: str) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _about_groups(groups: Sequence[Sequence[str]], sources: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+def _about_groups(scan: Scan) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the notes and the warnings about near-duplicates."""
-    if not groups:
-        return (), ()
-    photos = sum(len(group) for group in groups)
-    notes = (f'near-duplicates: {len(groups)} group(s) of {photos} photos, each in one subset; see manifest.json',)
-    warnings = tuple(
+    photos = sum(len(group) for group in scan.groups)
+    notes = f'near-duplicates: {len(scan.groups)} group(s) of {photos} photos, each in one subset; see manifest.json'
+    warnings = [
         'near-duplicates in different classes, one label may be wrong: '
-        + ', '.join(printable(sources[path]) for path in group)
-        for group in groups
+        + ', '.join(printable(scan.sources[path]) for path in group)
+        for group in scan.groups
         if len({path.split('/')[0] for path in group}) > 1
-    )
-    return notes, warnings
+    ]
+    return (notes,) if scan.groups else (), tuple(warnings)
 
 
 def _folder_problems(raw: Path, out: Path) -> list[str]:
@@ -249,10 +212,7 @@ def _folder_problems(raw: Path, out: Path) -> list[str]:
     if target.is_relative_to(source) or source.is_relative_to(target):
         return [f'{out}: is inside {raw}, or the other way round; choose an output folder apart from the raw photos']
     if os.path.isdir(target):
-        if list_folder(target):
-            return [
-                f'{out}: exists and is not empty, and a split is never mixed in: choose another folder or remove it'
-            ]
-    elif os.path.lexists(out):
-        return [f'{out}: exists and is no folder; choose another']
-    return []
+        if not list_folder(target):
+            return []
+        return [f'{out}: exists and is not empty, and a split is never mixed in: choose another folder or remove it']
+    return [f'{out}: exists and is no folder; choose another'] if os.path.lexists(out) else []
