@@ -59,8 +59,10 @@ def name_problem(name: str) -> str | None:
     """Why a class or image name does not fit the annotation format; None if it does."""
     if not name.strip():
         return 'blank name'
-    if name in ('.', '..') or re.search(r'[/\\\n\r\0]', name):
-        return f'{name!r} is no name or holds a slash, a backslash or a line break'
+    if name in ('.', '..'):
+        return f'{name!r} is no name'
+    if re.search(r'[/\\\n\r\0]', name):
+        return f'{name!r} holds a slash, a backslash or a line break'
     if re.search('[\ud800-\udfff]', name):
         return f'{name!r} is not UTF-8'
     return None
