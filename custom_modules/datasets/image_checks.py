@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path, PurePath
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -32,14 +32,6 @@ MIN_SHARPNESS = 0.1
 MIN_ODD_SIZE_FACTOR = 2  # of the median edge
 
 _SAMPLE_EDGE, _SHARPNESS_EDGE = 128, 256  # pixels
-_SUFFIXES = {
-    'JPEG': ('.jpg', '.jpeg'),
-    'PNG': ('.png',),
-    'BMP': ('.bmp',),
-    'WEBP': ('.webp',),
-    'TIFF': ('.tif', '.tiff'),
-    'GIF': ('.gif',),
-}
 
 
 @dataclass
@@ -64,25 +56,22 @@ class CheckedImage:
 def check_images(
     paths: Sequence[Path], crop: int = 224, workers: int | None = None, progress: StepProgress | None = None
 ) -> list[CheckedImage]:
-    """Checks image files in parallel processes.
+    """Checks image files in parallel processes, as :func:`~custom_modules.photos.parallel.map_photos` runs them.
 
     Args:
         paths: The files.
         crop: Edge of the square that training cuts out, in pixels.
-        workers: Number of processes; None for one per core, 8 at most, fewer for few images.
+        workers: Number of processes.
         progress: Called with the numbers of images done and in all.
-
-    Returns:
-        One result per path, in the order of the paths.
 
     Raises:
         InputError: CleanVision is not installed, or a process was killed.
     """
     if find_spec('cleanvision') is None:
         raise InputError('checking images needs CleanVision: pip install "cleanvision>=0.3.7,<0.4"')
-    imports = (*IMPORTS, 'cleanvision')
-    images = map_photos(partial(check_image, crop=crop), paths, imports, workers, progress)
-    _add_scores([image for image in images if image.measures])
+    images = map_photos(partial(check_image, crop=crop), paths, (*IMPORTS, 'cleanvision'), workers, progress)
+    if readable := [image for image in images if image.measures]:
+        _add_scores(readable)
     return images
 
 
@@ -92,20 +81,28 @@ def check_image(path: str | os.PathLike[str], crop: int) -> CheckedImage:
     Pillow reports the format and whether the file is complete: OpenCV silently fills missing parts with grey.
     """
     identity = fingerprint(path)
-    problem = identity.problem
-    if problem:
-        return CheckedImage(identity, [('empty' if problem == 'empty file' else 'broken', problem)])
+    if identity.problem:
+        kind = 'empty' if identity.problem == 'empty file' else 'broken'
+        return CheckedImage(identity, [(kind, identity.problem)])
     try:
         content = Path(path).read_bytes()  # cv2.imread fails on names that are not UTF-8
-        findings = _format_findings(content, PurePath(path).suffix.lower())
+        findings = _format_findings(content, Path(path).suffix.lower())
         picture = decode(content)
         height, width = picture.shape[:2]
         if min(width, height) < crop:
             findings.append(('tiny' if 2 * min(width, height) < crop else 'small', f'{width} x {height}'))
-        sample = picture[:: -(-height // _SAMPLE_EDGE), :: -(-width // _SAMPLE_EDGE)]
+        # Brightness, entropy and colour are those of a sample, which has the same histogram: CleanVision takes a
+        # second for the pixels of a phone photo.
+        step = -(-max(height, width) // _SAMPLE_EDGE)
+        sample = picture[:: min(step, height), :: min(step, width)]
         if (sample == sample[..., :1]).all():
             findings.append(('grey', 'no colour'))
-        return CheckedImage(identity, findings, width, height, _measure(picture))
+        measures = {'sharpness': _sharpness(picture)}
+        for name, check in _cleanvision().image_properties.items():
+            if name in SCORED:
+                pixels = picture if name.startswith('odd') else sample
+                measures |= check.calculate(Image.fromarray(pixels[..., ::-1].copy()))
+        return CheckedImage(identity, findings, width, height, measures)
     except ImportError:  # CleanVision is imported late
         raise
     except Exception as error:  # on garbage, decoders raise almost anything
@@ -117,7 +114,7 @@ def _format_findings(content: bytes, suffix: str) -> list[tuple[str, str]]:
     found = []
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         format_ = 'JPEG' if image.format == 'MPO' else str(image.format)  # phones append a preview to the image
-        if suffix not in _SUFFIXES[format_]:
+        if Image.registered_extensions().get(suffix) != format_:
             found.append(('misnamed', f'{format_} inside'))
         if image.mode == 'CMYK':
             found.append(('cmyk', ''))
@@ -132,24 +129,6 @@ def _format_findings(content: bytes, suffix: str) -> list[tuple[str, str]]:
         if image.has_transparency_data and image.convert('RGBA').getchannel('A').getextrema() != (255, 255):
             found.append(('transparent', image.mode))
     return found
-
-
-def _measure(picture: np.ndarray) -> dict[str, float]:
-    """CleanVision's raw measures of a (H, W, 3) uint8 BGR image, and its sharpness.
-
-    Brightness and entropy are those of a sample of the pixels, which has the same histogram: CleanVision takes a
-    second for the pixels of a phone photo.
-    """
-    height, width = picture.shape[:2]
-    step = -(-max(height, width) // _SAMPLE_EDGE)
-    rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    sample = Image.fromarray(rgb[:: min(step, height), :: min(step, width)].copy())
-    whole = Image.fromarray(rgb)
-    measures = {'sharpness': _sharpness(picture)}
-    for name, property_ in _cleanvision().image_properties.items():
-        if name in SCORED:
-            measures |= property_.calculate(whole if name.startswith('odd') else sample)
-    return measures
 
 
 def _sharpness(picture: np.ndarray) -> float:
@@ -180,28 +159,26 @@ def _add_scores(images: Sequence[CheckedImage]) -> None:
     """Adds the findings that CleanVision's thresholds, and ours for sharpness, make of the measures."""
     import pandas as pd
 
-    if not images:
-        return
     scoring = _cleanvision()
     scoring.issues = pd.DataFrame(index=range(len(images)))
     scoring.update_issues(pd.DataFrame([image.measures for image in images]), SCORED)
     middle = median(image.measures['size'] for image in images)
-    for image, (_, row) in zip(images, scoring.issues.iterrows(), strict=True):
+    for image, row in zip(images, scoring.issues.to_dict('records'), strict=True):
         size = f'{image.width} x {image.height}'
         short, long = sorted((image.width, image.height))
-        kinds = [kind for kind in SCORED if row[f'is_{kind}_issue']]
+        factor = image.measures['size'] / middle
+        kinds = {kind: f'score {row[f"{kind}_score"]:.2f}' for kind in SCORED if row[f'is_{kind}_issue']}
         if image.measures['sharpness'] < MIN_SHARPNESS:
-            kinds.append('blurry')
-        for kind in kinds:
-            if kind == 'odd_size':
-                factor = image.measures['size'] / middle
-                if max(factor, 1 / factor) > MIN_ODD_SIZE_FACTOR and ('tiny', size) not in image.findings:
-                    image.findings.append((kind, size))
-            elif kind == 'odd_aspect_ratio':
-                image.findings.append((kind, f'{size}, {long / short:.1f} : 1'))
-            elif kind == 'low_information' or 'low_information' not in kinds:  # else dark, light or blurry as well
-                score = image.measures['sharpness'] if kind == 'blurry' else row[f'{kind}_score']
-                image.findings.append((kind, f'score {score:.2f}'))
+            kinds['blurry'] = f'score {image.measures["sharpness"]:.2f}'
+        if 'odd_aspect_ratio' in kinds:
+            kinds['odd_aspect_ratio'] = f'{size}, {long / short:.1f} : 1'
+        if 'odd_size' in kinds:
+            kinds['odd_size'] = size
+            if max(factor, 1 / factor) <= MIN_ODD_SIZE_FACTOR or ('tiny', size) in image.findings:
+                del kinds['odd_size']
+        if 'low_information' in kinds:  # which is dark, light or blurry as well
+            kinds = {kind: detail for kind, detail in kinds.items() if kind not in ('dark', 'light', 'blurry')}
+        image.findings += kinds.items()
 
 
 def _cleanvision() -> Any:
