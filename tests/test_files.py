@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files and folders appear complete or not at all; a locked folder belongs to one process."""
 
 import errno
 import os
@@ -11,28 +11,24 @@ from custom_modules.errors import InputError
 from custom_modules.files import check_folder, lock_folder, write_atomically, write_folder_atomically
 
 
-def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_file_is_replaced_by_the_complete_new_one_or_not_at_all(tmp_path):
     path = tmp_path / 'best.pth'
     path.write_bytes(b'old')
 
     def fail(file):
         file.write(b'half of the n')
-        raise OSError('No space left on device')
+        raise OSError(errno.ENOSPC, 'No space left on device')
 
-    with pytest.raises(OSError, match='No space'):
+    with pytest.raises(OSError, match='No space') as caught:
         write_atomically(path, fail)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
     assert path.read_bytes() == b'old'
+    write_atomically(path, lambda file: file.write(b'new after ' + path.read_bytes()))
+    assert path.read_bytes() == b'new after old'
     assert os.listdir(tmp_path) == ['best.pth']
 
 
-def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path):
-    path = tmp_path / 'best.pth'
-    path.write_bytes(b'old')
-    write_atomically(path, lambda file: file.write(b'new' if path.read_bytes() == b'old' else b'?'))
-    assert path.read_bytes() == b'new'
-
-
-def test_a_folder_is_replaced_by_the_whole_new_one_or_not_at_all(tmp_path, monkeypatch):
+def test_a_folder_is_replaced_by_the_complete_new_one_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / 'a' / 'report'
     write_folder_atomically(path, lambda new: (new / 'old').write_text('old'))
     replace = os.replace
@@ -57,25 +53,15 @@ def test_a_folder_is_replaced_by_the_whole_new_one_or_not_at_all(tmp_path, monke
     assert [file.name for file in path.parent.rglob('*')] == ['report', 'new']
 
 
-def test_a_full_disk_names_the_file(tmp_path):
-    def fail(file):
-        raise OSError(errno.ENOSPC, 'No space left on device')
-
-    with pytest.raises(OSError, match='No space') as caught:
-        write_atomically(tmp_path / 'best.pth', fail)
-    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / 'best.pth'))
-
-
 def test_a_file_in_the_place_of_a_folder(tmp_path):
     (tmp_path / 'file').touch()
-    check_folder(tmp_path)
     check_folder(tmp_path / 'new' / 'folder')
     for path in (tmp_path / 'file', tmp_path / 'file' / 'below' / 'it'):
         with pytest.raises(InputError, match='is a file, not a folder'):
             check_folder(path)
 
 
-def test_a_locked_folder_is_another_process_s_until_that_ends(tmp_path):
+def test_a_locked_folder_belongs_to_one_process_until_that_ends(tmp_path):
     code = f"""
 from pathlib import Path
 from custom_modules.errors import run_tool
@@ -87,7 +73,8 @@ raise SystemExit(run_tool(lambda: lock_folder(Path({str(tmp_path)!r})) and 0))
         return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
 
     lock = lock_folder(tmp_path)
-    assert other().returncode == 2
-    assert 'another run is writing there' in other().stderr
+    refused = other()
+    assert refused.returncode == 2
+    assert 'another run is writing there' in refused.stderr
     lock.close()
     assert other().returncode == 0

@@ -1,4 +1,4 @@
-"""A prepared dataset read in one go, and everything wrong with one reported in one go."""
+"""A prepared dataset is read in one go, and everything wrong with one is reported in one go."""
 
 import json
 import shutil
@@ -15,21 +15,18 @@ def copy(data, tmp_path):
     return shutil.copytree(data, tmp_path / 'data')
 
 
-def test_contents(data):
-    prepared = read_prepared(data)
-    assert prepared.root == data
+def test_contents(copy):
+    prepared = read_prepared(copy)
+    assert prepared.root == copy
     assert prepared.classes == ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
     assert (len(prepared.train), len(prepared.val)) == (40, 15)
     assert prepared.val[-1] == Sample(prepared.val[-1].path, 4)
-    assert prepared.digest == json.loads((data / 'manifest.json').read_bytes())['digest']
-
-
-def test_no_manifest_means_no_digest(copy):
+    assert prepared.digest == json.loads((copy / 'manifest.json').read_bytes())['digest']
     (copy / 'manifest.json').unlink()
     assert read_prepared(copy).digest is None
 
 
-def test_all_problems_at_once(copy):
+def test_all_problems_are_reported_at_once(copy):
     (copy / 'train.txt').write_bytes((copy / 'train.txt').read_bytes() + b'dasy/a.jpg 0\n')
     (copy / 'val.txt').unlink()
     (copy / 'manifest.json').write_text('{}')
@@ -43,8 +40,7 @@ def test_all_problems_at_once(copy):
 
 
 def test_an_image_in_both_subsets(copy):
-    prepared = read_prepared(copy)
-    path, label = prepared.val[0]
+    path, label = read_prepared(copy).val[0]
     shutil.copy(copy / 'val' / path, copy / 'train' / path)
     with (copy / 'train.txt').open('a') as file:
         file.write(f'{path} {label}\n')
@@ -57,3 +53,11 @@ def test_missing_class_names_are_the_one_problem(copy):
     with pytest.raises(InputError) as error:
         read_prepared(copy)
     assert len(error.value.problems) == 1
+
+
+def test_a_changed_or_broken_manifest_is_refused(copy):
+    text = (copy / 'manifest.json').read_text()
+    for broken in (text.replace('"seed": 0', '"seed": 1'), text[:-5], '[]', '{}', '\udce9'):
+        (copy / 'manifest.json').write_bytes(broken.encode('utf-8', 'surrogateescape'))
+        with pytest.raises(InputError, match=r'manifest\.json: .*tools/split_dataset\.py'):
+            read_prepared(copy)

@@ -1,4 +1,4 @@
-"""A function over many photos: order, progress, the number of processes, and how they end."""
+"""A function over many files: order, progress, number of processes, and how they end."""
 
 import os
 import signal
@@ -15,6 +15,21 @@ from custom_modules.photos.parallel import map_photos
 
 ROOT = Path(__file__).parents[2]
 PATHS = [Path(str(number)) for number in range(50)]
+ENDLESS = """
+import signal, sys, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from custom_modules.photos.parallel import map_photos
+from custom_modules.errors import run_tool
+
+def read(path):
+    print('reading', flush=True)
+    time.sleep(0.01)
+
+if __name__ == '__main__':
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in the background
+    sys.exit(run_tool(lambda: map_photos(read, [Path('a')] * 100_000, ('imagehash',), 2)))
+"""
 
 
 def number_and_process(path: Path) -> tuple[int, int]:
@@ -26,7 +41,7 @@ def die_at_20(path: Path) -> None:
         os._exit(1)  # as a decoder that crashes does
 
 
-@pytest.mark.parametrize('workers', [1, 2, 3])
+@pytest.mark.parametrize('workers', [1, 2])
 def test_order_progress_and_processes(workers):
     calls = []
     found = map_photos(number_and_process, PATHS, (), workers, lambda *call: calls.append(call))
@@ -38,7 +53,7 @@ def test_order_progress_and_processes(workers):
     assert map_photos(number_and_process, [], (), workers) == []
 
 
-def test_few_photos_start_no_process(monkeypatch):
+def test_few_files_start_no_process(monkeypatch):
     monkeypatch.setattr(parallel, 'cores', lambda: 2)
     assert {process for _, process in map_photos(number_and_process, PATHS, ())} == {os.getpid()}
     monkeypatch.setattr(parallel, '_FILES_PER_WORKER', 50)
@@ -48,23 +63,6 @@ def test_few_photos_start_no_process(monkeypatch):
 def test_a_killed_process_is_reported_with_the_files_it_may_have_read():
     with pytest.raises(InputError, match=r'^(0|16), or one of the 64 files after it: a process was killed'):
         map_photos(die_at_20, PATHS, (), 2)
-
-
-ENDLESS = """
-import signal, sys, time
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from custom_modules.photos.parallel import map_photos
-from custom_modules.errors import run_tool
-
-def read(path):
-    print('reading', flush=True)
-    time.sleep(0.05)
-
-if __name__ == '__main__':
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in the background
-    sys.exit(run_tool(lambda: map_photos(read, [Path('a')] * 100_000, ('imagehash',), 2)))
-"""
 
 
 def processes_of(session: int) -> set[int]:
@@ -79,9 +77,10 @@ def processes_of(session: int) -> set[int]:
     return found
 
 
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='/proc tells which processes are left')
-@pytest.mark.parametrize('when', ['starting', 'reading'])
-@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='/proc lists the processes that are left')
+@pytest.mark.parametrize(
+    ('how', 'when'), [(signal.SIGINT, 'starting'), (signal.SIGINT, 'reading'), (signal.SIGKILL, 'reading')]
+)
 def test_no_process_outlives_the_one_that_started_it(tmp_path, how, when):
     script = tmp_path / 'endless.py'
     script.write_text(ENDLESS.format(root=str(ROOT)))

@@ -1,47 +1,82 @@
-"""The command line of tools/generate_metadata.py: the three files it writes, and its exit codes."""
+"""The lists of train and val folders that already exist: the same as a split's, or a refusal that writes nothing."""
 
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'generate_metadata.py'
+
+def make(data: Path, *paths: str) -> None:
+    """Makes empty files, which suffice: no image is opened."""
+    for path in paths:
+        (data / path).parent.mkdir(parents=True, exist_ok=True)
+        (data / path).touch()
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A prepared folder of two classes without its text files."""
-    for path in ('train/daisy/a.jpg', 'train/rose/b.jpg', 'val/daisy/c d.jpg', 'val/rose/e.jpg'):
-        (tmp_path / path).parent.mkdir(parents=True)
-        (tmp_path / path).touch()
-    return tmp_path
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
-def generate(data: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, TOOL, data], capture_output=True, text=True)
+def test_the_lists_of_a_split_are_written_again(data, tmp_path, call):
+    copy = shutil.copytree(data, tmp_path / 'data')
+    for name in ('classes.txt', 'train.txt', 'val.txt'):
+        (copy / name).unlink()
+    result = call('generate_metadata', copy)
+    assert (result.code, result.err) == (0, '')
+    assert tree(copy) == tree(data)
+    lines = result.out.splitlines()
+    assert lines[-2].split() == ['total', '40', '15']
+    assert lines[-1] == f'next: python tools/train.py configs/flower_mobilenetv2_fast.py --data-root {copy}'
 
 
-def test_writes_the_three_files(data):
-    done = generate(data)
-    assert (done.returncode, done.stderr) == (0, '')
-    assert (data / 'classes.txt').read_bytes() == b'daisy\nrose\n'
-    assert (data / 'train.txt').read_bytes() == b'daisy/a.jpg 0\nrose/b.jpg 1\n'
-    assert (data / 'val.txt').read_bytes() == b'daisy/c d.jpg 0\nrose/e.jpg 1\n'
-    assert done.stdout.splitlines()[-1].startswith('next: python tools/train.py ')
+def test_the_order_of_classes_is_kept_and_reported(tmp_path, call):
+    make(tmp_path, 'train/daisy/a.jpg', 'train/rose/b.jpg', 'val/daisy/c d.jpg', 'val/rose/e.jpg')
+    (tmp_path / 'classes.txt').write_text('rose\r\ndaisy')
+    result = call('generate_metadata', tmp_path)
+    assert result.code == 0
+    assert 'kept the class order' in result.out
+    assert (tmp_path / 'classes.txt').read_bytes() == b'rose\ndaisy\n'
+    assert (tmp_path / 'train.txt').read_bytes() == b'daisy/a.jpg 1\nrose/b.jpg 0\n'
+    assert (tmp_path / 'val.txt').read_bytes() == b'daisy/c d.jpg 1\nrose/e.jpg 0\n'
 
 
-def test_exits_1_when_the_manifest_no_longer_fits(data):
-    (data / 'manifest.json').write_text('{}')
-    done = generate(data)
-    assert done.returncode == 1
-    assert 'warning: ' in done.stdout
-    assert (data / 'manifest.json').read_text() == '{}'
+@pytest.mark.parametrize('change', ['content', 'extra', 'order', 'manifest'])
+def test_a_manifest_that_no_longer_fits_is_a_warning(data, tmp_path, call, change):
+    copy = shutil.copytree(data, tmp_path / 'data')
+    if change == 'content':
+        next((copy / 'val' / 'rose').iterdir()).write_text('another')
+    elif change == 'extra':
+        make(copy, 'val/rose/new.jpg')
+    elif change == 'order':
+        (copy / 'classes.txt').write_text('tulip\nsunflower\nrose\ndandelion\ndaisy\n')
+    else:
+        (copy / 'manifest.json').write_text('{}')
+    result = call('generate_metadata', copy)
+    assert result.code == 1
+    (warning,) = (line for line in result.out.splitlines() if line.startswith('warning: '))
+    assert 'manifest.json' in warning
 
 
-def test_exits_2_and_writes_nothing_when_the_sides_share_a_photo(data):
-    (data / 'val' / 'rose' / 'b.jpg').touch()
-    done = generate(data)
-    assert (done.returncode, done.stdout) == (2, '')
-    assert done.stderr.startswith("error: 'rose/b.jpg' is in train and in val")
-    assert sorted(path.name for path in data.iterdir()) == ['train', 'val']
+def test_a_refusal_writes_nothing(tmp_path, call):
+    data = tmp_path / 'data'
+
+    def refuses(*said):
+        before = tree(data)
+        result = call('generate_metadata', data)
+        assert (result.code, result.out) == (2, '')
+        for line, part in zip(result.err.splitlines(), said, strict=True):
+            assert part in line
+        assert tree(data) == before
+
+    refuses('train: no such folder', 'val: no such folder')
+    make(data, 'train/daisy/0.jpg', 'train/rose/0.jpg', 'val/daisy/0.jpg', 'val/lily/0.jpg')
+    refuses("'lily' is in val only", "'rose' is in train only")
+    (data / 'val' / 'lily').rename(data / 'val' / 'rose')
+    refuses("'daisy/0.jpg' is in train and in val", "'rose/0.jpg' is in train and in val")
+    (data / 'classes.txt').write_text('daisy\nroses\n')
+    refuses('names daisy, roses, but the folders are daisy, rose')
+    (data / 'classes.txt').write_text('daisy 0\nrose 1\n')
+    refuses('classes.txt:1', 'classes.txt:2')
+    (data / 'train' / 'rose' / '0.jpg').unlink()
+    (data / 'val' / 'daisy' / '0.jpg').unlink()
+    refuses('train/rose: no photos', 'val/daisy: no photos')
