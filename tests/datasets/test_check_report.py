@@ -1,4 +1,4 @@
-"""How findings are shown: text, CSV, JSON, and a page that fetches nothing."""
+"""Findings as text, CSV, JSON, and a page that fetches nothing."""
 
 import csv
 import io
@@ -10,37 +10,30 @@ from pathlib import Path
 
 import pytest
 
-from custom_modules.datasets.check_report import (
-    FIELDS,
-    format_csv,
-    format_html,
-    format_json,
-    format_text,
-    verdict,
-)
+from custom_modules.datasets.check_report import FIELDS, format_report, format_text, verdict
 from custom_modules.datasets.dataset_checks import KINDS, CheckReport, Finding, check_dataset
 
 
-@pytest.fixture
-def folder(tmp_path: Path, draw) -> Path:
+@pytest.fixture(scope='module')
+def report(tmp_path_factory, draw) -> CheckReport:
     """Two classes with a copy, a conflict, a broken photo, a grey one, and one with a hostile name."""
+    raw = tmp_path_factory.mktemp('raw')
     for number, name in enumerate(('daisy', 'rose')):
-        (tmp_path / 'raw' / name).mkdir(parents=True)
+        (raw / name).mkdir()
         for seed in range(3):
-            draw(100 * number + seed).save(tmp_path / 'raw' / name / f'{seed}.png')
-    draw(0).save(tmp_path / 'raw' / 'daisy' / 'copy.png')
-    draw(1).save(tmp_path / 'raw' / 'rose' / 'conflict.png')
-    draw(8).convert('L').save(tmp_path / 'raw' / 'rose' / 'grey.png')
-    (tmp_path / 'raw' / 'rose' / '"><img src=x onerror=alert(1)>.png').write_text('no picture')
-    return tmp_path / 'raw'
+            draw(100 * number + seed).save(raw / name / f'{seed}.png')
+    draw(0).save(raw / 'daisy' / 'copy.png')
+    draw(1).save(raw / 'rose' / 'conflict.png')
+    draw(8).convert('L').save(raw / 'rose' / 'grey.png')
+    (raw / 'rose' / '"><img src=x onerror=alert(1)>.png').write_text('no picture')
+    return check_dataset(raw, crop=32)
 
 
-@pytest.fixture
-def report(folder: Path) -> CheckReport:
-    return check_dataset(folder, crop=32)
+def made_up(*findings: Finding, data: Path = Path('x'), **counts: int) -> CheckReport:
+    return CheckReport(str(data), False, {'': counts}, list(findings))
 
 
-def test_text_counts_names_and_says_what_to_do(report):
+def test_text_has_counts_findings_and_advice(report):
     text = format_text(report)
     lines = text.splitlines()
     assert lines[:4] == [
@@ -55,24 +48,17 @@ def test_text_counts_names_and_says_what_to_do(report):
     assert lines[-1] == verdict(report) == '2 errors, 1 warning, 1 note'
 
 
-def test_text_shows_the_first_of_many_and_the_classes_that_stand_out():
+def test_text_is_short_and_safe_to_print():
     many = [Finding('grey', (f'rose/{number}.jpg',)) for number in range(40)]
-    text = format_text(CheckReport('x', False, {'': {'daisy': 1, 'rose': 40}}, many))
+    text = format_text(made_up(*many, Finding('dark', ('rose/\x1b[2Jred.jpg',)), daisy=1, rose=40))
     assert 'note: without colour: 40 (rose 40)' in text
     assert '    and 37 more' in text
+    assert 'rose/\\x1b[2Jred.jpg' in text
+    assert format_text(made_up(daisy=1)).endswith('\n\nnothing found')
 
 
-def test_text_escapes_names_that_move_the_cursor():
-    found = [Finding('dark', ('rose/\x1b[2Jred.jpg',))]
-    assert 'rose/\\x1b[2Jred.jpg' in format_text(CheckReport('x', False, {'': {'rose': 1}}, found))
-
-
-def test_text_of_no_findings():
-    assert format_text(CheckReport('x', False, {'': {'daisy': 1}})).endswith('\n\nnothing found')
-
-
-def test_csv_has_a_row_a_photo(report):
-    rows = list(csv.DictReader(io.StringIO(format_csv(report))))
+def test_csv_has_a_row_per_photo(report):
+    rows = list(csv.DictReader(io.StringIO(format_report(report, '.csv'))))
     assert tuple(rows[0]) == FIELDS
     conflict = [row for row in rows if row['kind'] == 'conflict_content']
     assert [row['path'] for row in conflict] == ['daisy/1.png', 'rose/conflict.png']
@@ -81,58 +67,47 @@ def test_csv_has_a_row_a_photo(report):
 
 
 def test_json_has_everything(report):
-    content = json.loads(format_json(report))
+    content = json.loads(format_report(report, '.json'))
     assert (content['photos'], content['prepared']) == (10, False)
     assert content['counts'] == {'': {'daisy': 4, 'rose': 6}}
     assert content['class_weights'] == {'daisy': 1.25, 'rose': 0.833}
     assert content['summary'] == {'broken': 1, 'conflict_content': 1, 'exact_duplicate': 1, 'grey': 1}
-    assert {tuple(item) for item in content['findings']} == {
-        ('kind', 'severity', 'paths', 'detail', 'count', 'advice')
-    }
+    assert {*map(tuple, content['findings'])} == {('kind', 'severity', 'paths', 'detail', 'count', 'advice')}
 
 
-class Page(HTMLParser):
-    """Collects the tags of a page, and what they refer to."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.references: list[str] = []
-        self.tags: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self.tags.append(tag)
-        self.references += [value for name, value in attrs if name in ('src', 'href', 'srcset', 'action', 'data')]
-
-
-def test_the_page_stands_for_itself(report):
-    text = format_html(report)
-    page = Page(text)
-    assert all(reference.startswith(('#', 'data:image/jpeg;base64,')) for reference in page.references)
-    assert not {'script', 'link', 'iframe', 'object'} & set(page.tags)
+def test_the_page_is_self_contained(report):
+    text = format_report(report, '.html')
+    tags, references = [], []
+    page = HTMLParser()
+    page.handle_starttag = lambda tag, attributes: (
+        tags.append(tag)
+        or references.extend(
+            value for name, value in attributes if name in ('src', 'href', 'srcset', 'action', 'data')
+        )
+    )
+    page.feed(text)
+    assert all(reference.startswith(('#', 'data:image/jpeg;base64,')) for reference in references)
+    assert not {'script', 'link', 'iframe', 'object'} & set(tags)
     assert not re.search(r'https?:|@import|url\(', re.sub(r'base64,[^"]*', '', text))
     assert 'onerror=alert(1)>.png' not in text  # escaped
-    assert page.tags.count('img') == 5  # two pairs and the grey one
+    assert tags.count('img') == 5  # two pairs and the grey one
     assert text.count('no picture</div>') == 1
     for title in ('Same content in two classes: 1', 'Same content twice in a class: 1'):
         assert title in text
 
 
-def test_the_page_opens_no_pipe_and_nothing_that_was_found_broken(folder):
-    os.mkfifo(folder / 'rose' / 'pipe.png')
-    (folder / 'rose' / '0.png').unlink()
-    found = [
-        Finding('left_out', ('rose/pipe.png',)),
-        Finding('broken', ('rose/1.png',)),
-        Finding('grey', ('rose/0.png',)),
-    ]
-    text = format_html(CheckReport(str(folder), False, {'': {'rose': 3}}, found))
+def test_the_page_opens_no_pipe_and_nothing_that_was_found_broken(tmp_path, draw):
+    (tmp_path / 'rose').mkdir()
+    draw(1).save(tmp_path / 'rose' / 'broken.png')
+    os.mkfifo(tmp_path / 'rose' / 'pipe.png')
+    found = [Finding(kind, (f'rose/{name}.png',)) for kind, name in (('left_out', 'pipe'), ('broken', 'broken'))]
+    text = format_report(made_up(*found, Finding('grey', ('rose/gone.png',)), data=tmp_path, rose=3), '.html')
     assert text.count('no picture</div>') == 3
 
 
-def test_of_many_findings_the_page_shows_some_of_each_class(folder):
+def test_of_many_findings_the_page_shows_some_of_each_class():
     found = [Finding('small', (f'{label}/{number}.png',)) for label in ('daisy', 'rose') for number in range(50)]
-    text = format_html(CheckReport(str(folder), False, {'': {'daisy': 50, 'rose': 50}}, found))
+    text = format_report(made_up(*found, daisy=50, rose=50), '.html')
     assert 10 <= text.count('<figcaption><b>daisy</b>') <= 12
     assert 10 <= text.count('<figcaption><b>rose</b>') <= 12
     assert 'And 80 more' in text
