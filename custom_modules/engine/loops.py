@@ -13,9 +13,7 @@ from custom_modules.models.linear_probe import fit_head
 
 @LOOPS.register_module()
 class ResumableTrainLoop(EpochBasedTrainLoop):
-    """MMEngine's loop over epochs, whose first epoch can start after batches that were trained before a resume.
-
-    These batches are skipped without loading them, and batch numbers continue. MMEngine's loop repeats the epoch.
+    """MMEngine's loop over epochs, but it can resume in the middle of an epoch: trained batches are not loaded again.
 
     Attributes:
         first_batch: How many batches of the next epoch are trained already; set by ``MidEpochCheckpointHook``.
@@ -30,20 +28,15 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         first, self.first_batch = self.first_batch, 0
         if first:
             batches = self.dataloader.batch_sampler
-            batches.sampler = ShortenedOnce(batches.sampler, skip=first * batches.batch_size)
+            batches.sampler = SkipOnce(batches.sampler, first * batches.batch_size)
         for index, data_batch in enumerate(self.dataloader, start=first):
             self.run_iter(index, data_batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
 
-class ShortenedOnce(Sampler):
-    """A sampler whose next iteration skips its first indices; later iterations and the length are unchanged.
-
-    Args:
-        sampler: The sampler.
-        skip: How many indices the next iteration skips.
-    """
+class SkipOnce(Sampler):
+    """A sampler whose next iteration skips its first indices; later iterations and the length are unchanged."""
 
     def __init__(self, sampler: Any, skip: int) -> None:
         self.sampler = sampler
@@ -58,7 +51,7 @@ class ShortenedOnce(Sampler):
 
 
 @LOOPS.register_module()
-class LinearProbeLoop(ResumableTrainLoop):
+class LinearProbeLoop(EpochBasedTrainLoop):
     """One epoch with one step, which fits the head on all training images; validation and hooks run as usual.
 
     The train dataloader has to load the images in order and without augmentation.

@@ -16,16 +16,11 @@ STOP_SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP'
 # slurm signals both torchrun and its workers, and torchrun its workers again: that is one request, not two.
 ONE_REQUEST = 1.0  # seconds
 
-_caught: list[tuple[int, float]] = []
+_caught: list[tuple[int, float]] = []  # the first signal and its time
 
 
 class Stopped(Exception):
-    """A training that ended because of a signal, with its state in a checkpoint.
-
-    Args:
-        number: The signal.
-        where: How far the training is and where its state is; one line.
-    """
+    """A training that ended because of signal ``number``; ``where`` is one line on its progress and its checkpoint."""
 
     def __init__(self, number: int, where: str) -> None:
         super().__init__(f'stopped by {signal.Signals(number).name} {where}')
@@ -51,16 +46,15 @@ def stop_signals_caught() -> Iterator[None]:
 
 def _note(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
-    if _caught:
-        if now - _caught[0][1] > ONE_REQUEST:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        return
-    _caught.append((number, now))
-    if os.environ.get('LOCAL_RANK', '0') == '0':
-        message = f'\n{signal.Signals(number).name}: ending after this step; once more to end at once\n'
-        with suppress(OSError):  # the terminal may be gone; print() could interrupt itself within a line
-            os.write(2, message.encode())
+    if not _caught:
+        _caught.append((number, now))
+        if os.environ.get('LOCAL_RANK', '0') == '0':
+            message = f'\n{signal.Signals(number).name}: ending after this step; once more to end at once\n'
+            with suppress(OSError):  # the terminal may be gone; print() could interrupt itself within a line
+                os.write(2, message.encode())
+    elif now - _caught[0][1] > ONE_REQUEST:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
 
 def stop_signal() -> int:
@@ -69,41 +63,28 @@ def stop_signal() -> int:
 
 
 def run_process(command: Sequence[str]) -> int:
-    """Runs a command and passes signals to stop on to it, so that it can save; returns its exit code."""
+    """Runs a command and passes a signal to stop on to it, so that it can save; returns its exit code."""
     with stop_signals_caught(), subprocess.Popen(command) as process:
-        passed_on = False
-        while True:
-            try:
-                return process.wait(timeout=0.2)
-            except subprocess.TimeoutExpired:
-                if stop_signal() and not passed_on:
-                    process.send_signal(stop_signal())
-                    passed_on = True
+        while process.poll() is None and not stop_signal():
+            time.sleep(0.1)
+        if stop_signal():
+            process.send_signal(stop_signal())
+        return process.wait()
 
 
-class ShieldedWorker:
+def shield_worker(worker_init: Callable[[int], Any] | None, worker_id: int) -> None:
     """Initializes a DataLoader's worker that ignores signals to stop, unless they come from the main process.
 
-    Ctrl-C reaches the terminal's whole process group, the end of a slurm job all of its processes. A worker that died
-    of one would make the DataLoader raise in the main process before the state is saved.
-
-    Args:
-        worker_init: Further initialization.
+    A terminal and slurm signal workers too. The death of one would raise in the main process before it has saved.
     """
-
-    def __init__(self, worker_init: Callable[[int], Any] | None) -> None:
-        self.worker_init = worker_init
-
-    def __call__(self, worker_id: int) -> None:
-        """Runs in the worker."""
-        for number in STOP_SIGNALS:
-            if number != signal.SIGTERM:
-                signal.signal(number, signal.SIG_IGN)
-        if hasattr(signal, 'sigwaitinfo'):  # not on macOS and Windows
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-            threading.Thread(target=_obey_parent, daemon=True).start()
-        if self.worker_init is not None:
-            self.worker_init(worker_id)
+    for number in STOP_SIGNALS:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, 'sigwaitinfo'):  # not on macOS and Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_parent, daemon=True).start()
+    if worker_init is not None:
+        worker_init(worker_id)
 
 
 def _obey_parent() -> None:

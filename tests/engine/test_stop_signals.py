@@ -66,12 +66,13 @@ def test_workers_outlive_signals_but_obey_their_parent(method, tmp_path):
     script = tmp_path / 'load.py'
     script.write_text(f"""
 import os, signal, subprocess, sys
+from functools import partial
 sys.path.insert(0, {str(ROOT)!r})
 from torch.utils.data import DataLoader
-from custom_modules.engine.stop_signals import ShieldedWorker
+from custom_modules.engine.stop_signals import shield_worker
 
 if __name__ == '__main__':
-    shield = ShieldedWorker(None)
+    shield = partial(shield_worker, None)
     photos = DataLoader(range(100), num_workers=2, multiprocessing_context={method!r}, worker_init_fn=shield)
     batches = iter(photos)
     seen = [int(next(batches)), int(next(batches))]  # one from each: both are up

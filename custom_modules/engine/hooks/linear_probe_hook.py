@@ -1,13 +1,14 @@
 """Starts fine-tuning from a linear probe instead of a random head."""
 
 import time
+from functools import partial
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
 from custom_modules.engine.run_config import in_order
-from custom_modules.engine.stop_signals import ShieldedWorker
+from custom_modules.engine.stop_signals import shield_worker
 from custom_modules.errors import InputError, as_configured
 from custom_modules.models.linear_probe import fit_head
 
@@ -42,7 +43,7 @@ class LinearProbeHook(Hook):
         settings = in_order(runner.cfg.train_dataloader, self.pipeline or seen.dataset.pipeline, self.batch_size)
         with as_configured('LinearProbeHook, its photos through its pipeline and the model'):
             loader = Runner.build_dataloader(settings)
-            loader.worker_init_fn = ShieldedWorker(loader.worker_init_fn)
+            loader.worker_init_fn = partial(shield_worker, loader.worker_init_fn)
             features, outputs = fit_head(runner.model, loader, self.l2)
         runner.logger.info(
             f'linear probe: head fitted on {len(features)} photos in {time.monotonic() - began:.0f} s, '

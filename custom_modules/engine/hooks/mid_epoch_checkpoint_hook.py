@@ -1,7 +1,7 @@
 """Checkpoints in the middle of an epoch: every few minutes, and when a signal asks the run to stop."""
 
 import time
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ from mmengine.dist import all_reduce, barrier, gather_object, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
+from torch import Tensor
 
+from custom_modules.engine.hooks.curves_hook import CurvesHook
 from custom_modules.engine.loops import ResumableTrainLoop
-from custom_modules.engine.stop_signals import ShieldedWorker, Stopped, stop_signal
+from custom_modules.engine.stop_signals import Stopped, shield_worker, stop_signal
 from custom_modules.errors import InputError
 
 
@@ -21,14 +23,10 @@ class MidEpochCheckpointHook(Hook):
     """Saves in the middle of an epoch, and ends the run after a signal with its state saved.
 
     ``epoch_3_iter_700.pth`` is the state after epoch 3 and 700 iterations in all. There is at most one such file; it
-    is removed when a newer checkpoint exists. :class:`ResumableTrainLoop` continues from it with the next batch. In
-    addition to MMEngine's content it holds what differs between processes: batch-norm statistics, and what hooks
-    gathered in the epoch so far (their ``rank_state`` and ``resume_rank_state``). An epoch's checkpoint between two
-    steps of an optimizer that accumulates gradients holds these gradients, in a run of one process.
+    is removed when a newer checkpoint exists. :class:`ResumableTrainLoop` continues from it with the next batch.
 
-    After a signal (:func:`stop_signals_caught`) the current iteration, or group of accumulated iterations, is
-    finished, on all ranks the same one; then the state is saved. During validation the run stops at once if the
-    epoch's checkpoint exists.
+    After a signal (:func:`stop_signals_caught`) all ranks finish the current iteration, or group of accumulated
+    iterations, and save. During validation the run stops at once if the epoch's checkpoint exists.
 
     Args:
         minutes: How often to save; 0 saves only when the run is asked to stop. Defaults to 10.0.
@@ -45,17 +43,20 @@ class MidEpochCheckpointHook(Hook):
             raise InputError(f'MidEpochCheckpointHook: minutes is {minutes}; it must be 0 or more')
         self.minutes = minutes
         self._batches_done = 0
-        self._resumed: dict = {}
-        self._rank_states: list[dict] = []
+        self._ranks: list[dict[str, Tensor]] = []  # rank_tensors of each rank: of the resumed checkpoint or the next
 
     def before_train(self, runner: Runner) -> None:
         self._group = None
         if runner.distributed and torch.distributed.get_backend() != 'gloo':
             self._group = torch.distributed.new_group(backend='gloo')  # a flag on the GPU would make it wait
-        for loader in (runner.train_dataloader, runner.val_dataloader if runner.val_loop is not None else None):
-            if loader is not None:
-                loader.worker_init_fn = ShieldedWorker(loader.worker_init_fn)
-        self._resume(runner, **self._resumed)
+        for loop in (runner.train_loop, runner.val_loop):
+            if loop is not None:
+                loop.dataloader.worker_init_fn = partial(shield_worker, loop.dataloader.worker_init_fn)
+        if self._ranks:
+            saved = self._ranks[runner.rank if len(self._ranks) == runner.world_size else 0]
+            for name, tensor in rank_tensors(runner).items():
+                tensor.copy_(saved.get(name, tensor))
+            self._ranks = []
         self._last_save = time.monotonic()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -71,7 +72,7 @@ class MidEpochCheckpointHook(Hook):
         if (signal or save) and not is_accumulating(runner, runner.iter + 1):
             path = self._save(runner)
             if signal:
-                self._stop(runner, signal, f'after iteration {runner.iter + 1}; its state is in {path}')
+                stop(runner, signal, f'after iteration {runner.iter + 1}; its state is in {path}')
 
     def after_train_epoch(self, runner: Runner) -> None:
         self._batches_done = 0
@@ -83,35 +84,32 @@ class MidEpochCheckpointHook(Hook):
         # The ranks need not agree: nothing is left to save, and each gets the signal itself.
         saved = Path(runner.work_dir) / f'epoch_{runner.epoch}.pth'
         if stop_signal() and runner._train_loop is not None and saved.exists():
-            self._stop(runner, stop_signal(), f'while validating epoch {runner.epoch}, whose checkpoint exists')
+            stop(runner, stop_signal(), f'while validating epoch {runner.epoch}, whose checkpoint exists')
 
     def _save(self, runner: Runner) -> Path:
         path = Path(runner.work_dir) / f'epoch_{runner.epoch}_iter_{runner.iter + 1}.pth'
-        self._rank_states = gather_object(rank_state(runner), group=self._group) or []
+        self._ranks = gather_object(on_cpu(rank_tensors(runner)), group=self._group) or []
         meta = {'epoch': runner.epoch, 'iter': runner.iter + 1}
         runner.save_checkpoint(runner.work_dir, path.name, meta=meta, by_epoch=False)
-        self._rank_states = []
+        self._ranks = []
         if is_main_process():
             remove_mid_epoch_checkpoints(path.parent, but=path)
         barrier()  # torchrun ends all ranks with the first that ends, which must not be while rank 0 writes
         self._last_save = time.monotonic()
         return path
 
-    def _stop(self, runner: Runner, signal: int, where: str) -> None:
-        runner.visualizer.close()  # writes what TensorBoard still buffers
-        raise Stopped(signal, where)
-
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if checkpoint['meta']['epoch'] == runner.epoch and self._batches_done:  # an epoch's own counts one more
             checkpoint['MidEpochCheckpointHook'] = {
                 'batches_done': self._batches_done,
-                'epoch': shape_of_epoch(runner),
+                'batches': describe_batches(runner),
                 # MMEngine's own CheckpointHook, every N iterations, asks the first rank alone.
-                'ranks': self._rank_states or [rank_state(runner)],
+                'ranks': self._ranks or [on_cpu(rank_tensors(runner))],
             }
         schedules = checkpoint.get('param_schedulers', [])
-        for state in chain.from_iterable(schedules.values()) if isinstance(schedules, dict) else schedules:
-            state.pop('anneal_func', None)  # OneCycleLR's is code, which a safe loading refuses
+        for states in schedules.values() if isinstance(schedules, dict) else [schedules]:
+            for state in states:
+                state.pop('anneal_func', None)  # OneCycleLR's is code, which a safe loading refuses
         if is_accumulating(runner, checkpoint['meta']['iter']) and not runner.distributed:
             parameters = runner.model.named_parameters()
             checkpoint['gradients'] = {name: value.grad.cpu() for name, value in parameters if value.grad is not None}
@@ -119,38 +117,39 @@ class MidEpochCheckpointHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if not runner._resume:
             return
-        self._resumed = {'gradients': checkpoint.get('gradients', {})}
-        if state := checkpoint.get('MidEpochCheckpointHook'):
-            check_epoch(runner, state['epoch'], checkpoint['meta']['epoch'])
-            runner.train_loop.first_batch = self._batches_done = state['batches_done']
-            self._resumed['states'] = state['ranks']
-
-    def _resume(self, runner: Runner, gradients: dict | None = None, states: list[dict] | None = None) -> None:
-        """Restores this rank's state and the accumulated gradients."""
-        self._resumed = {}
+        gradients = checkpoint.get('gradients', {})
         for name, parameter in runner.model.named_parameters():
-            if gradients and name in gradients:
+            if name in gradients:
                 parameter.grad = gradients[name].to(parameter)
-        if states:
-            state = states[runner.rank if len(states) == runner.world_size else 0]
-            for hook in runner.hooks:
-                if hasattr(hook, 'resume_rank_state'):
-                    hook.resume_rank_state(runner, state['hooks'][type(hook).__name__])
-            for mine, saved in zip(buffers_of(runner), state['buffers'], strict=False):
-                mine.copy_(saved)
+        if state := checkpoint.get('MidEpochCheckpointHook'):
+            if not isinstance(runner.train_loop, ResumableTrainLoop):
+                raise InputError('a checkpoint from the middle of an epoch needs train_cfg.type ResumableTrainLoop')
+            before, now = state.get('batches', 'an older version'), describe_batches(runner)
+            if before != now:
+                raise InputError(
+                    f'the checkpoint is from the middle of an epoch of {before}; this run has {now}. '
+                    'Continue with the same, or with --resume and the path of the last epoch_N.pth'
+                )
+            runner.train_loop.first_batch = self._batches_done = state['batches_done']
+            self._ranks = state['ranks']
 
 
-def rank_state(runner: Runner) -> dict:
-    """The state that differs between ranks."""
-    hooks = {type(hook).__name__: hook.rank_state() for hook in runner.hooks if hasattr(hook, 'rank_state')}
-    buffers = [buffer.cpu() for buffer in buffers_of(runner)] if runner.distributed else []
-    return {'hooks': hooks, 'buffers': buffers}
+def rank_tensors(runner: Runner) -> dict[str, Tensor]:
+    """The tensors that differ between ranks: sums over the epoch so far, and batch-norm statistics."""
+    tensors = {}
+    if runner.distributed:  # otherwise the checkpoint has the statistics
+        tensors = {f'model.{name}': buffer for name, buffer in runner.model.named_buffers()}
+    for hook in runner.hooks:
+        if isinstance(hook, CurvesHook):
+            tensors['sums'] = hook.sums
+        elif isinstance(hook, EMAHook) and runner.distributed:
+            tensors |= {f'ema.{name}': buffer for name, buffer in hook.ema_model.named_buffers()}
+    return tensors
 
 
-def buffers_of(runner: Runner) -> list[torch.Tensor]:
-    """The buffers of the model and of its EMA model if it has one: batch-norm statistics, mostly."""
-    averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
-    return [buffer for module in (runner.model, *averages) for buffer in module.buffers()]
+def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU."""
+    return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
 def is_accumulating(runner: Runner, iterations: int) -> bool:
@@ -158,32 +157,17 @@ def is_accumulating(runner: Runner, iterations: int) -> bool:
     return iterations % getattr(runner.optim_wrapper, '_accumulative_counts', 1) != 0
 
 
-def shape_of_epoch(runner: Runner) -> dict[str, int]:
+def describe_batches(runner: Runner) -> str:
     """The numbers that decide which images are in which batch."""
     loader = runner.train_dataloader
-    return {
-        'photos': len(loader.dataset),
-        'batches': len(loader),
-        'batch_size': loader.batch_size,
-        'processes': runner.world_size,
-    }
+    sizes = f'{len(loader.dataset)} images, {len(loader)} batches of {loader.batch_size}'
+    return f'{sizes}, {runner.world_size} process(es)'
 
 
-def check_epoch(runner: Runner, before: dict[str, int], epoch: int) -> None:
-    """Makes sure that a checkpoint from the middle of an epoch fits this run's loop and batches."""
-    if not isinstance(runner.train_loop, ResumableTrainLoop):
-        raise InputError('a checkpoint from the middle of an epoch needs train_cfg.type ResumableTrainLoop')
-    now = shape_of_epoch(runner)
-    if before != now:
-        was, is_ = (', '.join(f'{key} {value}' for key, value in shape.items()) for shape in (before, now))
-        raise InputError(
-            f'the checkpoint is from the middle of an epoch of {was}; this run has {is_}: go on with the same, or '
-            + (
-                f'from the last whole epoch with --resume and the path of epoch_{epoch}.pth'
-                if epoch
-                else 'start again'
-            )
-        )
+def stop(runner: Runner, signal: int, where: str) -> None:
+    """Ends the run."""
+    runner.visualizer.close()  # writes what TensorBoard still buffers
+    raise Stopped(signal, where)
 
 
 def remove_mid_epoch_checkpoints(work_dir: Path, but: Path | None = None) -> None:

@@ -91,12 +91,12 @@ def test_history_survives_a_resume(tiny_run):
 
 
 def test_line():
-    assert epoch_line(record(epoch=3), epochs=20, photos=456) == (
+    assert epoch_line(record(epoch=3), epochs=20, images=456) == (
         'epoch 3/20  lr 0.01  train loss 0.5000 acc 80.00 %  val loss 0.4000 acc 87.50 % (399/456)  62 s'
     )
-    bare = record(train_accuracy=None, val_loss=None, val_accuracy=None, seconds=None)
-    assert epoch_line(bare, epochs=1, photos=0) == 'epoch 1/1  lr 0.01  train loss 0.5000'
-    assert 'acc nan %' in epoch_line(record(val_accuracy=math.nan), epochs=1, photos=8)
+    bare = record(train_accuracy=None, val_loss=None, val_accuracy=None, seconds=1.23)
+    assert epoch_line(bare, epochs=1, images=0) == 'epoch 1/1  lr 0.01  train loss 0.5000  1.2 s'
+    assert 'acc nan %' in epoch_line(record(val_accuracy=math.nan), epochs=1, images=8)
 
 
 HISTORIES = {
@@ -125,7 +125,8 @@ def test_picture_opens(history, tmp_path):
 def test_picture_marks_the_first_of_equal_bests_and_whole_epochs():
     figure = draw_curves([record(1, val_accuracy=50.0), record(2, val_accuracy=90.0), record(3, val_accuracy=90.0)])
     accuracy, _, rate = figure.axes
-    assert 'best val 90.00 %, epoch 2' in accuracy.get_title(loc='left')
+    labels = [text.get_text() for text in accuracy.get_legend().get_texts()]
+    assert labels == ['train 80.00 %', 'val 90.00 %', 'best val 90.00 %, epoch 2']
     assert all(tick == round(tick) for tick in rate.get_xticks())
     assert draw_curves(HISTORIES['twenty']).axes[2].get_yscale() == 'log'
     assert draw_curves(HISTORIES['diverged']).axes[1].get_yscale() == 'log'

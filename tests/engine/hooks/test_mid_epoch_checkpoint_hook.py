@@ -193,11 +193,8 @@ def test_other_batches_are_refused(run, tmp_path):
         'batch_size': 4,
         'sampler': {'type': 'DefaultSampler'},
     }
-    with pytest.raises(
-        InputError, match=r'batches 3, batch_size 3, .* this run has .* batches 2, batch_size 4'
-    ) as said:
+    with pytest.raises(InputError, match=r'3 batches of 3, .* this run has .* 2 batches of 4, .* last epoch_N\.pth'):
         resume(run, tmp_path, 'epoch_1_iter_5', train_dataloader=loader)
-    assert 'with --resume and the path of epoch_1.pth' in str(said.value)
 
 
 def test_mmengines_loop_is_refused_to_begin_in_the_middle(run, tmp_path):
