@@ -25,25 +25,22 @@ _NO_PICTURE = ('empty', 'broken', 'left_out')  # a decompression bomb would fill
 def format_text(report: CheckReport) -> str:
     """The summary for a terminal: counts, and for each kind the first findings and the advice."""
     width = max(len(label) for label in [*report.class_weights, 'class', 'total'])
-    lines = [
-        f'{"class":<{width}}' + ''.join(f'{subset or "photos":>9}' for subset in report.counts) + f'{"weight":>9}'
-    ]
+    rows = [('class', [subset or 'photos' for subset in report.counts], f'{"weight":>9}')]
     for label, weight in report.class_weights.items():
-        counts = ''.join(f'{counts[label]:>9}' for counts in report.counts.values())
-        lines.append(f'{label:<{width}}{counts}{weight:>9.3f}')
-    lines.append(f'{"total":<{width}}' + ''.join(f'{sum(counts.values()):>9}' for counts in report.counts.values()))
-    for kind, findings in _by_severity(report):
-        about = KINDS[kind]
-        lines += ['', f'{about.severity}: {about.title}: {_count(findings)}{_by_class(report, findings)}']
-        for finding in findings[:_TEXT_LINES]:
-            more = [f'and {len(finding.paths) - _TEXT_LINES} more'] if len(finding.paths) > _TEXT_LINES else []
-            shown = ' = '.join([*finding.paths[:_TEXT_LINES], *more])
-            lines.append(
-                f'    {shown} ({finding.detail})' if shown and finding.detail else f'    {shown}{finding.detail}'
-            )
+        rows.append((label, [str(counts[label]) for counts in report.counts.values()], f'{weight:>9.3f}'))
+    rows.append(('total', [str(sum(counts.values())) for counts in report.counts.values()], ''))
+    lines = [f'{name:<{width}}{"".join(f"{cell:>9}" for cell in cells)}{last}' for name, cells, last in rows]
+    for kind, findings in report.by_kind.items():
+        severity, title, advice = KINDS[kind]
+        by_class = _by_class(report, findings)
+        lines += ['', f'{severity}: {title}: {_count(findings)}{f" ({by_class})" if by_class else ""}']
+        for paths, detail in [(finding.paths, finding.detail) for finding in findings[:_TEXT_LINES]]:
+            more = [f'and {len(paths) - _TEXT_LINES} more'] if len(paths) > _TEXT_LINES else []
+            shown = ' = '.join([*paths[:_TEXT_LINES], *more])
+            lines.append(f'    {shown} ({detail})' if shown and detail else f'    {shown}{detail}')
         if len(findings) > _TEXT_LINES:
             lines.append(f'    and {_count(findings[_TEXT_LINES:])} more')
-        lines.append(f'  > {about.advice}')
+        lines.append(f'  > {advice}')
     return '\n'.join(printable(line) for line in [*lines, '', verdict(report)])  # names may hold control characters
 
 
@@ -67,8 +64,7 @@ def format_csv(report: CheckReport) -> str:
     writer = csv.DictWriter(text, FIELDS, lineterminator='\n', extrasaction='ignore')
     writer.writeheader()
     for number, finding in enumerate(report.findings, 1):
-        for path in finding.paths or ('',):
-            writer.writerow({'finding': number, 'path': path, **_as_dict(finding)})
+        writer.writerows({'finding': number, 'path': path, **_as_dict(finding)} for path in finding.paths or ('',))
     return text.getvalue()
 
 
@@ -89,49 +85,42 @@ def format_json(report: CheckReport) -> str:
 def format_html(report: CheckReport) -> str:
     """A self-contained page: styles and thumbnails are inline."""
     kinds = []
-    for kind, findings in _by_severity(report):
+    pictured: set[str] = set()
+    for kind, findings in report.by_kind.items():
         shown = findings[:: -(-len(findings) // _PAGE_FINDINGS)]  # evenly, so that they come from all classes
+        pictured.update(path for finding in shown for path in finding.paths[:_PAGE_PHOTOS])
         kinds.append(
             {
                 **KINDS[kind]._asdict(),
                 'kind': kind,
                 'count': _count(findings),
-                'classes': _by_class(report, findings).strip(' ()'),
+                'classes': _by_class(report, findings),
                 'findings': [(item.paths[:_PAGE_PHOTOS], len(item.paths), item.detail) for item in shown],
                 'more': _count(findings) - _count(shown),
             }
         )
-    unopened = {path for finding in report.findings if finding.kind in _NO_PICTURE for path in finding.paths}
-    pictured = {path for kind in kinds for paths, _, _ in kind['findings'] for path in paths} - unopened
-    totals = {label: sum(counts[label] for counts in report.counts.values()) for label in report.class_weights}
+    pictured -= {path for finding in report.findings if finding.kind in _NO_PICTURE for path in finding.paths}
     return render(
         Path(__file__).with_name('check_report.html'),
         name=Path(os.path.abspath(report.data)).name,
         report=report,
         verdict=verdict(report),
         kinds=kinds,
-        totals=totals,
-        most=max(totals.values(), default=0) or 1,
+        totals={label: sum(counts[label] for counts in report.counts.values()) for label in report.class_weights},
         option=weights_option(report.class_weights.values()),
         thumbnails={path: thumbnail(Path(report.data) / path, _THUMBNAIL_EDGE) for path in sorted(pictured)},
     )
 
 
-def _by_severity(report: CheckReport) -> list[tuple[str, list[Finding]]]:
-    """Findings by kind, errors first."""
-    order = (ERROR, WARNING, NOTE)
-    return sorted(report.by_kind.items(), key=lambda item: order.index(KINDS[item[0]].severity))
-
-
 def _as_dict(finding: Finding) -> dict[str, Any]:
-    kind = KINDS[finding.kind]
+    severity, _, advice = KINDS[finding.kind]
     return {
         'kind': finding.kind,
-        'severity': kind.severity,
+        'severity': severity,
         'paths': list(finding.paths),
         'detail': finding.detail,
         'count': finding.count,
-        'advice': kind.advice,
+        'advice': advice,
     }
 
 
@@ -142,6 +131,5 @@ def _count(findings: Sequence[Finding]) -> int:
 def _by_class(report: CheckReport, findings: Sequence[Finding]) -> str:
     """Counts per class, if there are many findings of single images: one class may differ."""
     labels = Counter(PurePosixPath(finding.paths[0]).parent.name for finding in findings if len(finding.paths) == 1)
-    if sum(labels.values()) < 2 * len(report.class_weights):
-        return ''
-    return f' ({", ".join(f"{label} {labels[label]}" for label in report.class_weights if labels[label])})'
+    few = sum(labels.values()) < 2 * len(report.class_weights)
+    return '' if few else ', '.join(f'{label} {labels[label]}' for label in report.class_weights if labels[label])

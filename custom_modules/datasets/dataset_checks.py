@@ -2,13 +2,21 @@
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from custom_modules.datasets.annotation import SIDES, Sample, check_disjoint, is_prepared, read_classes, read_samples
+from custom_modules.datasets.annotation import (
+    SIDES,
+    Sample,
+    check_disjoint,
+    collect,
+    is_prepared,
+    read_classes,
+    read_samples,
+)
 from custom_modules.datasets.image_checks import CheckedImage, check_images
 from custom_modules.datasets.manifest import read_manifest
 from custom_modules.datasets.raw_folders import HIDDEN, survey_raw
@@ -23,14 +31,7 @@ MAX_IMBALANCE = 2.0
 
 
 class Kind(NamedTuple):
-    """A kind of finding.
-
-    Args:
-        severity: ``error``: training stops or its score is meaningless; ``warning``: look at it; ``note``: harmless,
-            does not affect the exit code.
-        title: A short name.
-        advice: What to do.
-    """
+    """A kind of finding: an error stops training or makes its score meaningless, a note is harmless."""
 
     severity: str
     title: str
@@ -38,35 +39,28 @@ class Kind(NamedTuple):
 
 
 _SPLIT_AGAIN = 'split the raw photos again with tools/split_dataset.py into a new folder, which keeps such together'
-_COPY_AGAIN = 'copy them again from their source, or delete them'
+_COPY_AGAIN = 'copy them again from their source, or delete them: training stops there'
+_LEAK = f'val would reward memorising: {_SPLIT_AGAIN}'
 _ONE_CLASS = 'decide on one class and delete the other file; if it shows both flowers, delete both'
 _DELETE_POOR = 'look, and delete what cannot be recognised'
+_LIST_AGAIN = 'run python tools/generate_metadata.py DATA'
+# Errors first, then warnings, then notes: the order in which findings are reported.
 KINDS = {
-    'annotation': Kind(ERROR, 'annotation errors', 'fix each line, or run python tools/generate_metadata.py DATA'),
+    'annotation': Kind(ERROR, 'annotation errors', f'fix each line, or {_LIST_AGAIN}'),
     'folder': Kind(ERROR, 'folders that are no classes', 'each line says what to fix'),
-    'manifest': Kind(
-        ERROR, 'files differ from manifest.json', f'restore them, or delete manifest.json, or {_SPLIT_AGAIN}'
-    ),
-    'empty': Kind(ERROR, 'empty files', f'{_COPY_AGAIN}: training stops there'),
-    'broken': Kind(ERROR, 'corrupt or unreadable images', f'{_COPY_AGAIN}: training stops there, or sees half'),
-    'leak_name': Kind(
-        ERROR, 'same name in train and val', 'remove one, and run tools/generate_metadata.py: training refuses this'
-    ),
-    'leak_content': Kind(ERROR, 'same content in train and val', f'val would reward memorising: {_SPLIT_AGAIN}'),
-    'leak_look': Kind(ERROR, 'near-duplicates across train and val', f'val would reward memorising: {_SPLIT_AGAIN}'),
+    'manifest': Kind(ERROR, 'files differ from manifest.json', f'restore them, or delete it, or {_SPLIT_AGAIN}'),
+    'empty': Kind(ERROR, 'empty files', _COPY_AGAIN),
+    'broken': Kind(ERROR, 'corrupt or unreadable images', f'{_COPY_AGAIN}, or sees half'),
+    'leak_name': Kind(ERROR, 'same name in train and val', f'remove one, and {_LIST_AGAIN}: training refuses this'),
+    'leak_content': Kind(ERROR, 'same content in train and val', _LEAK),
+    'leak_look': Kind(ERROR, 'near-duplicates across train and val', _LEAK),
     'conflict_content': Kind(ERROR, 'same content in two classes', f'one label is wrong: {_ONE_CLASS}'),
     'conflict_look': Kind(ERROR, 'near-duplicates in two classes', f'one label may be wrong: {_ONE_CLASS}'),
-    'exact_duplicate': Kind(
-        WARNING, 'same content twice in a class', 'keep one, as tools/split_dataset.py does: a copy counts double'
-    ),
-    'near_duplicate': Kind(
-        WARNING, 'near-duplicates in a class', 'keep the best; tools/split_dataset.py keeps them in one subset'
-    ),
-    'unlisted': Kind(WARNING, 'images in no list', 'run python tools/generate_metadata.py DATA, or remove them'),
+    'exact_duplicate': Kind(WARNING, 'same content twice in a class', 'keep one, as tools/split_dataset.py does'),
+    'near_duplicate': Kind(WARNING, 'near-duplicates in a class', 'keep the best; a split keeps them in one subset'),
+    'unlisted': Kind(WARNING, 'images in no list', f'{_LIST_AGAIN}, or remove them'),
     'left_out': Kind(WARNING, 'not images of a class', 'move, rename or delete them: training does not see them'),
-    'misnamed': Kind(
-        WARNING, 'suffix and content differ', 'rename or convert: other programs go by the suffix, training does not'
-    ),
+    'misnamed': Kind(WARNING, 'suffix and content differ', 'rename or convert: other programs go by the suffix'),
     'tiny': Kind(WARNING, 'shorter than half the crop', 'find a larger original, or delete: most detail is invented'),
     'odd_size': Kind(WARNING, 'much larger or smaller than the others', 'look: thumbnails, screenshots, scans?'),
     'odd_aspect_ratio': Kind(WARNING, 'very long or very tall', 'crop: validation sees a third of the image at most'),
@@ -75,17 +69,11 @@ KINDS = {
     'light': Kind(WARNING, 'overexposed', _DELETE_POOR),
     'blurry': Kind(WARNING, 'blurred everywhere', _DELETE_POOR),
     'cmyk': Kind(WARNING, 'CMYK', 'convert to RGB: OpenCV ignores the colour profile, and colours shift'),
-    'deep': Kind(
-        WARNING, '16 bits per channel', 'convert to 8 bits: OpenCV keeps the upper 8, dark images turn black'
-    ),
+    'deep': Kind(WARNING, '16 bits per channel', 'convert to 8 bits: OpenCV keeps the upper 8, which may look black'),
     'animated': Kind(WARNING, 'several images in one file', 'save the right one: training sees the first'),
     'transparent': Kind(WARNING, 'transparent', 'flatten on a background: training sees the colours below'),
-    'imbalance': Kind(
-        WARNING, 'class imbalance', 'add photos, or weight the loss; look at recall per class rather than accuracy'
-    ),
-    'near_duplicate_one_side': Kind(
-        NOTE, 'near-duplicates in one subset', 'nothing: they cause no leak; of many, keep the best'
-    ),
+    'imbalance': Kind(WARNING, 'class imbalance', 'add photos, or weight the loss; look at recall per class'),
+    'near_duplicate_one_side': Kind(NOTE, 'near-duplicates in one subset', 'nothing: they cause no leak'),
     'small': Kind(NOTE, 'shorter than the crop', 'nothing: training and prediction enlarge them, up to twofold'),
     'grey': Kind(NOTE, 'without colour', 'nothing, unless one class has many: a model may learn grey as its sign'),
     'palette': Kind(NOTE, 'palette of 256 colours or less', 'nothing: training and prediction convert them to RGB'),
@@ -108,15 +96,6 @@ class Finding:
     paths: tuple[str, ...] = ()
     detail: str = ''
     count: int = 1
-
-
-class Item(NamedTuple):
-    """One image among the others: its path relative to the dataset, subset (empty for raw photos) and class."""
-
-    path: str
-    subset: str
-    label: str
-    image: CheckedImage
 
 
 @dataclass(frozen=True)
@@ -172,132 +151,28 @@ def check_dataset(
     """
     prepared = is_prepared(data)
     subsets = [subset for subset in SIDES if os.path.isdir(data / subset)] if prepared else ['']
-    images, findings = list_images(data, subsets)
-    classes = sorted({label for by_class in images.values() for label in by_class})
+    paths, findings = _list_images(data, subsets)
+    classes = sorted({_label(path) for path in paths})
     if prepared:
-        listed, found = check_annotation(data, images)
+        listed, found = _check_annotation(data, paths)
         findings += found
         classes.sort(key=lambda name: listed.index(name) if name in listed else len(listed))
     if not classes:
         raise InputError(*(f.detail for f in findings if f.kind != 'left_out'), f'{data}: no photos to check')
     if not prepared and len(classes) == 1:
         findings.append(Finding('folder', (), f'{data}: only one class, {classes[0]!r}: training needs two or more'))
-    places = [
-        (_join(subset, f'{label}/{name}'), subset, label)
-        for subset in subsets
-        for label, names in images[subset].items()
-        for name in names
-    ]
     step = None if progress is None else lambda done, total: progress('checking', done, total)
-    checked = check_images([data / path for path, _, _ in places], crop, workers, step)
-    items = [Item(*place, image) for place, image in zip(places, checked, strict=True)]
-    findings += [Finding(kind, (item.path,), detail) for item in items for kind, detail in item.image.findings]
-    findings += compare_items(items)
+    checked = check_images([data / path for path in paths], crop, workers, step)
+    images = dict(zip(paths, checked, strict=True))
+    findings += [Finding(kind, (path,), detail) for path in paths for kind, detail in images[path].findings]
+    findings += _compare(images)
     if prepared:
-        findings += check_manifest(data, items)
-    counts = {subset: {label: len(images[subset].get(label, ())) for label in classes} for subset in subsets}
-    findings += check_balance(_training_counts(counts))
+        findings += _check_manifest(data, images)
+    found_in = Counter((_subset(path), _label(path)) for path in paths)
+    counts = {subset: {label: found_in[subset, label] for label in classes} for subset in subsets}
+    findings += _check_balance(_training_counts(counts))
     findings.sort(key=lambda finding: list(KINDS).index(finding.kind))
     return CheckReport(str(data), prepared, counts, findings)
-
-
-def list_images(data: Path, subsets: Sequence[str]) -> tuple[dict[str, dict[str, list[str]]], list[Finding]]:
-    """Lists image names by subset and class, and finds everything else in the folders."""
-    images, findings = {}, []
-    for subset in subsets:
-        scan, problems = survey_raw(data / subset)
-        images[subset] = {label: names for label, names in scan.photos.items() if names}
-        findings += _from_lines('folder', problems)
-        findings += [
-            Finding('left_out', (_join(subset, path),), reason) for path, reason in scan.left_out if reason != HIDDEN
-        ]
-    return images, findings
-
-
-def check_annotation(data: Path, images: Mapping[str, Mapping[str, Sequence[str]]]) -> tuple[list[str], list[Finding]]:
-    """Reads ``classes.txt`` and the lists, also those of folds, and compares them with the existing images.
-
-    Args:
-        data: The prepared dataset.
-        images: Names of the images by subset and class.
-
-    Returns:
-        Class names in label order, empty if they cannot be read, and the findings.
-    """
-    try:
-        classes = read_classes(data / 'classes.txt')
-    except InputError as error:
-        return [], _from_lines('annotation', error.problems)
-    findings: list[Finding] = []
-    for subset in SIDES:
-        listed = {sample.path for sample in _read_list(data / f'{subset}.txt', classes, data / subset, findings)}
-        present = {f'{label}/{name}' for label, names in images.get(subset, {}).items() for name in names}
-        if listed:
-            findings += [Finding('unlisted', (f'{subset}/{path}',)) for path in sorted(present - listed)]
-    for fold in sorted(data.glob('fold[0-9]*')):  # their validation images are part of train
-        parts = [_read_list(fold / f'{subset}.txt', classes, data / 'train', findings) for subset in SIDES]
-        try:
-            check_disjoint(*parts)
-        except InputError as error:
-            findings += _from_lines('annotation', [f'{fold.name}: {line}' for line in error.problems])
-    return classes, findings
-
-
-def check_manifest(data: Path, items: Iterable[Item]) -> list[Finding]:
-    """Compares the images with ``manifest.json``; finds nothing if there is none."""
-    try:
-        manifest = read_manifest(data)
-    except InputError as error:
-        return _from_lines('manifest', error.problems)
-    if manifest is None:
-        return []
-    recorded = {path: entry['sha256'] for path, entry in manifest['files'].items()}
-    present = {item.path: item.image.fingerprint.sha256 for item in items}
-    findings = [
-        Finding('manifest', (path,), f'{"changed" if path in recorded else "added"} since the split')
-        for path, sha256 in present.items()
-        if recorded.get(path) != sha256
-    ]
-    missing = sorted(recorded.keys() - present.keys())
-    return findings + [Finding('manifest', (), f'{path}: missing since the split') for path in missing]
-
-
-def compare_items(items: Sequence[Item]) -> list[Finding]:
-    """Finds same names, copies and near-duplicates: across train and val, across classes, within a class."""
-    by_name: dict[str, list[Item]] = defaultdict(list)
-    by_content: dict[str, list[Item]] = defaultdict(list)
-    for item in items:
-        by_name[item.path.split('/', 1)[1] if item.subset else item.path].append(item)
-        if item.image.measures and item.image.fingerprint.sha256:
-            by_content[item.image.fingerprint.sha256].append(item)
-    findings, named = [], set()
-    for same in by_name.values():
-        if len(same) > 1:
-            named.add(_paths(same))
-            equal = len({item.image.fingerprint.sha256 for item in same}) == 1
-            findings.append(Finding('leak_name', _paths(same), f'{"the same" if equal else "different"} content'))
-    for same in by_content.values():
-        if len(same) > 1 and _paths(same) not in named:
-            findings += [Finding(kind, _paths(same)) for kind in _relations(same, 'content', 'exact_duplicate')]
-    # One of each content; images with almost no content all look alike.
-    first = [same[0] for same in by_content.values() if 'low_information' not in dict(same[0].image.findings)]
-    for group in group_near_duplicates([item.image.fingerprint.phash for item in first]):
-        alike = [item for position in group for item in by_content[str(first[position].image.fingerprint.sha256)]]
-        within = 'near_duplicate_one_side' if alike[0].subset else 'near_duplicate'
-        findings += [Finding(kind, _paths(alike)) for kind in _relations(alike, 'look', within)]
-    return findings
-
-
-def check_balance(counts: Mapping[str, int]) -> list[Finding]:
-    """Finds classes of very different size."""
-    present = {label: count for label, count in counts.items() if count}
-    if len(present) < 2 or max(present.values()) < MAX_IMBALANCE * min(present.values()):
-        return []
-    most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
-    ratio = present[most] / present[least]
-    option = weights_option(class_weights(counts).values())
-    detail = f'{most} has {present[most]} photos, {least} {present[least]}: {ratio:.1f} times as many; {option}'
-    return [Finding('imbalance', (), detail)]
 
 
 def class_weights(counts: Mapping[str, int]) -> dict[str, float]:
@@ -311,32 +186,112 @@ def weights_option(weights: Iterable[float]) -> str:
     return f"--cfg-options 'model.head.loss.class_weight=[{','.join(f'{weight:g}' for weight in weights)}]'"
 
 
+def _list_images(data: Path, subsets: Sequence[str]) -> tuple[list[str], list[Finding]]:
+    """Paths of the images in the subsets' class folders, relative to ``data``, and findings about everything else."""
+    paths: list[str] = []
+    findings: list[Finding] = []
+    for subset in subsets:
+        scan, problems = survey_raw(data / subset)
+        prefix = f'{subset}/' if subset else ''
+        paths += [prefix + path for path in scan.sources]
+        findings += _from_lines('folder', problems)
+        findings += [Finding('left_out', (prefix + path,), why) for path, why in scan.left_out if why != HIDDEN]
+    return paths, findings
+
+
+def _check_annotation(data: Path, paths: Iterable[str]) -> tuple[list[str], list[Finding]]:
+    """Reads ``classes.txt`` and the lists, also those of folds, and compares them with the existing images.
+
+    Returns:
+        Class names in label order, empty if they cannot be read, and the findings.
+    """
+    problems: list[str] = []
+    classes: list[str] = []
+    with collect(problems):
+        classes = read_classes(data / 'classes.txt')
+    if not classes:
+        return [], _from_lines('annotation', problems)
+
+    def read(file: Path, root: Path) -> set[Sample]:
+        with collect(problems):
+            return set(read_samples(file, classes, root))
+        return set()
+
+    listed = {side: {f'{side}/{path}' for path, _ in read(data / f'{side}.txt', data / side)} for side in SIDES}
+    for fold in sorted(data.glob('fold[0-9]*')):  # their validation images are part of train
+        both: list[str] = []
+        with collect(both):
+            check_disjoint(*(read(fold / f'{side}.txt', data / 'train') for side in SIDES))
+        problems += [f'{fold.name}: {line}' for line in both]
+    unlisted = sorted(path for path in paths if (known := listed[_subset(path)]) and path not in known)
+    return classes, _from_lines('annotation', problems) + [Finding('unlisted', (path,)) for path in unlisted]
+
+
+def _check_manifest(data: Path, images: Mapping[str, CheckedImage]) -> list[Finding]:
+    """Compares the images with ``manifest.json``; finds nothing if there is none."""
+    try:
+        manifest = read_manifest(data)
+    except InputError as error:
+        return _from_lines('manifest', error.problems)
+    if manifest is None:
+        return []
+    recorded = {path: entry['sha256'] for path, entry in manifest['files'].items()}
+    present = {path: image.fingerprint.sha256 for path, image in images.items()}
+    findings = []
+    for path in sorted(recorded.keys() | present.keys()):
+        if recorded.get(path) != present.get(path):
+            change = 'missing' if path not in present else 'changed' if path in recorded else 'added'
+            findings.append(Finding('manifest', (path,), f'{change} since the split'))
+    return findings
+
+
+def _compare(images: Mapping[str, CheckedImage]) -> list[Finding]:
+    """Finds same names, copies and near-duplicates: across train and val, across classes, within a class."""
+    by_name: dict[str, list[str]] = defaultdict(list)
+    by_content: dict[str | None, list[str]] = defaultdict(list)
+    for path, image in images.items():
+        by_name[path.removeprefix(f'{_subset(path)}/')].append(path)
+        if image.measures:
+            by_content[image.fingerprint.sha256].append(path)
+    findings, named = [], set()
+    for same in by_name.values():
+        if len(same) > 1:
+            named.add(tuple(same))
+            equal = len({images[path].fingerprint.sha256 for path in same}) == 1
+            findings.append(Finding('leak_name', tuple(same), f'{"the same" if equal else "different"} content'))
+    for same in by_content.values():
+        if len(same) > 1 and tuple(same) not in named:
+            findings += _related(same, 'content', 'exact_duplicate')
+    # Images with almost no content all look alike.
+    contents = [same for same in by_content.values() if 'low_information' not in dict(images[same[0]].findings)]
+    for group in group_near_duplicates([images[same[0]].fingerprint.phash for same in contents]):
+        alike = [path for position in group for path in contents[position]]
+        findings += _related(alike, 'look', 'near_duplicate_one_side' if _subset(alike[0]) else 'near_duplicate')
+    return findings
+
+
+def _related(paths: Sequence[str], how: str, within: str) -> list[Finding]:
+    """Findings about images that are alike."""
+    leak = [f'leak_{how}'] if len({_subset(path) for path in paths}) > 1 else []
+    conflict = [f'conflict_{how}'] if len({_label(path) for path in paths}) > 1 else []
+    return [Finding(kind, tuple(sorted(paths))) for kind in leak + conflict or [within]]
+
+
+def _check_balance(counts: Mapping[str, int]) -> list[Finding]:
+    """Finds classes of very different size."""
+    present = {label: count for label, count in counts.items() if count}
+    if len(present) < 2 or max(present.values()) < MAX_IMBALANCE * min(present.values()):
+        return []
+    most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
+    ratio = present[most] / present[least]
+    option = weights_option(class_weights(counts).values())
+    detail = f'{most} has {present[most]} photos, {least} {present[least]}: {ratio:.1f} times as many; {option}'
+    return [Finding('imbalance', (), detail)]
+
+
 def _training_counts(counts: Mapping[str, dict[str, int]]) -> dict[str, int]:
     """Images per class that training sees: those of train, or all raw ones."""
     return counts.get('train', counts.get('', {}))
-
-
-def _relations(items: Sequence[Item], how: str, within: str) -> list[str]:
-    """Kinds of finding for images that are alike."""
-    kinds = []
-    if len({item.subset for item in items}) > 1:
-        kinds.append(f'leak_{how}')
-    if len({item.label for item in items}) > 1:
-        kinds.append(f'conflict_{how}')
-    return kinds or [within]
-
-
-def _read_list(file: Path, classes: Sequence[str], root: Path, findings: list[Finding]) -> list[Sample]:
-    """Samples of a list; none if it breaks the format, which is added to the findings."""
-    try:
-        return read_samples(file, classes, root)
-    except InputError as error:
-        findings += _from_lines('annotation', error.problems)
-        return []
-
-
-def _paths(items: Iterable[Item]) -> tuple[str, ...]:
-    return tuple(sorted(item.path for item in items))
 
 
 def _from_lines(kind: str, lines: Iterable[str]) -> list[Finding]:
@@ -348,5 +303,11 @@ def _from_lines(kind: str, lines: Iterable[str]) -> list[Finding]:
     return findings
 
 
-def _join(subset: str, path: str) -> str:
-    return f'{subset}/{path}' if subset else path
+def _label(path: str) -> str:
+    """The class of ``class/image`` or ``subset/class/image``."""
+    return path.split('/')[-2]
+
+
+def _subset(path: str) -> str:
+    """The subset of ``subset/class/image``; empty for ``class/image``."""
+    return path.rpartition('/')[0].rpartition('/')[0]
