@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from custom_modules.errors import InputError
-from custom_modules.photos.opening import eight_bits, open_photo, orientation, upright, why_unreadable
+from custom_modules.photos.opening import open_photo, upright_grey, why_unreadable
 from custom_modules.photos.parallel import map_photos
 from custom_modules.progress import StepProgress
 
@@ -69,15 +69,7 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
 def fingerprint_all(
     paths: Sequence[Path], workers: int | None = None, progress: StepProgress | None = None
 ) -> list[Fingerprint]:
-    """Fingerprints images in parallel processes.
-
-    Args:
-        paths: The photos.
-        workers: Number of processes; None for one per core, 8 at most, and none but this one for few photos.
-        progress: Called now and then with the numbers of photos done and in all.
-
-    Returns:
-        One fingerprint a path, in the order of the paths.
+    """Fingerprints images in parallel processes, as :func:`map_photos` runs them, in the order of the paths.
 
     Raises:
         InputError: imagehash is not installed, or a process was killed.
@@ -105,21 +97,19 @@ def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
         if value is not None:
             members.setdefault(value, []).append(position)
     size = (PHASH_BITS + DHASH_BITS) // 8
-    words = np.frombuffer(b''.join(value.to_bytes(size, 'big') for value in members), '>u8').reshape(-1, size // 8)
-    words = words.astype(np.uint64)
-    phash, dhash = np.ascontiguousarray(words[:, 0]), words[:, 1:]
-    groups = np.arange(len(words))  # the first of the group that each is in
-    for row in range(0, len(words), _ROWS):
+    words = np.frombuffer(b''.join(value.to_bytes(size, 'big') for value in members), '>u8').astype(np.uint64)
+    phash, dhash = np.split(words.reshape(-1, size // 8), [1], axis=1)
+    phash = phash.ravel().copy()
+    groups = np.arange(len(phash))  # the first of the group that each is in
+    for row in range(0, len(phash), _ROWS):
         rows = slice(row, row + _ROWS)
-        for column in range(row, len(words), _COLUMNS):
+        for column in range(row, len(phash), _COLUMNS):
             columns = slice(column, column + _COLUMNS)
             near = np.bitwise_count(phash[rows, None] ^ phash[columns]) <= MAX_PHASH_DISTANCE
             if not near.any() or ((groups[rows] == groups[row]).all() and (groups[columns] == groups[row]).all()):
                 continue
-            first, second = np.divmod(np.flatnonzero(near), near.shape[1])
+            first, second = np.nonzero(near & (groups[rows, None] != groups[columns]))
             first, second = first + row, second + column
-            new = groups[first] != groups[second]
-            first, second = first[new], second[new]
             near = np.bitwise_count(dhash[first] ^ dhash[second]).sum(1) <= MAX_DHASH_DISTANCE
             for a, b in zip(first[near].tolist(), second[near].tolist(), strict=True):
                 low, high = sorted((groups[a], groups[b]))
@@ -136,10 +126,5 @@ def _perceptual_hash(image: 'Image') -> int:
     import imagehash
 
     image.draft('L', (_REDUCED_SIDE, _REDUCED_SIDE))  # JPEG: decode the brightness alone, and reduced
-    turn = orientation(image)
-    grey = upright(eight_bits(image).convert('L'), turn)
-    value = 0
-    for found in (imagehash.phash(grey), imagehash.dhash(grey, hash_size=16)):
-        bits = found.hash.ravel()
-        value = value << bits.size | int(''.join('01'[bit] for bit in bits.tolist()), 2)
-    return value
+    grey = upright_grey(image)
+    return int(f'{imagehash.phash(grey)}{imagehash.dhash(grey, hash_size=16)}', 16)

@@ -15,7 +15,7 @@ def list_photos(inputs: Sequence[str], lines: Iterable[str] = ()) -> list[str]:
     Args:
         inputs: Files, folders (searched to any depth for names that end like a photo's; links to folders are not
             followed), patterns such as ``'a/*.jpg'`` (``**`` for any depth), or ``-`` for ``lines``.
-        lines: One path each, taken as they are: what is wrong with one is found when it is read.
+        lines: One path each, taken as they are.
 
     Raises:
         InputError: All the inputs that name nothing, or there is no photo at all.
@@ -24,22 +24,22 @@ def list_photos(inputs: Sequence[str], lines: Iterable[str] = ()) -> list[str]:
     problems = []
     for item in inputs:
         if item == '-':
-            found = [line for line in (line.rstrip('\r\n') for line in lines) if line.strip()]
+            found = [line.rstrip('\r\n') for line in lines if line.strip()]
+            problem = ''
         elif os.path.isdir(item):
             found = _in_folder(item)
-            if not found:
-                problems.append(f'{item}: no photos ({" ".join(IMAGE_SUFFIXES)}) in this folder')
-        elif os.path.lexists(item):  # before patterns, for a name may hold their signs
-            found = [item]
-        else:
-            found = [path for path in sorted(glob.glob(item, recursive=True)) if not os.path.isdir(path)]
-            if not found:
-                problems.append(f'{item}: no such file or folder, and no pattern that any file matches')
+            problem = f'no photos ({" ".join(IMAGE_SUFFIXES)}) in this folder'
+        else:  # a name may hold the signs of a pattern
+            paths = [item] if os.path.lexists(item) else sorted(glob.glob(item, recursive=True))
+            found = [path for path in paths if not os.path.isdir(path)]
+            problem = 'no such file or folder, and no pattern that any file matches'
+        if not found and problem:
+            problems.append(f'{item}: {problem}')
         photos.update(dict.fromkeys(found))
+    if not photos and not problems:
+        problems.append('-: the list on standard input is empty')
     if problems:
         raise InputError(*problems)
-    if not photos:
-        raise InputError('-: the list on standard input is empty')
     return list(photos)
 
 
@@ -50,9 +50,6 @@ def _in_folder(folder: str) -> list[str]:
     found = []
     for here, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith('.')]
-        found += [
-            os.path.join(here, name)
-            for name in names
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
-        ]
+        shown = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')]
+        found += [os.path.join(here, name) for name in shown]
     return sorted(found)

@@ -14,6 +14,22 @@ TOO_LARGE = f'too large, more than {MAX_PIXELS // 10**6} million pixels'
 # Its short edge made 256 pixels long, as pipelines do, a picture of 1 x 60000 would fill 12 GB.
 MAX_RATIO = 1000  # long edge / short edge
 _ORIENTATION = 0x0112  # the EXIF tag
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Unreadable(NamedTuple):
+    """A photo without prediction: its ``path`` and the ``problem`` with it."""
+
+    path: str
+    problem: str
 
 
 def file_problem(path: str) -> str | None:
@@ -25,26 +41,15 @@ def file_problem(path: str) -> str | None:
             return 'empty file'
         with Image.open(path) as image:
             width, height = image.size
-    except UnidentifiedImageError:
-        return None  # the decoder may know it
-    except Image.DecompressionBombError:
-        return TOO_LARGE
-    except OSError as error:
-        return f'cannot be read: {error.strerror}' if error.strerror else 'broken picture'
+    except (OSError, Image.DecompressionBombError) as error:
+        # The decoder may know what Pillow does not.
+        return None if isinstance(error, UnidentifiedImageError) else why_unreadable(error)
     except Exception:  # fed with garbage, decoders raise almost anything; decoding says whether it can be read
         return None
     if width * height > MAX_PIXELS:
         return TOO_LARGE
-    if max(width, height) > MAX_RATIO * min(width, height):
-        return f'too narrow, {width} x {height} pixels'
-    return None
-
-
-class Unreadable(NamedTuple):
-    """A photo without prediction: its ``path`` and the ``problem`` with it."""
-
-    path: str
-    problem: str
+    narrow = max(width, height) > MAX_RATIO * min(width, height)
+    return f'too narrow, {width} x {height} pixels' if narrow else None
 
 
 def open_photo(file: BinaryIO) -> Image.Image:
@@ -71,27 +76,16 @@ def orientation(image: Image.Image) -> int:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken EXIF does not make a photo unreadable
         return 1
-    return value if value in range(2, 9) else 1
+    return value if value in _TRANSPOSE else 1
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
-    """Returns a picture of 16 bits in its upper 8, which Pillow's own conversion would make white; others as is."""
-    return image.point(lambda value: value / 256) if image.mode.startswith('I;16') else image
-
-
-def upright(image: Image.Image, turn: int) -> Image.Image:
-    """Returns a picture turned as an EXIF orientation says."""
-    turns = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
-    transpose = turns.get(turn)
-    return image if transpose is None else image.transpose(transpose)
+def upright_grey(image: Image.Image) -> Image.Image:
+    """Returns the brightness of a picture, 8 bits, turned as its EXIF orientation says."""
+    turn = orientation(image)
+    if image.mode.startswith('I;16'):  # which Pillow's own conversion would make white
+        image = image.point(lambda value: value / 256)
+    grey = image.convert('L')
+    return grey.transpose(_TRANSPOSE[turn]) if turn in _TRANSPOSE else grey
 
 
 def why_unreadable(error: Exception) -> str:
@@ -99,7 +93,7 @@ def why_unreadable(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return 'no picture, or of a kind that training cannot read'
     if isinstance(error, Image.DecompressionBombError):
-        return f'too large, more than {MAX_PIXELS // 10**6} million pixels'
+        return TOO_LARGE
     if isinstance(error, OSError) and error.strerror:
         return f'cannot be read: {error.strerror}'
     return f'broken picture: {" ".join(str(error).split()) or type(error).__name__}'

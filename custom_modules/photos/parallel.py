@@ -5,9 +5,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,23 +34,27 @@ def map_photos(
 
     Args:
         read: A picklable function that raises nothing.
-        paths: The files.
+        paths: The files, in the order of which the results come.
         imports: Modules that ``read`` imports late; on Linux they are imported once for all processes.
         workers: Number of processes; None for one per core, 8 at most, and only this process for few files.
         progress: Called with the numbers of files done and in all.
-
-    Returns:
-        The results in the order of the paths.
 
     Raises:
         InputError: There cannot be so many workers, or a process was killed.
     """
     if workers is not None and not 1 <= workers <= MAX_WORKERS:
         raise InputError(f'--workers {workers}: must be 1 to {MAX_WORKERS}')
-    if workers is None:
-        workers = min(cores(), _DEFAULT_WORKERS, 1 + len(paths) // _FILES_PER_WORKER)
-    with nullcontext(map(read, paths)) if workers == 1 else _pool_map(read, paths, imports, workers) as results:
-        found: list[Result] = []
+    workers = workers or min(cores(), _DEFAULT_WORKERS, 1 + len(paths) // _FILES_PER_WORKER)
+    found: list[Result] = []
+    with ExitStack() as stack:
+        results: Iterable[Result] = map(read, paths)
+        if workers > 1:
+            # Not "fork", which is unsafe beside the thread of a progress bar.
+            context = multiprocessing.get_context('forkserver' if sys.platform == 'linux' else 'spawn')
+            context.set_forkserver_preload(['cv2', *imports])
+            pool = ProcessPoolExecutor(workers, context, _start_worker)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            results = _without_interrupts(lambda: pool.map(read, paths, chunksize=_CHUNK))
         try:
             for result in results:
                 found.append(result)
@@ -69,27 +73,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-@contextmanager
-def _pool_map(
-    read: Callable[[Path], Result], paths: Sequence[Path], imports: Sequence[str], workers: int
-) -> Iterator[Iterator[Result]]:
-    """Gives the results in order; no process is left afterwards."""
-    # Not "fork", which is unsafe beside the thread of a progress bar.
-    context = multiprocessing.get_context('forkserver' if sys.platform == 'linux' else 'spawn')
-    if sys.platform == 'linux':
-        context.set_forkserver_preload(['cv2', *imports])
-    pool = ProcessPoolExecutor(workers, context, _start_worker)
+def _without_interrupts(start: Callable[[], Iterable[Result]]) -> Iterable[Result]:
+    """Starts processes that inherit a mask of SIGINT, so that Ctrl-C meanwhile prints no traceback of theirs."""
+    if sys.platform == 'win32':
+        return start()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        # The processes inherit the mask, so that Ctrl-C while they start prints no traceback of theirs.
-        mask = None if sys.platform == 'win32' else signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            results = pool.map(read, paths, chunksize=_CHUNK)
-        finally:
-            if mask is not None:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        yield results
+        return start()
     finally:
-        pool.shutdown(cancel_futures=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _start_worker() -> None:
