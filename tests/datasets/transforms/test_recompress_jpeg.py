@@ -1,4 +1,4 @@
-"""A picture stored as a JPEG and read again: Pillow's libjpeg is the other opinion."""
+"""An image stored as a JPEG and read again, compared with Pillow's libjpeg."""
 
 import io
 
@@ -10,49 +10,25 @@ from PIL import Image
 from custom_modules.datasets.transforms.recompress_jpeg import RecompressJPEG
 
 
-@pytest.fixture
-def img():
-    """A gradient with some noise: something that a JPEG changes, but not beyond recognition."""
+@pytest.mark.parametrize('quality', [10, 30, 95])
+def test_pixels_are_those_of_pillow_at_that_quality(quality):
     rows, columns = np.mgrid[:40, :56]
     smooth = np.stack([4 * columns, 5 * rows, 255 - 4 * columns], axis=2)
-    noise = np.random.default_rng(0).integers(-12, 13, smooth.shape)
-    return np.clip(smooth + noise, 0, 255).astype(np.uint8)
-
-
-def test_it_is_registered():
-    built = TRANSFORMS.build({'type': 'RecompressJPEG'})
-    assert isinstance(built, RecompressJPEG)
-    assert repr(built) == 'RecompressJPEG(quality=30)'
-
-
-@pytest.mark.parametrize('quality', [10, 30, 95])
-def test_pixels_are_those_that_pillow_gets_at_that_quality(img, quality):
+    img = np.clip(smooth + np.random.default_rng(0).integers(-12, 13, smooth.shape), 0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(img[..., ::-1]).save(file, 'JPEG', quality=quality, subsampling='4:2:0')
     expected = np.asarray(Image.open(file))[..., ::-1]
-    found = RecompressJPEG(quality)({'img': img})['img']
-    assert found.shape == img.shape
-    assert found.dtype == np.uint8
+    given = {'img': img.copy(), 'gt_label': 3}
+    results = TRANSFORMS.build({'type': 'RecompressJPEG', 'quality': quality})({**given})
+    found = results['img']
+    assert (found.shape, found.dtype, results['gt_label']) == (img.shape, np.uint8, 3)
     # Both are libjpeg-turbo, with different versions of its arithmetic: a level or two apart.
     assert abs(found.astype(int) - expected).max() <= 4
     assert abs(found.astype(int) - expected).mean() < 0.5
+    np.testing.assert_array_equal(given['img'], img)
 
 
-def test_a_lower_quality_takes_more_away(img):
-    errors = [np.square(RecompressJPEG(q)({'img': img})['img'].astype(float) - img).mean() for q in (5, 30, 60, 95)]
-    assert errors == sorted(errors, reverse=True)
-    assert errors[1] > 10
-
-
-def test_the_same_picture_gives_the_same_pixels_and_keeps_its_own(img):
-    before = img.copy()
-    first, second = (RecompressJPEG()({'img': img, 'gt_label': 3}) for _ in range(2))
-    np.testing.assert_array_equal(first['img'], second['img'])
-    np.testing.assert_array_equal(img, before)
-    assert first['gt_label'] == 3
-
-
-@pytest.mark.parametrize('quality', [0, 101, -5])
+@pytest.mark.parametrize('quality', [0, 101])
 def test_bad_arguments(quality):
     with pytest.raises(ValueError, match=r'^quality must lie in \[1, 100\]'):
         RecompressJPEG(quality)
