@@ -1,8 +1,8 @@
-"""What the data tools cost: growth with the number of photos, memory, cores, photos/s, and the ratio to decoding.
+"""Time and memory of the data tools grow with the number of photos; figures are printed.
 
 python -m pytest -m slow tests/tools/test_scale.py
 
-compares 1 000 small photos with 10 000; SCALE_PHOTOS=100000 before it, 10 000 with 100 000. Figures are printed.
+compares 1 000 small photos with 10 000; SCALE_PHOTOS=100000 before it, 10 000 with 100 000.
 """
 
 import os
@@ -45,16 +45,11 @@ def draw_photo(path: Path) -> None:
     path.write_bytes(cv2.imencode('.jpg', cv2.resize(spots, (width, height), interpolation=cv2.INTER_CUBIC))[1])
 
 
-def decode(path: Path) -> None:
-    cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-
-
-def draw_photos(folder: Path, count: int) -> list[Path]:
+def draw_photos(folder: Path, count: int) -> None:
     paths = [folder / f'class{number % 5}' / f'{number:06}.jpg' for number in range(count)]
     for parent in {path.parent for path in paths}:
         parent.mkdir(parents=True)
     map_photos(draw_photo, paths, (), cores())
-    return paths
 
 
 def session(leader: int) -> dict[int, float]:
@@ -71,7 +66,7 @@ def session(leader: int) -> dict[int, float]:
 
 
 def memory(process: int) -> int:
-    """Bytes of a process; what it shares with others is shared out among them."""
+    """Bytes of a process, with its share of the memory in common with others."""
     try:
         lines = Path(f'/proc/{process}/smaps_rollup').read_text().splitlines()
     except OSError:
@@ -99,31 +94,18 @@ def run(tool: str, photos: Path, out: Path) -> Cost:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='/proc tells what processes cost')
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='/proc has the cost of processes')
 def test_cost_grows_with_the_photos(tmp_path, capsys):
-    lines, costs = [], {}
     for count in (PHOTOS // 10, PHOTOS):
-        paths = draw_photos(tmp_path / str(count), count)
-        map_photos(decode, paths, (), cores())  # from the disk into the system's cache, as for all that follow
-        start = time.perf_counter()
-        map_photos(decode, paths, (), cores())
-        decoding = time.perf_counter() - start
-        for tool in TOOLS:
-            cost = costs[tool, count] = run(tool, tmp_path / str(count), tmp_path / f'{tool} {count}')
-            lines.append(
-                f'{tool}: {count} photos in {cost.seconds:.1f} s, {count / cost.seconds:.0f} photos/s, '
-                f'{cost.seconds / decoding:.1f} times as long as decoding in {cores()} processes, '
-                f'{cost.cpu / cost.seconds:.2f} cores busy, {cost.memory / 1e6:.0f} MB'
+        draw_photos(tmp_path / str(count), count)
+    for tool in TOOLS:
+        few, many = (run(tool, tmp_path / str(n), tmp_path / f'{tool} {n}') for n in (PHOTOS // 10, PHOTOS))
+        with capsys.disabled():
+            print(
+                f'\n{tool}: {PHOTOS} photos in {many.seconds:.1f} s, {PHOTOS / many.seconds:.0f} photos/s, '
+                f'{many.cpu / many.seconds:.2f} cores busy, {many.memory / 1e6:.0f} MB; of a tenth of them '
+                f'{many.seconds / few.seconds:.1f} times the time, {many.cpu / few.cpu:.1f} the processor'
             )
-    for tool in TOOLS:
-        few, many = costs[tool, PHOTOS // 10], costs[tool, PHOTOS]
-        lines.append(
-            f'{tool}: {many.seconds / few.seconds:.1f} times the time, {many.cpu / few.cpu:.1f} the processor'
-        )
-    with capsys.disabled():
-        print('', *lines, sep='\n')
-    for tool in TOOLS:
-        few, many = costs[tool, PHOTOS // 10], costs[tool, PHOTOS]
         assert many.memory < MAX_MEMORY
         growth = min(many.seconds / few.seconds, many.cpu / few.cpu)  # other programs disturb the two differently
         assert growth <= MAX_GROWTH
