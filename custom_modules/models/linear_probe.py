@@ -1,4 +1,4 @@
-"""A linear probe: the head fitted by logistic regression on the backbone's features, without a training step."""
+"""A linear probe: the head is fitted by logistic regression on the backbone's features."""
 
 import copy
 from typing import Any
@@ -15,22 +15,22 @@ from custom_modules.errors import InputError
 
 
 def fit_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[str, Any]]:
-    """Fits the head of ``model`` to the loader's photos; the backbone stays as it is.
+    """Fits the head of ``model`` to the loader's images; the backbone stays as it is.
 
     Args:
         model: An ``ImageClassifier`` with a ``LinearClsHead``, wrapped for several processes or not.
-        loader: The photos, in their order; of several processes each has its share, as DefaultSampler deals them.
+        loader: The images, in order; each process has its share, as of DefaultSampler.
         l2: Weight of the penalty, see :func:`logistic_regression`.
 
     Returns:
-        The photos' features, (N, D) float32 (with several processes on the first one; elsewhere its share), and as a
-        training step gives them: ``loss``, the mean cross-entropy, and ``accuracy_top-1`` of the fitted head, percent.
+        The features, (N, D) float32, on ranks but the first those of its share; and as of a training step ``loss``,
+        the mean cross-entropy, and ``accuracy_top-1`` of the fitted head, percent.
 
     Raises:
         InputError: The head is no ``LinearClsHead``, or the penalty is negative.
     """
     if not l2 >= 0:
-        raise InputError(f'linear probe: l2 is {l2}: the weight of a penalty must be 0 or more')
+        raise InputError(f'linear probe: l2 is {l2}; it must be 0 or more')
     inner: Any = model.module if is_model_wrapper(model) else model
     if not isinstance(inner.head, LinearClsHead):
         raise InputError(f'linear probe: model.head is a {type(inner.head).__name__}; it needs a LinearClsHead')
@@ -50,7 +50,7 @@ def fit_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[str
 
 
 def logistic_regression(features: Tensor, labels: Tensor, classes: int, l2: float) -> tuple[Tensor, Tensor]:
-    """Multinomial logistic regression by L-BFGS: the same numbers give the same solution.
+    """Multinomial logistic regression by L-BFGS.
 
     Minimises the mean cross-entropy + ``l2`` / 2 · the sum of the squared weights; the bias is not penalised.
 
@@ -58,7 +58,7 @@ def logistic_regression(features: Tensor, labels: Tensor, classes: int, l2: floa
         features: (N, D) float32.
         labels: (N,) int64, 0 to ``classes`` - 1.
         classes: K.
-        l2: Not negative; without a penalty, separable classes have no solution.
+        l2: Weight of the penalty; without one, separable classes have no solution.
 
     Returns:
         Weights (K, D) and bias (K,), float32.
@@ -80,8 +80,8 @@ def logistic_regression(features: Tensor, labels: Tensor, classes: int, l2: floa
 
 @torch.no_grad()
 def _features(model: Any, loader: Any) -> tuple[Tensor, Tensor]:
-    """What the backbone and neck make of the loader's photos, (N, D), and the labels, (N,), in the photos' order."""
-    # Batch norm folded into the convolutions: on a CPU a third more photos a second.
+    """The features (N, D) and labels (N,) of the loader's images, in order."""
+    # Batch norm folded into the convolutions: on a CPU a third more images per second.
     backbone = copy.deepcopy(model.backbone)
     backbone.eval()  # gives no backbone back: MMPretrain's train() returns nothing
     backbone = fuse_conv_bn(backbone)

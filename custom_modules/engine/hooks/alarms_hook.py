@@ -1,7 +1,6 @@
-"""Alarms during training: a loss that is not finite ends the run, an implausible validation is warned of."""
+"""Alarms during training: a loss that is not finite is an error, an implausible validation a warning."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,17 @@ from mmpretrain.registry import HOOKS
 from custom_modules.errors import LocalError
 from custom_modules.models.checkpoints import newest_checkpoint
 
-PHOTOS_NAMED = 32
+IMAGES_NAMED = 32
 
 
 @HOOKS.register_module()
 class AlarmsHook(Hook):
     """Reports a training that goes wrong.
 
-    - A loss that is not finite ends the run and names the batch's photos. Weights that are not finite are never
-      saved, so the newest checkpoint stays the last good state.
-    - Warnings, when met twice in a row or in the last epoch: all validation photos get the same prediction, as from a
-      folder read as if ``train`` and ``val`` were its classes; or the training accuracy is ``learned`` or more and the
-      validation accuracy at most ``margin`` above chance, as from labels in another order. A learning rate that is too
-      large can look alike, so neither ends the run.
+    - A loss that is not finite ends the run and names the batch's images. Weights that are not finite are not saved.
+    - Two warnings, if found twice in a row or in the last epoch: all validation images get the same prediction (often
+      ``train`` and ``val`` were read as classes), or the validation accuracy is near chance although the training
+      accuracy is ``learned`` (often labels in another order). Too large a learning rate can have the same effects.
 
     Args:
         learned: Training accuracy, in percent, from which a validation near chance is suspicious. Defaults to 80.0.
@@ -44,7 +41,6 @@ class AlarmsHook(Hook):
         self.margin = margin
         self.accuracy = accuracy
         self._train_accuracies: list[float] = []
-        self._predicted: set[int] = set()
         self._suspected: set[str] = set()
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -59,46 +55,45 @@ class AlarmsHook(Hook):
         loss = outputs['loss'].item() if 'loss' in outputs else 0.0
         if not math.isfinite(loss):
             lr = max(group['lr'] for group in runner.optim_wrapper.param_groups)
+            paths = [str(sample.get('img_path')) for sample in data_batch['data_samples'][:IMAGES_NAMED]]
             raise LocalError(
                 f'loss is {loss} in iteration {runner.iter + 1} (epoch {runner.epoch + 1}, lr {lr:.4g}) on '
-                f'{photos(data_batch)}; lower the learning rate, or look at these photos; the last good state is '
-                f'{kept(runner)}'
+                f'{", ".join(paths)}. Lower the learning rate, or check these images; the last good state is '
+                f'{last_good_state(runner)}'
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         broken = [key for key, value in checkpoint['state_dict'].items() if not torch.isfinite(value).all()]
         if broken:
             raise LocalError(
-                f'{len(broken)} weights are not finite after iteration {runner.iter + 1} (the first: {broken[0]}): '
-                f'not saved; lower the learning rate; the last good state is {kept(runner)}'
+                f'{len(broken)} weights are not finite after iteration {runner.iter + 1} (the first: {broken[0]}). '
+                f'Lower the learning rate; the last good state is {last_good_state(runner)}'
             )
 
     def before_val_epoch(self, runner: Runner) -> None:
-        self._predicted = set()
+        self._predicted: set[int] = set()
 
-    def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
-    ) -> None:
-        self._predicted.update(int(sample.pred_score.argmax()) for sample in outputs or ())
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self._predicted.update(int(sample.pred_score.argmax()) for sample in outputs)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         classes = runner.val_dataloader.dataset.metainfo.get('classes') or ()
         score = (metrics or {}).get(self.accuracy)
-        if len(classes) < 2 or score is None or get_rank() != 0:  # each rank sees a regular sample of the photos
+        if len(classes) < 2 or score is None or get_rank() != 0:  # each rank has a regular sample of the images
             return
         found = {}
         if len(self._predicted) == 1:
-            name = classes[next(iter(self._predicted))]
+            name = classes[self._predicted.pop()]
             found['one class'] = (
-                f'all validation photos are predicted as {name!r} ({score:.4g} % is its share): if train and val are '
+                f'all validation images are predicted as {name!r} ({score:.4g} % is its share). If train and val are '
                 'folders, not classes, point at the prepared dataset; else lower the learning rate'
             )
         trained = sum(self._train_accuracies) / max(len(self._train_accuracies), 1)
         if trained >= self.learned and score <= 100 / len(classes) + self.margin:
             found['at chance'] = (
-                f'training accuracy is {trained:.4g} %, validation {score:.4g} %, about chance: the labels of val may '
-                'follow another order than those of train; compare both lists with classes.txt '
-                '(tools/generate_metadata.py writes them again), or lower the learning rate'
+                f'training accuracy is {trained:.4g} %, validation {score:.4g} %, about chance: val labels may have '
+                'another order. Compare train.txt and val.txt with classes.txt (tools/generate_metadata.py writes '
+                'them again), or lower the learning rate'
             )
         for kind, message in found.items():
             if kind in self._suspected or runner.epoch >= runner.max_epochs:
@@ -106,14 +101,6 @@ class AlarmsHook(Hook):
         self._suspected = set(found)
 
 
-def photos(data_batch: Any) -> str:
-    """The photos of a batch, in one line."""
-    samples = data_batch.get('data_samples', []) if isinstance(data_batch, dict) else []
-    paths = [str(sample.get('img_path')) for sample in samples]
-    rest = len(paths) - PHOTOS_NAMED
-    return (', '.join(paths[:PHOTOS_NAMED]) or 'an unknown batch') + (f' and {rest} more' if rest > 0 else '')
-
-
-def kept(runner: Runner) -> str:
+def last_good_state(runner: Runner) -> str:
     """The newest checkpoint that a run can be resumed from."""
     return str(newest_checkpoint(Path(runner.work_dir)) or 'the start')

@@ -1,24 +1,25 @@
 """Shows a grid of augmented training photos before training; changes nothing, not even the random state."""
 
 from math import ceil
+from pathlib import Path
 
+import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from custom_modules.engine.hooks.seed_hook import random_state_kept
+
+FONT = Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf'
+CELL, CAPTION, MARGIN = 192, 40, 4  # pixels
 
 
 @HOOKS.register_module()
 class AugmentedPhotosHook(Hook):
-    """Adds a grid of augmented training photos to the visualizer before the first epoch.
-
-    They are spread evenly over the training set and have the tag ``augmented training photos``, each with its class.
-    The pipeline has to give uint8 BGR, as ``PackPhoto`` at its end does.
+    """Adds a grid of augmented training photos, spread evenly over the training set, to the visualizer.
 
     Args:
         count: How many photos to show. Defaults to 16.
@@ -38,17 +39,15 @@ class AugmentedPhotosHook(Hook):
         chosen = np.linspace(0, len(dataset) - 1, min(self.count, len(dataset))).round().astype(int)
         with random_state_kept():
             packed = [dataset[int(index)] for index in chosen]
+        photos = [item['inputs'].numpy()[::-1].transpose(1, 2, 0) for item in packed]
+        labels = [int(item['data_samples'].gt_label) for item in packed]
         classes = getattr(dataset, 'metainfo', {}).get('classes')
-        photos, names = [], []
-        for item in packed:
-            photos.append(item['inputs'].numpy()[::-1].transpose(1, 2, 0))
-            label = int(item['data_samples'].gt_label)
-            names.append(str(classes[label] if classes else label))
-        runner.visualizer.add_image('augmented training photos', photo_grid(photos, names))
+        grid = photo_grid(photos, [str(classes[label] if classes else label) for label in labels])
+        runner.visualizer.add_image('augmented training photos', grid)
 
 
 def photo_grid(photos: list[np.ndarray], names: list[str]) -> np.ndarray:
-    """Photos in rows, each under its name.
+    """Photos in rows, each under its name of one or two lines.
 
     Args:
         photos: ``(H, W, 3)`` uint8 RGB each, of any size.
@@ -59,13 +58,11 @@ def photo_grid(photos: list[np.ndarray], names: list[str]) -> np.ndarray:
     """
     columns = ceil(len(photos) ** 0.5)
     rows = ceil(len(photos) / columns)
-    figure = Figure(figsize=(2.2 * columns, 2.45 * rows), dpi=100, layout='constrained')
-    canvas = FigureCanvasAgg(figure)
-    cells = figure.subplots(rows, columns, squeeze=False).ravel()
-    for cell in cells:
-        cell.axis('off')
-    for cell, photo, name in zip(cells, photos, names, strict=False):
-        cell.imshow(photo)
-        cell.set_title(name, fontsize=11)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    grid = Image.new('RGB', (columns * CELL, rows * (CELL + CAPTION)), 'white')
+    draw, font = ImageDraw.Draw(grid), ImageFont.truetype(FONT, 13)
+    for index, (photo, name) in enumerate(zip(photos, names, strict=True)):
+        left, top = index % columns * CELL, index // columns * (CELL + CAPTION)
+        draw.text((left + CELL / 2, top + MARGIN), name, 'black', font, anchor='ma', align='center')
+        fitted = ImageOps.contain(Image.fromarray(photo), (CELL - 2 * MARGIN,) * 2)
+        grid.paste(fitted, (left + (CELL - fitted.width) // 2, top + CAPTION))
+    return np.array(grid)

@@ -20,6 +20,7 @@ from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import load_checkpoint, save_atomically
 
 BETTER = {'greater': operator.gt, 'less': operator.lt}
+STATE = 'run', 'best_value', 'best_epoch', 'last_value'
 
 
 @HOOKS.register_module()
@@ -27,12 +28,10 @@ class BestCheckpointHook(Hook):
     """Keeps the weights with the best validation result in the work dir.
 
     The file holds ``state_dict`` (CPU tensors, plain keys, the EMA weights where those were validated) and ``meta`` of
-    plain types (``classes``, ``config``, ``metric``, ``value``, ``epoch``, ``iter``, ``seed``, ``photos`` (validated),
-    ``processes``, ``dataset_digest``, ``versions``, ``run``, ``pretrained``). It is written by rank 0 and moved into
-    place. A metric that is not finite is never the best; of equal values the earlier one stays.
+    plain types. A metric that is not finite is never the best; of equal values the earlier one stays.
 
-    After a resume the file itself says what the best so far is, because the checkpoint may be older: mmengine saves an
-    epoch's checkpoint before validating that epoch. A file that is missing or belongs to another run is not counted.
+    After a resume the best so far is read from the file, because MMEngine saves an epoch's checkpoint before
+    validating that epoch. A file that is missing or belongs to another run is not counted.
 
     Args:
         metric: Key of the validation result to compare. Defaults to 'accuracy/top1'.
@@ -41,9 +40,8 @@ class BestCheckpointHook(Hook):
 
     Attributes:
         best_value: The best value so far.
-        best_epoch: The epoch it was reached in, counted from 1.
+        best_epoch: The epoch it was reached in, from 1.
         last_value: The value of the last validation, which may not be finite.
-        path: Where the file is, known from ``before_train`` on.
     """
 
     # Before EMAHook (NORMAL) takes the validated weights out of the model again.
@@ -62,17 +60,14 @@ class BestCheckpointHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         if any(isinstance(hook, EMAHook) for hook in runner.hooks[: runner.hooks.index(self)]):
-            raise InputError(
-                'BestCheckpointHook comes after EMAHook and would save weights other than the validated ones: '
-                'give it a higher priority than EMAHook has'
-            )
+            raise InputError('BestCheckpointHook comes after EMAHook: give it a higher priority, to save EMA weights')
 
     def before_train(self, runner: Runner) -> None:
         self.path = Path(runner.work_dir) / self.filename
         if runner.val_loop is None:
             raise InputError('BestCheckpointHook needs validation: the config has no val_dataloader')
         if not runner.val_dataloader.dataset.metainfo.get('classes'):
-            raise InputError(f'the validation dataset names no classes, so {self.filename} could not either')
+            raise InputError('BestCheckpointHook needs class names: the validation dataset has none')
         if self.run is None:  # otherwise it came with the checkpoint that is being resumed
             self.run = runner.experiment_name
             return
@@ -82,30 +77,23 @@ class BestCheckpointHook(Hook):
 
     def _read_record(self, runner: Runner) -> tuple[float, int] | None:
         """The best value and its epoch in ``best.pth``, if it is this run's."""
-        if self.path.is_file():
-            meta = load_checkpoint(self.path).get('meta') or {}
-            if (meta.get('run'), meta.get('metric')) == (self.run, self.metric):
-                return meta['value'], meta['epoch']
+        meta = load_checkpoint(self.path).get('meta') or {} if self.path.is_file() else {}
+        if (meta.get('run'), meta.get('metric')) == (self.run, self.metric):
+            return meta['value'], meta['epoch']
         if self.best_value is not None:
-            runner.logger.warning(
-                f'{self.path} of the resumed run ({self.metric} {self.best_value:.4g}, epoch {self.best_epoch}) '
-                'is missing: the next validation is the best again'
-            )
+            runner.logger.warning(f'{self.path} of the resumed run is missing: the next validation counts as the best')
         return None
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         metrics = metrics or {}
         if self.metric not in metrics:
-            raise InputError(
-                f'BestCheckpointHook: validation gives no {self.metric!r}; there is {", ".join(sorted(metrics))}'
-            )
-        self.last_value = float(metrics[self.metric])
-        if not math.isfinite(self.last_value):
-            runner.logger.warning(
-                f'{self.metric} is {self.last_value} after epoch {runner.epoch}: not kept as {self.filename}'
-            )
-        elif self.best_value is None or BETTER[self.rule](self.last_value, self.best_value):
-            self.best_value, self.best_epoch = self.last_value, runner.epoch
+            known = ', '.join(sorted(metrics))
+            raise InputError(f'BestCheckpointHook: validation gives no {self.metric!r}; there is {known}')
+        value = self.last_value = float(metrics[self.metric])
+        if not math.isfinite(value):
+            runner.logger.warning(f'{self.metric} is {value} after epoch {runner.epoch}: not kept as {self.filename}')
+        elif self.best_value is None or BETTER[self.rule](value, self.best_value):
+            self.best_value, self.best_epoch = value, runner.epoch
             if is_main_process():
                 save_atomically({'state_dict': plain_state_dict(runner.model), 'meta': self._meta(runner)}, self.path)
 
@@ -128,9 +116,8 @@ class BestCheckpointHook(Hook):
         }
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        state = {name: getattr(self, name) for name in ('run', 'best_value', 'best_epoch', 'last_value')}
         digest = getattr(runner.train_dataloader.dataset, 'digest', None)
-        checkpoint['BestCheckpointHook'] = {**state, 'dataset_digest': digest}
+        checkpoint['BestCheckpointHook'] = {name: getattr(self, name) for name in STATE} | {'dataset_digest': digest}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if runner._resume:
@@ -140,14 +127,10 @@ class BestCheckpointHook(Hook):
         if self.best_value is None:
             runner.logger.warning(f'{self.metric} was never finite: no {self.filename} was kept')
         else:
-            last = 'none' if self.last_value is None else f'{self.last_value:.4f}'
-            runner.logger.info(
-                f'{self.metric}: best {self.best_value:.4f} (epoch {self.best_epoch}, {self.path}), last {last}'
-            )
+            runner.logger.info(f'best {self.metric}: {self.best_value:.4f} (epoch {self.best_epoch}, {self.path})')
 
 
 def plain_state_dict(model: nn.Module) -> dict[str, torch.Tensor]:
     """The weights on the CPU, under the keys they have without DDP or :func:`torch.compile` around the model."""
-    while is_model_wrapper(model):
-        model = model.get_submodule('module')
+    model = model.get_submodule('module') if is_model_wrapper(model) else model
     return {key.replace('_orig_mod.', ''): value.detach().cpu() for key, value in model.state_dict().items()}

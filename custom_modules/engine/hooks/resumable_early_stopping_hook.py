@@ -12,7 +12,7 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
     """Stops a training whose validation no longer improves; its best score and patience are in the checkpoints.
 
     MMEngine's hook starts counting again after a resume, only warns of a misspelt metric, and counts an equal value as
-    an improvement. Its docstring gives 0.01 as default of ``min_delta``, its code 0.1 (mmengine #1491).
+    an improvement (mmengine #1491).
 
     Args:
         monitor: Key of the validation result to watch. Defaults to 'accuracy/top1'.
@@ -42,10 +42,8 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if self.monitor not in (metrics or {}):
-            raise InputError(
-                f'ResumableEarlyStoppingHook: validation gives no {self.monitor!r}; '
-                f'there is {", ".join(sorted(metrics or {}))}'
-            )
+            known = ', '.join(sorted(metrics or {}))
+            raise InputError(f'ResumableEarlyStoppingHook: validation gives no {self.monitor!r}; there is {known}')
         super().after_val_epoch(runner, metrics)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

@@ -1,4 +1,4 @@
-"""Seeds each photo and each iteration by its place in the training, so that a resumed run draws the same numbers."""
+"""Seeds each photo and each iteration, so that a resumed run draws the same random numbers."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,8 @@ class SeedHook(Hook):
     """Seeds Python, NumPy and torch for every training photo and every iteration.
 
     The augmentation of a photo depends on (seed, epoch, index in the dataset), the draws of the model and of batch
-    augmentations on (seed, rank, iteration). Neither depends on the number of workers or on a resume, so no random
-    state has to be saved. Where a wrapper repeats photos (``RepeatDataset``), each repetition has an index of its own.
-
-    mmengine seeds each worker once, by its number (``mmengine/dataset/utils.py``): a photo's augmentation depends on
-    how many workers there are, and repeats in every epoch unless they persist.
+    augmentations on (seed, rank, iteration). So no random state has to be saved. MMEngine seeds each worker once: its
+    augmentation depends on the number of workers, and repeats in every epoch unless they persist.
     """
 
     priority = 'VERY_HIGH'  # before any other hook draws
@@ -57,12 +54,6 @@ class SeedHook(Hook):
 class SeededPhotos:
     """Takes photos from a dataset, each with generators seeded for it.
 
-    The states before are not restored: a worker has no other use for them, and the main process, which loads photos
-    itself without workers, seeds its own for every iteration.
-
-    Args:
-        dataset: Where the photos come from.
-
     Attributes:
         progress: (2,) int64, seed and epoch; in shared memory, so that persistent workers see the next epoch.
     """
@@ -82,7 +73,7 @@ class SeededPhotos:
 
 
 def seed_generators(*key: str | int) -> int:
-    """Seeds Python's, NumPy's and torch's CPU generator from a hash of ``key``; returns that number."""
+    """Seeds Python's, NumPy's and torch's CPU generator from a hash of ``key``, which it returns."""
     number = int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest())
     random.seed(number)
     np.random.seed(number & 0xFFFFFFFF)

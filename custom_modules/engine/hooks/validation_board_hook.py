@@ -1,9 +1,7 @@
 """TensorBoard's pictures and curves of each validation, and the hyperparameters of the run."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import mmcv
 import numpy as np
 import torch
@@ -13,6 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.visualization import TensorboardVisBackend
 from mmpretrain.registry import HOOKS
+from torch.nn.functional import interpolate
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -33,15 +32,14 @@ THUMBNAIL = 48  # pixels
 
 @HOOKS.register_module()
 class ValidationBoardHook(Hook):
-    """Adds to TensorBoard, after each validation: confusion matrix, precision-recall curves, misclassified photos.
+    """Adds a confusion matrix, precision-recall curves and misclassified photos to TensorBoard after each validation.
 
-    Once a run: a custom-scalars layout, and the hyperparameters with the best and last top-1. Does nothing without
-    a ``TensorboardVisBackend``.
+    Once a run: a custom-scalars layout, and the hyperparameters with the best and last top-1.
 
     Args:
         photos: How many misclassified photos to show, those with the highest wrong score first. Defaults to 16.
-        projector: Whether to add the validation photos' features, with thumbnails, to the embedding projector when the
-            training ends; takes another pass over them. Defaults to False.
+        projector: Whether to add the validation photos' features to the embedding projector when the training ends,
+            which takes another pass over them. Defaults to False.
         accuracy: Key of the validation accuracy, in percent. Defaults to 'accuracy/top1'.
     """
 
@@ -52,21 +50,16 @@ class ValidationBoardHook(Hook):
         self.projector = projector
         self.accuracy = accuracy
         self._last: float | None = None
-        self._found: list[tuple[str, int, list[float]]] = []
 
     def before_train(self, runner: Runner) -> None:
         if writer := board(runner):
             writer.add_custom_scalars(LAYOUT)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        self._found = []
+        self._found: list[tuple[str, int, list[float]]] = []
 
-    def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
-    ) -> None:
-        self._found += [
-            (sample.img_path, int(sample.gt_label), sample.pred_score.tolist()) for sample in outputs or ()
-        ]
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self._found += [(sample.img_path, int(sample.gt_label), sample.pred_score.tolist()) for sample in outputs]
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._last = (metrics or {}).get(self.accuracy)
@@ -75,19 +68,16 @@ class ValidationBoardHook(Hook):
         if writer is None or not found:
             return
         classes = runner.val_dataloader.dataset.metainfo['classes']
-        paths = [path for path, _, _ in found]
-        truths = np.array([truth for _, truth, _ in found])
-        scores = np.array([score for _, _, score in found])
+        paths, truths, scores = (np.array(column) for column in zip(*found, strict=True))
         labels = scores.argmax(1)
         matrix = confusion(confusion_matrix(truths, labels, len(classes)), classes)
         writer.add_image('validation/confusion matrix', as_array(matrix), runner.epoch, dataformats='HWC')
         for label, name in enumerate(classes):
             writer.add_pr_curve(f'precision-recall/{name}', truths == label, scores[:, label], runner.epoch)
         wrong = np.flatnonzero(labels != truths)
-        worst = sorted(wrong, key=lambda i: -scores[i].max())[: self.photos]
-        if worst:
+        if worst := sorted(wrong, key=lambda i: -scores[i].max())[: self.photos]:
             names = [f'{classes[truths[i]]}\nas {classes[labels[i]]} {scores[i].max():.2f}' for i in worst]
-            grid = photo_grid([mmcv.imread(paths[i], channel_order='rgb') for i in worst], names)
+            grid = photo_grid([mmcv.imread(str(paths[i]), channel_order='rgb') for i in worst], names)
             writer.add_image('validation/misclassified photos', grid, runner.epoch, dataformats='HWC')
 
     def after_train(self, runner: Runner) -> None:
@@ -115,34 +105,30 @@ def board(runner: Runner) -> SummaryWriter | None:
 
 def hyperparameters(runner: Runner) -> dict[str, str | float | int]:
     """The settings that TensorBoard compares runs by."""
-    cfg = runner.cfg
     optimizer = runner.optim_wrapper.optimizer
     return {
-        'backbone': cfg.model.backbone.type,
+        'backbone': runner.cfg.model.backbone.type,
         'optimizer': type(optimizer).__name__,
         'lr': float(optimizer.defaults['lr']),
         'weight decay': float(optimizer.defaults.get('weight_decay', 0)),
         'batch size': (runner.train_dataloader.batch_size or 0) * runner.world_size,
         'epochs': runner.max_epochs,
         'seed': runner.seed,
-        'data': str(cfg.train_dataloader.dataset.get('data_root')),
+        'data': str(runner.cfg.train_dataloader.dataset.get('data_root')),
     }
 
 
 @torch.inference_mode()
 def add_embeddings(runner: Runner, writer: SummaryWriter) -> None:
     """Adds the features of each validation photo, (N, C), with its class and a thumbnail."""
-    model = runner.model
-    while is_model_wrapper(model):
-        model = model.module
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     model.eval()
     classes = runner.val_dataloader.dataset.metainfo['classes']
     features, names, thumbnails = [], [], []
     for batch in runner.val_dataloader:
         names += [classes[int(sample.gt_label)] for sample in batch['data_samples']]
-        for picture in batch['inputs']:  # (3, H, W) uint8 BGR
-            small = cv2.resize(picture.numpy()[::-1].transpose(1, 2, 0), (THUMBNAIL, THUMBNAIL))
-            thumbnails.append(torch.from_numpy(small).permute(2, 0, 1).float() / 255)
+        for image in batch['inputs']:  # (3, H, W) uint8 BGR
+            thumbnails.append(interpolate(image.flip(0)[None] / 255, (THUMBNAIL, THUMBNAIL), mode='area'))
         found = model.extract_feat(model.data_preprocessor(batch)['inputs'])
         features.append((found[-1] if isinstance(found, tuple) else found).flatten(1).float().cpu())
-    writer.add_embedding(torch.cat(features), names, torch.stack(thumbnails), runner.epoch, 'validation photos')
+    writer.add_embedding(torch.cat(features), names, torch.cat(thumbnails), runner.epoch, 'validation photos')

@@ -59,7 +59,7 @@ def test_one_class_for_all_photos_twice_in_a_row(tiny_run, tmp_path):
     frozen = {'optimizer': {'type': 'SGD', 'lr': 0.0}}
     tiny_run([AlarmsHook()], epochs=3, optim_wrapper=frozen).train()
     first, second = warnings_of(tmp_path)
-    assert first.startswith('after epoch 2: all validation photos are predicted as ')
+    assert first.startswith('after epoch 2: all validation images are predicted as ')
     assert '(50 % is its share)' in first
     assert second.startswith('after epoch 3: ')
 
