@@ -12,19 +12,13 @@ from custom_modules.errors import InputError
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes, in hex.
-
-    Raises:
-        OSError: It cannot be read.
-    """
+    """The sha256 of a file's bytes, in hex."""
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Lets ``write`` fill a temporary file and moves it to ``path``, which is therefore never incomplete.
-
-    A file already at ``path`` stays until the new one is complete.
+    """Lets ``write`` fill a temporary file and moves it to ``path``; until then an older file stays there.
 
     Raises:
         OSError: The file cannot be written; it names ``path``.
@@ -43,13 +37,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def write_folder_atomically(path: Path, fill: Callable[[Path], Any]) -> None:
-    """Lets ``fill`` fill a temporary folder and moves it to ``path``, which is therefore never incomplete.
-
-    A folder already at ``path`` stays until the new one is complete, and is then removed.
-
-    Raises:
-        OSError: Something cannot be written.
-    """
+    """Lets ``fill`` fill a temporary folder and moves it to ``path``; until then an older folder stays there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (path.with_name(f'.{path.name}.{os.getpid()}.{end}') for end in ('tmp', 'old'))
     try:
@@ -57,23 +45,16 @@ def write_folder_atomically(path: Path, fill: Callable[[Path], Any]) -> None:
         fill(temporary)
         if path.exists():
             os.replace(path, old)
-        try:
-            os.replace(temporary, path)
-        except BaseException:
-            if old.exists():
-                os.replace(old, path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        os.replace(temporary, path)
     finally:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_folder(path: Path) -> None:
-    """Makes sure that ``path`` is a folder or can become one, in which files can be written.
-
-    Raises:
-        InputError: It, or what it lies in, is a file or may not be written.
-    """
+    """Raises an :class:`InputError` unless ``path`` is a folder, or can become one, that can be written in."""
     there = next(part for part in (path, *path.absolute().parents) if part.exists())
     if not there.is_dir():
         raise InputError(f'{path}: {"is" if there == path else f"{there} is"} a file, not a folder; name another')
@@ -112,9 +93,5 @@ def lock_folder(path: Path) -> BinaryIO | None:
 
 def printable(text: str) -> str:
     """Text that is safe for any file and terminal: undecodable bytes, line breaks and controls are escaped."""
-    return ''.join(
-        character.encode('unicode_escape').decode()
-        if unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp')
-        else character
-        for character in text
-    )
+    unsafe = ('Cc', 'Cs', 'Zl', 'Zp')
+    return ''.join(c.encode('unicode_escape').decode() if unicodedata.category(c) in unsafe else c for c in text)

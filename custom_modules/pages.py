@@ -43,11 +43,7 @@ def render(template: Path, **values: Any) -> str:
 
 
 def check_jinja() -> None:
-    """Checks that templates can be filled.
-
-    Raises:
-        InputError: Jinja2 is not installed.
-    """
+    """Raises an :class:`InputError` if Jinja2 is not installed."""
     if find_spec('jinja2') is None:
         raise InputError('pages and model cards need Jinja2: pip install Jinja2')
 

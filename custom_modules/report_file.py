@@ -11,15 +11,11 @@ SUFFIXES = ('.html', '.csv', '.json')
 
 
 def check_out(out: Path, data: Path) -> None:
-    """Checks, before the photos are read, that a report can be written.
-
-    Args:
-        out: The file.
-        data: The folder of photos, in which nothing is to be changed.
+    """Checks, before the photos in ``data`` are read, that a report can be written.
 
     Raises:
-        InputError: ``out`` has another suffix, is a folder, lies in ``data`` or where nothing can be written, or is to
-            be a page and Jinja2 is not installed.
+        InputError: ``out`` has another suffix, is a folder, lies in ``data`` or where nothing can be written, or is a
+            page and Jinja2 is not installed.
     """
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f'--out {out}: the name must end in {", ".join(SUFFIXES)}')

@@ -23,11 +23,7 @@ REDUCTIONS = {
 
 
 def decode(content: bytes, reduction: int = 1) -> np.ndarray:
-    """Decodes an image to (H, W, 3) uint8, BGR, upright.
-
-    Args:
-        content: The bytes of the file.
-        reduction: Divisor of height and width, which are rounded up: 1, 2, 4 or 8; above 1 for JPEGs only.
+    """Decodes an image to (H, W, 3) uint8, BGR, upright; a JPEG at 1/``reduction`` of its size, rounded up.
 
     Raises:
         ValueError: OpenCV cannot decode it.

@@ -41,9 +41,12 @@ def file_problem(path: str) -> str | None:
             return 'empty file'
         with Image.open(path) as image:
             width, height = image.size
-    except (OSError, Image.DecompressionBombError) as error:
-        # The decoder may know what Pillow does not.
-        return None if isinstance(error, UnidentifiedImageError) else why_unreadable(error)
+    except UnidentifiedImageError:
+        return None  # the decoder may know it
+    except OSError as error:
+        return why_unreadable(error) if error.strerror else 'broken picture'
+    except Image.DecompressionBombError:
+        return TOO_LARGE
     except Exception:  # fed with garbage, decoders raise almost anything; decoding says whether it can be read
         return None
     if width * height > MAX_PIXELS:

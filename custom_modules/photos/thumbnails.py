@@ -12,10 +12,7 @@ THUMBNAIL = 320  # pixels, the longer side
 
 
 def thumbnail(photo: Path, size: int = THUMBNAIL) -> str | None:
-    """A small JPEG of an image as a ``data:`` URL, read as training reads it: upright by its EXIF orientation.
-
-    None if it cannot be read.
-    """
+    """A small, upright JPEG of an image as a ``data:`` URL; None if it cannot be read."""
     try:
         picture = decode(photo.read_bytes())
     except (OSError, ValueError):
