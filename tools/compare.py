@@ -32,7 +32,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
             parser.error(f'--out {out}: the name must end in {", ".join(SUFFIXES)}')
         if tables and out.suffix == '.png':
             parser.error(f'--out {out}: a table has no curves; use .md, .html or .json')
-    args.table = tables[0] if tables else None
     return args
 
 
@@ -44,9 +43,9 @@ def main(argv: list[str] | None = None) -> int:
         if out.is_dir():
             raise InputError(f'--out {out}: is a folder; name a file')
 
-    from custom_modules.evaluation.run_comparison_page import compare_recipes, compare_runs
+    from custom_modules.evaluation.run_comparison_page import compare
 
-    print(compare_recipes(args.table, args.out) if args.table else compare_runs(args.runs, args.out), end='')
+    print(compare(args.runs, args.out), end='')
     for out in args.out:
         print(f'written     {out}')
     return 0

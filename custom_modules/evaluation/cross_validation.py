@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.run_comparison import markdown_table, spread
+from custom_modules.evaluation.run_comparison import Comparison, spread
 from custom_modules.files import write_atomically
 from custom_modules.metrics import predictions
 from custom_modules.metrics.calibration import expected_calibration_error, mean_nll, nll
@@ -19,7 +19,7 @@ from custom_modules.metrics.predictions import Prediction, Proportion, columns
 Row = dict[str, str]  # of the table: KEYS and the columns of a prediction
 
 KEYS = ['config', 'settings', 'dataset', 'seed', 'fold']
-FIGURES = {'nll': mean_nll, 'ece': expected_calibration_error}
+OLD_KEYS = ['config', 'seed', 'fold']  # of version 2.3.3
 
 
 @dataclass(frozen=True)
@@ -42,33 +42,23 @@ class Recipe:
             for seed, found in self.predictions.items()
         }
 
-    def mean(self, figure: str) -> float:
-        """Mean over the seeds of ``'nll'`` (nats) or ``'ece'`` (0-1)."""
-        return statistics.fmean(FIGURES[figure](*_arrays(found.values())) for found in self.predictions.values())
+    @property
+    def nll(self) -> float:
+        """Mean NLL in nats, averaged over the seeds."""
+        return statistics.fmean(mean_nll(*_arrays(found.values())) for found in self.predictions.values())
 
-
-@dataclass(frozen=True)
-class Difference:
-    """One config minus another, on the photos and seeds that both have.
-
-    Args:
-        photos: Number of photos.
-        seeds: The seeds.
-        accuracy: Difference of top-1 accuracy in points, with its 95 % interval.
-        nll: Difference of the mean NLL in nats, with its 95 % interval.
-    """
-
-    photos: int
-    seeds: list[int]
-    accuracy: tuple[float, float, float]
-    nll: tuple[float, float, float]
+    @property
+    def ece(self) -> float:
+        """Expected calibration error, 0-1, averaged over the seeds."""
+        return statistics.fmean(
+            expected_calibration_error(*_arrays(found.values())) for found in self.predictions.values()
+        )
 
 
 def write_rows(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> None:
     """Writes the table of predictions as CSV."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fields = [*KEYS, *columns(classes)]
-    write_atomically(path, lambda file: predictions.write_rows(file, rows, fields, '.csv'))
+    write_atomically(path, lambda file: predictions.write_rows(file, rows, [*KEYS, *columns(classes)], '.csv'))
 
 
 def read_rows(path: Path) -> tuple[list[Row], list[str]]:
@@ -85,8 +75,8 @@ def read_rows(path: Path) -> tuple[list[Row], list[str]]:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f'{path}: cannot be read ({reason}). Name another file.') from None
     classes = [name.removeprefix('score_') for name in fields if name.startswith('score_')]
-    if not classes or fields != [*KEYS, *columns(classes)]:
-        raise InputError(f'{path}: no table of this version of tools/cross_validate.py. Name another file.')
+    if not classes or fields not in ([*keys, *columns(classes)] for keys in (KEYS, OLD_KEYS)):
+        raise InputError(f'{path}: no table of tools/cross_validate.py. Name another file.')
     for line, row in enumerate(rows, 2):
         if None in row or None in row.values():
             raise InputError(f'{path}:{line}: {len(fields)} values are expected. Make the table again.')
@@ -128,34 +118,91 @@ def as_recipes(rows: Sequence[Row], classes: Sequence[str], path: Path) -> list[
     return [Recipe(name, found) for name, found in recipes.items()]
 
 
-def difference(recipe: Recipe, first: Recipe, seed: int = 0) -> Difference | None:
+def difference(recipe: Recipe, first: Recipe, seed: int = 0) -> dict[str, Any] | None:
     """The scores of ``recipe`` minus those of ``first``; None where they have no photo and seed in common.
 
     Each photo counts once, with the mean over the seeds that both have for it. The interval is the percentile interval
     of the mean over photos by bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
+
+    Returns:
+        Number of ``photos``; the ``seeds``; ``accuracy`` (points) and ``nll`` (nats), each as (difference, low, high)
+        with its 95 % interval.
     """
     from scipy.stats import bootstrap
 
     by_photo: dict[str, list[np.ndarray]] = {}
     seeds = []
     for number in sorted(recipe.predictions.keys() & first.predictions.keys()):
-        both = sorted(recipe.predictions[number].keys() & first.predictions[number].keys())
-        if not both:
-            continue
-        seeds.append(number)
-        here, there = (_by_photo(one.predictions[number][path] for path in both) for one in (recipe, first))
-        for path, values in zip(both, here - there, strict=True):
-            by_photo.setdefault(path, []).append(values)
+        here, there = recipe.predictions[number], first.predictions[number]
+        if both := sorted(here.keys() & there.keys()):
+            seeds.append(number)
+            values = _by_photo(here[path] for path in both) - _by_photo(there[path] for path in both)
+            for path, value in zip(both, values, strict=True):
+                by_photo.setdefault(path, []).append(value)
     if not by_photo:
         return None
     table = np.array([np.mean(by_photo[path], axis=0) for path in sorted(by_photo)])
-    means = table.mean(axis=0)
-    low = high = means
+    means = low = high = table.mean(axis=0)
     if len(table) > 1:
         options = {'n_resamples': 10_000, 'batch': 100, 'method': 'percentile', 'rng': seed}  # a batch fits the memory
         low, high = bootstrap((table,), np.mean, axis=0, **options).confidence_interval
     accuracy, loss = zip(means.tolist(), low.tolist(), high.tolist(), strict=True)
-    return Difference(len(table), seeds, accuracy, loss)
+    return {'photos': len(table), 'seeds': seeds, 'accuracy': accuracy, 'nll': loss}
+
+
+def compare_recipes(recipes: Sequence[Recipe]) -> Comparison:
+    """Compares each config with the first."""
+    first = recipes[0]
+    rows, content = [], []
+    notes = [
+        'Cross-validation: each photo is predicted by the training that left it out, with the weights of the last '
+        'epoch. Top-1 in brackets: correct of all, for each seed; with one seed, Wilson’s 95 % interval.',
+        f'Differences are to {first.name}, on the photos and seeds that both have, with a 95 % interval by '
+        'bootstrap over the photos. It covers other photos, not other seeds; of many configs, some differ by chance.',
+    ]
+    for recipe in recipes:
+        shared = None if recipe is first else difference(recipe, first)
+        rows.append(_row(recipe, shared))
+        content.append(
+            {
+                'config': recipe.name,
+                'photos': len(recipe.photos),
+                'top1': statistics.fmean(share.percent or 0 for share in recipe.top1.values()),
+                'seeds': {seed: share.as_dict() for seed, share in recipe.top1.items()},
+                'nll': recipe.nll,
+                'ece': recipe.ece,
+                'difference': shared,
+            }
+        )
+        if shared is None and recipe is not first:
+            notes.append(f'{recipe.name}: has no photo and seed in common with {first.name}.')
+        elif shared and (
+            shared['photos'] < max(len(recipe.photos), len(first.photos))
+            or set(shared['seeds']) != recipe.predictions.keys() | first.predictions.keys()
+        ):
+            notes.append(
+                f'{recipe.name}: its difference is on {shared["photos"]} photos and seeds '
+                f'{", ".join(map(str, shared["seeds"]))} alone; the other figures are of all photos and seeds.'
+            )
+    return Comparison(rows, notes, {'recipes': content, 'notes': notes})
+
+
+def _row(recipe: Recipe, shared: Mapping[str, Any] | None) -> dict[str, str]:
+    """The row of a config, with its difference from the first."""
+    top1 = list(recipe.top1.values())
+    counts = ', '.join(f'{share.k}/{share.n}' for share in top1)
+    if len(top1) == 1 and top1[0].interval:
+        counts += ', {:.2f}–{:.2f}'.format(*top1[0].interval)
+    return {
+        'config': recipe.name,
+        'photos': str(len(recipe.photos)),
+        'seeds': ', '.join(map(str, recipe.predictions)),
+        'top-1': f'{spread([share.percent for share in top1])} % ({counts})',
+        'NLL': f'{recipe.nll:.4f}',
+        'ECE': f'{100 * recipe.ece:.2f} %',
+        'top-1 − first, points': _signed(shared['accuracy'], 2) if shared else '–',
+        'NLL − first': _signed(shared['nll'], 4) if shared else '–',
+    }
 
 
 def _by_photo(found: Iterable[Prediction]) -> np.ndarray:
@@ -164,88 +211,13 @@ def _by_photo(found: Iterable[Prediction]) -> np.ndarray:
     return np.stack([100.0 * (scores.argmax(axis=1) == truths), nll(scores, truths)], axis=1)
 
 
-def differences(recipes: Sequence[Recipe]) -> list[Difference | None]:
-    """The difference of each config to the first; None for the first itself."""
-    return [None, *(difference(recipe, recipes[0]) for recipe in recipes[1:])]
-
-
-def summary(recipes: Sequence[Recipe], found: Sequence[Difference | None]) -> list[dict[str, str]]:
-    """One row per config, with its difference to the first; the columns are the keys."""
-    rows = []
-    for recipe, shared in zip(recipes, found, strict=True):
-        top1 = list(recipe.top1.values())
-        counts = ', '.join(f'{share.k}/{share.n}' for share in top1)
-        if len(top1) == 1 and top1[0].interval:
-            low, high = top1[0].interval
-            counts += f', {low:.2f}–{high:.2f}'
-        rows.append(
-            {
-                'config': recipe.name,
-                'photos': str(len(recipe.photos)),
-                'seeds': ', '.join(map(str, recipe.predictions)),
-                'top-1': f'{spread([share.percent for share in top1])} % ({counts})',
-                'NLL': f'{recipe.mean("nll"):.4f}',
-                'ECE': f'{100 * recipe.mean("ece"):.2f} %',
-                'top-1 − first, points': _signed(shared.accuracy if shared else None, 2),
-                'NLL − first': _signed(shared.nll if shared else None, 4),
-            }
-        )
-    return rows
-
-
-def remarks(recipes: Sequence[Recipe], found: Sequence[Difference | None]) -> list[str]:
-    """What a reader of the summary has to know."""
-    lines = [
-        'Cross-validation: each photo is predicted by the training that left it out, with the weights of the last '
-        'epoch. Top-1 in brackets: correct of all, for each seed; with one seed, Wilson’s 95 % interval.',
-        f'Differences are to {recipes[0].name}, on the photos and seeds that both have, with a 95 % interval by '
-        'bootstrap over the photos. It covers other photos, not other seeds; of many configs, some differ by chance.',
-    ]
-    for recipe, shared in list(zip(recipes, found, strict=True))[1:]:
-        seeds = {*recipe.predictions, *recipes[0].predictions}
-        if shared is None:
-            lines.append(f'{recipe.name}: has no photo and seed in common with {recipes[0].name}.')
-        elif shared.photos < max(len(recipe.photos), len(recipes[0].photos)) or set(shared.seeds) != seeds:
-            lines.append(
-                f'{recipe.name}: its difference is on {shared.photos} photos and seeds '
-                f'{", ".join(map(str, shared.seeds))} alone; the other figures are of all photos and seeds.'
-            )
-    return lines
-
-
-def as_markdown(recipes: Sequence[Recipe], found: Sequence[Difference | None]) -> str:
-    """The summary and the remarks."""
-    return markdown_table(summary(recipes, found), remarks(recipes, found))
-
-
-def as_dict(recipes: Sequence[Recipe], found: Sequence[Difference | None]) -> dict[str, Any]:
-    """The same for JSON, in numbers."""
-    rows = []
-    for recipe, shared in zip(recipes, found, strict=True):
-        top1 = recipe.top1
-        rows.append(
-            {
-                'config': recipe.name,
-                'photos': len(recipe.photos),
-                'top1': statistics.fmean(share.percent or 0 for share in top1.values()),
-                'seeds': {seed: share.as_dict() for seed, share in top1.items()},
-                'nll': recipe.mean('nll'),
-                'ece': recipe.mean('ece'),
-                'difference': shared and vars(shared),
-            }
-        )
-    return {'recipes': rows, 'notes': remarks(recipes, found)}
-
-
 def _arrays(found: Iterable[Prediction]) -> tuple[np.ndarray, np.ndarray]:
     """Scores, ``(N, K)``, and truths, ``(N,)``."""
     known = list(found)
     return np.array([item.scores for item in known]), np.array([item.truth for item in known])
 
 
-def _signed(value: tuple[float, float, float] | None, digits: int) -> str:
+def _signed(value: Sequence[float], digits: int) -> str:
     """A difference with its interval, with signs."""
-    if value is None:
-        return '–'
     middle, low, high = (f'{part:+.{digits}f}'.replace('-', '−') for part in value)
     return f'{middle} ({low} to {high})'

@@ -113,7 +113,7 @@ def _check_paths(out: Path, work_dir: Path) -> None:
 def _scores(rows: Sequence[Row], classes: Sequence[str], out: Path) -> str:
     (recipe,) = as_recipes(rows, classes, out)
     (top1,) = recipe.top1.values()
-    return f'top-1 {top1}  NLL {recipe.mean("nll"):.4f}'
+    return f'top-1 {top1}  NLL {recipe.nll:.4f}'
 
 
 def plan_runs(

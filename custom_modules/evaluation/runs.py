@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.run_comparison import Answer, Run
-from custom_modules.evaluation.training_log import read_history
+from custom_modules.evaluation.run_comparison import Run
+from custom_modules.evaluation.training_log import read_history, read_scalars
 from custom_modules.files import printable
 from custom_modules.models.model_file import ModelFile, open_model_file
 from custom_modules.models.saved_config import section
@@ -65,8 +65,8 @@ def read_run(work_dir: Path) -> Run:
     )
 
 
-def read_answers(report: Path, model: ModelFile) -> dict[str, Answer]:
-    """The predictions in a report of ``tools/test.py``, by the last two parts of each path (class and photo).
+def read_answers(report: Path, model: ModelFile) -> dict[str, tuple[str, str]]:
+    """True and predicted class in a report of ``tools/test.py``, by the last two parts of each path (class, photo).
 
     Empty without a report, and for one of other weights or with test-time augmentation.
 
@@ -83,7 +83,7 @@ def read_answers(report: Path, model: ModelFile) -> dict[str, Answer]:
             rows = list(csv.DictReader(text, strict=True))
         if not rows or any(None in row.values() for row in rows):
             raise ValueError('predictions.csv is empty or corrupt')
-        return {'/'.join(Path(row['path']).parts[-2:]): Answer(row['truth'], row['label']) for row in rows}
+        return {'/'.join(Path(row['path']).parts[-2:]): (row['truth'], row['label']) for row in rows}
     except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         raise InputError(
             f'{report}: no readable report ({error}). Write it again: tools/test.py … --report'
@@ -92,16 +92,9 @@ def read_answers(report: Path, model: ModelFile) -> dict[str, Answer]:
 
 def iteration_seconds(work_dir: Path) -> float | None:
     """Mean duration of a training iteration with loading, in seconds; None if none is logged."""
-    times: list[Any] = []
-    for file in work_dir.glob('*/vis_data/scalars.json'):
-        for line in file.read_text(encoding='utf-8', errors='replace').splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:  # a killed run leaves an incomplete line
-                continue
-            if isinstance(record, dict) and {'train/loss', 'loss'} & record.keys():
-                times.append(record.get('train/time', record.get('time')))
-    known = [time for time in times if number(time) is not None]
+    iterations = [record for log in read_scalars(work_dir) for record in log if {'train/loss', 'loss'} & record.keys()]
+    times = [number(record.get('train/time', record.get('time'))) for record in iterations]
+    known = [time for time in times if time is not None]
     return statistics.fmean(known) if known else None
 
 

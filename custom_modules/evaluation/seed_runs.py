@@ -9,7 +9,7 @@ from custom_modules.engine.run_config import parse_options, read_config
 from custom_modules.engine.stop_signals import run_process, stop_signal
 from custom_modules.engine.training import seed_problems
 from custom_modules.errors import InputError
-from custom_modules.evaluation.run_comparison import as_markdown
+from custom_modules.evaluation.run_comparison import compare_runs
 from custom_modules.evaluation.runs import read_run
 
 
@@ -50,5 +50,5 @@ def train_seeds(
         if code:
             again = 'correct that' if code == 2 else 'go on with the same command and --resume'
             raise InputError(f'seed {seed} ended with exit code {code}; {again}')
-    print(as_markdown([read_run(run) for run in folders], []), end='')
+    print(compare_runs([read_run(run) for run in folders]).markdown, end='')
     return 0

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +19,33 @@ FIELDS = {
 }
 
 
-def read_history(work_dir: Path) -> list[dict]:
-    """The epochs of a run from the scalars in its work dir, as in ``CurvesHook.history``; empty without any.
+def read_scalars(work_dir: Path) -> list[list[dict]]:
+    """The logged records of a run: a list per start or resume, each of which has a folder named by its time."""
+    logs: list[list[dict]] = []
+    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        logs.append([])
+        for line in file.read_text(encoding='utf-8', errors='replace').splitlines():
+            with suppress(ValueError):  # a killed run leaves an incomplete line
+                if isinstance(record := json.loads(line), dict):
+                    logs[-1].append(record)
+    return logs
 
-    Each start or resume writes into a folder of its own, named by the time. A resume replaces the epochs that it
-    repeats, and all later ones.
+
+def read_history(work_dir: Path) -> list[dict]:
+    """The epochs of a run, as in ``CurvesHook.history``; a resume replaces those that it repeats, and all later ones.
 
     Returns:
         Dicts with ``epoch`` (from 1), ``lr``, ``train_loss``, ``val_loss``, ``train_accuracy`` and ``val_accuracy``
         (percent), ``seconds``; None for values that were not logged or are not finite.
     """
     history: dict[int, dict] = {}
-    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        part: dict[int, dict] = {}
-        for line in file.read_text(encoding='utf-8', errors='replace').splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:  # a killed run leaves an incomplete line
-                continue
-            if isinstance(record, dict) and isinstance(record.get('step'), int) and FIELDS.keys() & record.keys():
-                values = {field: _number(record.get(tag)) for tag, field in FIELDS.items()}
-                part[record['step']] = {'epoch': record['step'], **values}
+    for log in read_scalars(work_dir):
+        part = {
+            record['step']: {'epoch': record['step']}
+            | {name: _number(record.get(tag)) for tag, name in FIELDS.items()}
+            for record in log
+            if isinstance(record.get('step'), int) and FIELDS.keys() & record.keys()
+        }
         if part:
             history = {epoch: record for epoch, record in history.items() if epoch < min(part)} | part
     return [history[epoch] for epoch in sorted(history)]
