@@ -5,13 +5,14 @@ A run is a config, a fold and a seed. It is finished when the table has its pred
 
 import csv
 import hashlib
+import itertools
 import json
 import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from custom_modules.datasets.annotation import read_classes, read_samples
 from custom_modules.datasets.manifest import read_manifest_digest
@@ -19,36 +20,29 @@ from custom_modules.engine.run_config import LOADERS, parse_options, read_config
 from custom_modules.engine.stop_signals import Stopped, run_process, stop_signal
 from custom_modules.engine.training import seed_problems
 from custom_modules.errors import InputError
-from custom_modules.evaluation.cross_validation import Row, as_recipes, read_rows, write_rows
+from custom_modules.evaluation.cross_validation import KEYS, Row, as_recipes, read_rows, write_rows
 from custom_modules.files import check_folder, lock_folder, sha256_of
 from custom_modules.models.checkpoints import newest_checkpoint
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 
 
-@dataclass(frozen=True)
-class FoldRun:
-    """One training: ``name`` is the config's file name without suffix, ``settings`` and ``dataset`` are digests."""
+class FoldRun(NamedTuple):
+    """One training: its config file, its values of the table's key columns, and the paths of its fold's photos.
 
-    config: str
-    name: str
-    settings: str
-    dataset: str
-    fold: int
-    seed: int
+    In the columns, ``settings`` and ``dataset`` are digests.
+    """
+
+    file: str
+    keys: Row
+    photos: set[str]
 
     def __str__(self) -> str:
-        return f'{self.name} fold{self.fold} seed{self.seed}'
+        return '{config} fold{fold} seed{seed}'.format(**self.keys)
 
-    @property
-    def keys(self) -> Row:
-        """The columns of the table that identify the run and its settings."""
-        values = {'settings': self.settings, 'dataset': self.dataset, 'seed': str(self.seed), 'fold': str(self.fold)}
-        return {'config': self.name, **values}
-
-    def is_of(self, row: Row) -> bool:
+    def has(self, row: Row) -> bool:
         """Whether a row of the table is a prediction of this run."""
-        return all(row[key] == value for key, value in self.keys.items())
+        return self.keys.items() <= row.items()
 
 
 def cross_validate(
@@ -78,42 +72,31 @@ def cross_validate(
         InputError: The input cannot be used, or the table was made with other settings.
         Stopped: A signal ended the run in progress, which saved its state.
     """
-    _check_paths(out, work_dir)
-    runs, root = plan_runs(configs, folds, seeds, data_root, options, work_dir)
+    if out.is_dir():
+        raise InputError(f'--out {out}: is a folder. Name a file.')
+    for folder in (out.parent, work_dir):
+        check_folder(folder)
+    runs, root, classes = plan_runs(configs, folds, seeds, data_root, options, work_dir)
     lock = lock_folder(work_dir)  # noqa: F841  held until it is closed by going out of scope
-    classes = read_classes(root / 'classes.txt')
-    photos = {run.fold: {s.path for s in read_samples(root / f'fold{run.fold}/val.txt', classes)} for run in runs}
     rows = existing_rows(out, runs)
-    missing = [run for run in runs if {row['path'] for row in rows if run.is_of(row)} != photos[run.fold]]
+    missing = [run for run in runs if {row['path'] for row in rows if run.has(row)} != run.photos]
     print(f'{len(runs)} runs, {len(runs) - len(missing)} of them finished in {out}', flush=True)
     failed = []
     for number, run in enumerate(missing, len(runs) - len(missing) + 1):
         began = time.monotonic()
         print(f'started: {run}', flush=True)
         try:
-            found = predict_fold(run, root, work_dir, options, photos[run.fold])
-            scores = _scores(found, classes, out)
+            found = predict_fold(run, root, work_dir, options)
+            (recipe,) = as_recipes(found, classes, out)
         except InputError as error:
             failed.append(run)
             print(f'failed: {run}: {error}', flush=True)
             continue
-        rows = [row for row in rows if not run.is_of(row)] + found
+        rows = [row for row in rows if not run.has(row)] + found
         write_rows(out, rows, classes)
-        print(f'{number}/{len(runs)}  {run}  {scores}  {(time.monotonic() - began) / 60:.1f} min', flush=True)
+        (top1,), minutes = recipe.top1.values(), (time.monotonic() - began) / 60
+        print(f'{number}/{len(runs)}  {run}  top-1 {top1}  NLL {recipe.nll:.4f}  {minutes:.1f} min', flush=True)
     return failed
-
-
-def _check_paths(out: Path, work_dir: Path) -> None:
-    if out.is_dir():
-        raise InputError(f'--out {out}: is a folder. Name a file.')
-    check_folder(out.parent)
-    check_folder(work_dir)
-
-
-def _scores(rows: Sequence[Row], classes: Sequence[str], out: Path) -> str:
-    (recipe,) = as_recipes(rows, classes, out)
-    (top1,) = recipe.top1.values()
-    return f'top-1 {top1}  NLL {recipe.nll:.4f}'
 
 
 def plan_runs(
@@ -123,28 +106,41 @@ def plan_runs(
     data_root: str | None,
     options: Sequence[str],
     work_dir: Path,
-) -> tuple[list[FoldRun], Path]:
-    """All runs, by seed, fold and config, and the dataset.
+) -> tuple[list[FoldRun], Path, list[str]]:
+    """All runs, by seed, fold and config; the dataset; its classes.
 
     Raises:
-        InputError: A config, an option, a seed or the dataset cannot be used.
+        InputError: An argument cannot be used, or two configs have one name or different datasets.
     """
-    if problems := seed_problems(seeds):
+    problems = seed_problems(seeds)
+    files = list({Path(config).resolve(): config for config in configs}.values())
+    stems = [Path(file).stem for file in files]
+    if same := [file for file in files if stems.count(Path(file).stem) > 1]:
+        problems.append(f'{", ".join(same)}: the same name, which identifies a config in the table. Rename one.')
+    settings, roots = {}, set()
+    for file in files:
+        try:
+            settings[file], root = read_settings(file, options, data_root, work_dir)
+            roots.add(root)
+        except InputError as error:
+            problems += error.problems
+    if len(roots) > 1:
+        problems.append(f'the configs have different datasets ({", ".join(sorted(roots))}). Name one by --data-root.')
+    if problems:
         raise InputError(*problems)
-    settings, root = read_settings(configs, options, data_root, work_dir)
-    chosen = find_folds(root, folds)
-    lists = [root / 'classes.txt', *sorted(root.glob('fold*/*.txt'))]
-    dataset = _short_digest([read_manifest_digest(root), *(sha256_of(path) for path in lists)])
-    runs = [
-        FoldRun(file, Path(file).stem, settings[file], dataset, fold, seed)
-        for seed in seeds
-        for fold in chosen
-        for file in settings
-    ]
-    return runs, root
+    data = Path(roots.pop())
+    chosen, classes = find_folds(data, folds), read_classes(data / 'classes.txt')
+    photos = {k: {sample.path for sample in read_samples(data / f'fold{k}/val.txt', classes)} for k in chosen}
+    lists = [data / 'classes.txt', *sorted(data.glob('fold*/*.txt'))]
+    dataset = _short_digest([read_manifest_digest(data), *(sha256_of(path) for path in lists)])
+    runs = []
+    for seed, fold, file in itertools.product(seeds, chosen, files):
+        values = (Path(file).stem, settings[file], dataset, str(seed), str(fold))
+        runs.append(FoldRun(file, dict(zip(KEYS, values, strict=True)), photos[fold]))
+    return runs, data, classes
 
 
-def predict_fold(run: FoldRun, root: Path, work_dir: Path, options: Sequence[str], photos: set[str]) -> list[Row]:
+def predict_fold(run: FoldRun, root: Path, work_dir: Path, options: Sequence[str]) -> list[Row]:
     """Trains, or resumes, a run and predicts the photos of its fold with the weights of its last epoch.
 
     The ``state_dict`` of MMEngine's ``epoch_N.pth`` holds the EMA weights where an EMAHook keeps any.
@@ -153,24 +149,24 @@ def predict_fold(run: FoldRun, root: Path, work_dir: Path, options: Sequence[str
         The rows for the table, sorted by path.
 
     Raises:
-        InputError: The training or the test failed.
+        InputError: The config has changed, or the training or the test failed.
         Stopped: A signal ended one of them.
     """
-    if read_settings([run.config], options, str(root), work_dir)[0][run.config] != run.settings:
+    if read_settings(run.file, options, str(root), work_dir)[0] != run.keys['settings']:
         raise InputError('its config has changed since the start. Start the same command again.')
-    folder = work_dir / f'{run.name}_{run.settings}_{run.dataset}' / f'fold{run.fold}_seed{run.seed}'
+    folder = work_dir / '{config}_{settings}_{dataset}/fold{fold}_seed{seed}'.format(**run.keys)
     common = ['--data-root', str(root), '--work-dir', str(folder)]
-    overrides = ['--cfg-options', *options, *fold_options(run.fold)]
-    _run_tool('train', run.config, *common, '--seeds', str(run.seed), '--resume', *overrides)
+    overrides = ['--cfg-options', *options, *fold_options(run.keys['fold'])]
+    _run_tool('train', run.file, *common, '--seeds', run.keys['seed'], '--resume', *overrides)
     last = newest_checkpoint(folder)
     if last is None:
         raise InputError('no epoch_N.pth to predict with. Let the config keep them (CheckpointHook).')
     table = folder / 'predictions.csv'
-    _run_tool('test', run.config, str(last), *common, '--out', str(table), *overrides)
+    _run_tool('test', run.file, str(last), *common, '--out', str(table), *overrides)
     with table.open(encoding='utf-8', errors='surrogateescape', newline='') as file:
         rows = [{**run.keys, **row, 'path': '/'.join(Path(row['path']).parts[-2:])} for row in csv.DictReader(file)]
-    if {row['path'] for row in rows} != photos:
-        raise InputError(f'{table}: has other photos than fold{run.fold}. Delete {folder}.')
+    if {row['path'] for row in rows} != run.photos:
+        raise InputError(f'{table}: has other photos than fold{run.keys["fold"]}. Delete {folder}.')
     return sorted(rows, key=lambda row: row['path'])
 
 
@@ -189,65 +185,39 @@ def existing_rows(out: Path, runs: Sequence[FoldRun]) -> list[Row]:
         InputError: They are not, or the table cannot be read.
     """
     rows = read_rows(out)[0] if out.exists() else []
-    if any(row['dataset'] != runs[0].dataset for row in rows):
+    if any(row.get('dataset') != runs[0].keys['dataset'] for row in rows):
         raise InputError(f'{out}: its predictions are for another dataset or other folds. Name another --out.')
-    settings = {run.name: run.settings for run in runs}
+    settings = {run.keys['config']: run.keys['settings'] for run in runs}
     if other := {row['config'] for row in rows if settings.get(row['config'], row['settings']) != row['settings']}:
         names = ', '.join(sorted(other))
         raise InputError(f'{out}: made with another config or other --cfg-options: {names}. Name another --out.')
     return rows
 
 
-def read_settings(
-    configs: Sequence[str], options: Sequence[str], data_root: str | None, work_dir: Path
-) -> tuple[dict[str, str], Path]:
-    """Digests of the settings that decide a run's result, by config file, and the dataset of all configs.
+def read_settings(config: str, options: Sequence[str], data_root: str | None, work_dir: Path) -> tuple[str, str]:
+    """The digest of the settings that decide a run's result, and the dataset of a config.
 
     Not among these settings are the fold, the seed, and the paths of the dataset and the work dir.
-
-    Raises:
-        InputError: A config or an option cannot be used, or two configs have one name or different datasets.
     """
-    files = list({Path(config).resolve(): config for config in configs}.values())
-    stems = [Path(file).stem for file in files]
-    if same := [file for file in files if stems.count(Path(file).stem) > 1]:
-        raise InputError(f'{", ".join(same)}: the same name, which identifies a config in the table. Rename one.')
-    digests: dict[str, str] = {}
-    roots: set[str] = set()
-    problems: list[str] = []
-    for file in files:
-        try:
-            cfg = read_config(file, parse_options([*options, *fold_options(0)]), data_root, str(work_dir))
-        except InputError as error:
-            problems += error.problems
-            continue
-        roots.add(str(cfg.train_dataloader.dataset.get('data_root', '.')))
-        settings = cfg.to_dict()
-        for name in ('work_dir', 'data_root'):
-            settings.pop(name, None)
-        settings.get('randomness', {}).pop('seed', None)
-        for name in LOADERS:
-            settings[name]['dataset'].pop('data_root', None)
-        digests[file] = _short_digest(settings)
-    if problems:
-        raise InputError(*problems)
-    if len(roots) > 1:
-        raise InputError(f'the configs have different datasets ({", ".join(sorted(roots))}). Name one by --data-root.')
-    return digests, Path(roots.pop())
+    cfg = read_config(config, parse_options([*options, *fold_options('0')]), data_root, str(work_dir))
+    root = str(cfg.train_dataloader.dataset.get('data_root', '.'))
+    settings = {name: value for name, value in cfg.to_dict().items() if name not in ('work_dir', 'data_root')}
+    settings.get('randomness', {}).pop('seed', None)
+    for name in LOADERS:
+        settings[name]['dataset'].pop('data_root', None)
+    return _short_digest(settings), root
 
 
 def _short_digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
-def fold_options(fold: int) -> list[str]:
+def fold_options(fold: str) -> list[str]:
     """``--cfg-options`` that train on a fold of the prepared dataset, and validate and test on the rest."""
-    held_out = [
-        option
-        for loader in ('val_dataloader', 'test_dataloader')
-        for option in (f'{loader}.dataset.ann_file=fold{fold}/val.txt', f'{loader}.dataset.data_prefix=train')
-    ]
-    return [f'train_dataloader.dataset.ann_file=fold{fold}/train.txt', *held_out]
+    options = [f'train_dataloader.dataset.ann_file=fold{fold}/train.txt']
+    for loader in ('val_dataloader', 'test_dataloader'):
+        options += [f'{loader}.dataset.ann_file=fold{fold}/val.txt', f'{loader}.dataset.data_prefix=train']
+    return options
 
 
 def find_folds(data_root: Path, wanted: Sequence[int] | None = None) -> list[int]:
@@ -256,7 +226,7 @@ def find_folds(data_root: Path, wanted: Sequence[int] | None = None) -> list[int
     Raises:
         InputError: There are none, or not those.
     """
-    found = {re.fullmatch(r'fold(\d+)', path.parent.name) for path in data_root.glob('fold*/val.txt')}
+    found = [re.fullmatch(r'fold(\d+)', path.parent.name) for path in data_root.glob('fold*/val.txt')]
     existing = sorted(int(match[1]) for match in found if match)
     if not existing:
         raise InputError(

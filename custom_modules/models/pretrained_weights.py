@@ -34,8 +34,6 @@ TOLERANCE = 1e-4
 Rounding in float32 gives 1e-6. Two swapped layers of equal shape give 0.5 or more, another epsilon 0.04.
 """
 
-LAYOUTS = ('mmpretrain', 'torchvision', 'timm')
-
 COUNTER = 'num_batches_tracked'  # batch norm's step counter, not read by any computation here
 
 _CLASSIFIER = re.compile(r'(classifier|fc|head|conv_head)(\.|$)')
@@ -43,22 +41,13 @@ _CLASSIFIER = re.compile(r'(classifier|fc|head|conv_head)(\.|$)')
 
 @dataclass(frozen=True)
 class Imported:
-    """A written weights file, and its proof.
-
-    Args:
-        path: The written file.
-        meta: Its ``meta``: model, source, sha256 and layout of the source (``converted_from``), and a note.
-        converted: Number of tensors.
-        difference: Largest difference of features relative to the largest feature; ``None`` for MMPretrain's own
-            files, where strict loading is the proof.
-        hash_known: Whether the source file's name holds the beginning of its sha256.
-    """
+    """A written weights file, and its proof."""
 
     path: Path
-    meta: dict[str, str]
-    converted: int
-    difference: float | None
-    hash_known: bool
+    meta: dict[str, str]  # model, source, sha256 and layout of the source (``converted_from``), note
+    converted: int  # tensors
+    difference: float | None  # of features, relative to the largest; None where strict loading is the proof
+    hash_known: bool  # whether the source file's name has the beginning of its sha256
 
 
 def module_names(name: str, layout: str) -> dict[str, str]:
@@ -69,7 +58,7 @@ def module_names(name: str, layout: str) -> dict[str, str]:
 
     Args:
         name: A model of :data:`WEIGHTS`.
-        layout: One of :data:`LAYOUTS`.
+        layout: ``'mmpretrain'``, ``'torchvision'`` or ``'timm'``.
     """
     targets = _modules(build_backbone(name).state_dict())
     if layout == 'mmpretrain':
@@ -94,28 +83,28 @@ def recognise(state: Mapping[str, Any], name: str, file: str) -> str:
     else:  # timm's ResNets have torchvision's keys
         layout = 'timm' if 'conv_stem' in modules else 'torchvision'
 
-    def differences(model: str) -> tuple[set[str], set[str]]:
+    def differences(model: str) -> list[str]:
         expected = set(module_names(model, layout))
-        return expected - modules, {module for module in modules - expected if not _CLASSIFIER.match(module)}
+        more = {module for module in modules - expected if not _CLASSIFIER.match(module)}
+        parts = {'lacks': expected - modules, 'has more modules:': more}
+        return [f'{verb} {_some(names)}' for verb, names in parts.items() if names]
 
-    lacks, more = differences(name)
-    if not lacks | more:
+    if not (problems := differences(name)):
         return layout
-    if other := [model for model in WEIGHTS if differences(model) == (set(), set())]:
+    if other := [model for model in WEIGHTS if not differences(model)]:
         raise InputError(
             f'{file}: looks like {other[0]} ({layout} keys), not {name}. '
             f'Call python tools/fetch_weights.py {other[0]} --from "{file}".'
         )
-    problems = [f'lacks {_some(lacks)}'] * bool(lacks) + [f'has {_some(more)} besides'] * bool(more)
     raise InputError(
         f'{file}: another model, no {name} with {layout} keys: it {" and ".join(problems)}. '
         f'Give one of {", ".join(WEIGHTS)} with MMPretrain, torchvision or timm keys.'
     )
 
 
-def _some(names: Any) -> str:
-    shown = sorted(names)[:3]
-    return ', '.join(shown) + (f' … ({len(names)} in all)' if len(names) > 3 else '')
+def _some(names: Iterable[str]) -> str:
+    known = sorted(names)
+    return ', '.join(known[:3]) + (f' … ({len(known)} in all)' if len(known) > 3 else '')
 
 
 def read_state(path: Path) -> State:
@@ -126,21 +115,21 @@ def read_state(path: Path) -> State:
     """
     state: Any = load_checkpoint(path)
     for wrapper in ('state_dict', 'model'):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+        if isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not state:
         raise InputError(f'{path}: holds no state_dict. Give a checkpoint of the whole model.')
-    if odd := [str(key) for key, value in state.items() if not (isinstance(key, str) and _is_usable(key, value))]:
+    if odd := [str(key) for key, value in state.items() if not _is_usable(key, value)]:
         raise InputError(f'{path}: no tensor of finite floating-point numbers: {_some(odd)}. Give another file.')
     return {key: value if key.endswith(COUNTER) else value.float() for key, value in state.items()}
 
 
-def _is_usable(key: str, value: Any) -> bool:
-    """Whether a value is a tensor, and if it is no step counter, of finite floating-point numbers, not sparse."""
-    if not isinstance(value, torch.Tensor) or key.endswith(COUNTER):
-        return isinstance(value, torch.Tensor)
+def _is_usable(key: Any, value: Any) -> bool:
+    """Whether a value is a dense tensor of finite floating-point numbers, or a step counter, under a name."""
+    if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+        return False
     plain = value.is_floating_point() and value.layout == torch.strided and not value.is_meta
-    return plain and bool(value.isfinite().all())
+    return key.endswith(COUNTER) or (plain and bool(value.isfinite().all()))
 
 
 def convert(name: str, state: State, file: str) -> tuple[State, str, float | None]:
@@ -205,17 +194,16 @@ def _build_source(name: str, layout: str) -> tuple[nn.Module, Callable]:
 
 def _load(model: nn.Module, state: State, name: str, file: str) -> None:
     """Loads strictly, except for modules that the state lacks (the classifier) and batch norm's step counters."""
-    complaint = f'{file}: does not fit {name}'
     modules = set(_modules(state))
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
+        missing = [key for key in missing if key.rpartition('.')[0] in modules and not key.endswith(COUNTER)]
+        problems = [f'unexpected {_some(unexpected)}'] * bool(unexpected)
+        problems += [f'{_some(missing)} not in the file'] * bool(missing)
     except RuntimeError as error:  # shapes
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
-        raise InputError(f'{complaint}: {lines[0]} ({len(lines)} such tensors). Give another file.') from error
-    if unexpected:
-        raise InputError(f'{complaint}: it has no {_some(unexpected)}. Give another file.')
-    if missing := [key for key in missing if key.rpartition('.')[0] in modules and not key.endswith(COUNTER)]:
-        raise InputError(f'{complaint}: {_some(missing)} not in the file. Give another file.')
+        problems = [line.strip() for line in str(error).splitlines()[1:2]]
+    if problems:
+        raise InputError(f'{file}: does not fit {name}: {"; ".join(problems)}. Give another file.')
 
 
 def _match_eps(state: State, backbone: nn.Module, source: nn.Module) -> None:
@@ -231,13 +219,7 @@ def _match_eps(state: State, backbone: nn.Module, source: nn.Module) -> None:
 
 
 def import_weights(name: str, file: Path, out: Path, source: str | None = None) -> Imported:
-    """Writes a model's weights file from a checkpoint with MMPretrain's, torchvision's or timm's keys.
-
-    Args:
-        name: A model of :data:`WEIGHTS`.
-        file: The checkpoint.
-        out: Folder to write to; made if absent.
-        source: Its origin, for ``meta``. Defaults to the file's name.
+    """Writes a model's weights file into the folder ``out`` from a checkpoint, whose origin is ``source``.
 
     Raises:
         InputError: The file is unusable, or not proven to be that model's; nothing is written.
@@ -284,8 +266,8 @@ def present(name: str, out: Path, file: Path | None = None) -> dict | None:
     path = out / WEIGHTS[name].file
     if not path.exists():
         return None
-    meta = load_checkpoint(path).get('meta')
-    if not isinstance(meta, dict) or meta.get('model') != name:
+    meta = load_checkpoint(path).get('meta') or {}
+    if meta.get('model') != name:
         raise InputError(
             f'{path}: exists, and was not written by this tool. Move it elsewhere, then call: '
             f'python tools/fetch_weights.py {name} --from FILE'

@@ -87,7 +87,7 @@ def test_an_interrupted_table_is_continued(table, folds):
 def test_the_weights_of_the_last_epoch_predict_as_they_were_validated(table):
     for recipe in read_table(table[0] / 'out' / 'predictions.csv'):
         (folder,) = (table[0] / 'runs').glob(f'{recipe.name}_*/fold0_seed0')
-        assert recipe.mean('nll') == pytest.approx(read_history(folder)[-1]['val_loss'])
+        assert recipe.nll == pytest.approx(read_history(folder)[-1]['val_loss'])
 
 
 def test_the_table_is_compared(table, call, tmp_path):
