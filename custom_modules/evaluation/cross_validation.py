@@ -62,11 +62,7 @@ def write_rows(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> None:
 
 
 def read_rows(path: Path) -> tuple[list[Row], list[str]]:
-    """Reads the table of predictions: its rows and the class names.
-
-    Raises:
-        InputError: The file cannot be read or is no such table.
-    """
+    """Reads the table of predictions: its rows and the class names."""
     try:
         with path.open(encoding='utf-8', errors='surrogateescape', newline='') as file:
             reader = csv.DictReader(file, strict=True)
@@ -93,11 +89,7 @@ def read_table(path: Path) -> list[Recipe]:
 
 
 def as_recipes(rows: Sequence[Row], classes: Sequence[str], path: Path) -> list[Recipe]:
-    """The predictions in rows of the table by config; ``path`` is the table, for messages.
-
-    Raises:
-        InputError: A row is wrong, or there are none.
-    """
+    """The predictions in rows of the table by config; ``path`` is the table, for messages."""
     recipes: dict[str, dict[int, dict[str, Prediction]]] = {}
     for line, row in enumerate(rows, 2):
         try:

@@ -41,13 +41,8 @@ Features = NDArray[np.float32]
 class Embedder:
     """A pretrained backbone with global average pooling, and the pipeline before it.
 
-    ``cache_name`` is the name of a cache file, unique to these weights and this pipeline.
-
-    Args:
-        weights: A file that tools/fetch_weights.py wrote.
-
-    Raises:
-        InputError: The file is missing, damaged or of another kind.
+    ``cache_name`` is the name of a cache file, unique to these weights and this pipeline. Weights that are missing,
+    damaged or not from tools/fetch_weights.py are an InputError.
     """
 
     def __init__(self, weights: Path) -> None:
@@ -92,13 +87,7 @@ class Embedder:
 def embed_photos(
     photos: Mapping[str, Path], embedder: Embedder, cache: Path, progress: StepProgress | None = None
 ) -> tuple[dict[str, Features], dict[str, str], int]:
-    """Embeds photos; those in the cache are not opened.
-
-    Args:
-        photos: Paths by the sha256 of their content.
-        embedder: The backbone.
-        cache: A file for this embedder, made if absent.
-        progress: Called with the numbers of photos done and in all.
+    """Embeds photos, given by the sha256 of their content; those in the cache are not opened.
 
     Returns:
         Embeddings, (D,) float32, by sha256; the reason for each unreadable photo by sha256; the number of embeddings

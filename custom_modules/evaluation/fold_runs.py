@@ -56,14 +56,7 @@ def cross_validate(
 ) -> list[FoldRun]:
     """Makes the runs that the table lacks, and adds the predictions of each to the table.
 
-    Args:
-        configs: Config files; a duplicate counts once.
-        out: The table; an existing one is continued.
-        work_dir: Where each run has ``<config>_<settings>_<dataset>/fold<fold>_seed<seed>``.
-        folds: Numbers of the folds; None for all.
-        seeds: The seeds.
-        data_root: The prepared dataset; None for the configs' own.
-        options: ``--cfg-options`` for all runs.
+    An existing table is continued. Each run is in ``<work_dir>/<config>_<settings>_<dataset>/fold<fold>_seed<seed>``.
 
     Returns:
         The runs that failed.
@@ -107,11 +100,7 @@ def plan_runs(
     options: Sequence[str],
     work_dir: Path,
 ) -> tuple[list[FoldRun], Path, list[str]]:
-    """All runs, by seed, fold and config; the dataset; its classes.
-
-    Raises:
-        InputError: An argument cannot be used, or two configs have one name or different datasets.
-    """
+    """All runs, by seed, fold and config; the dataset; its classes."""
     problems = seed_problems(seeds)
     files = list({Path(config).resolve(): config for config in configs}.values())
     stems = [Path(file).stem for file in files]
@@ -147,10 +136,6 @@ def predict_fold(run: FoldRun, root: Path, work_dir: Path, options: Sequence[str
 
     Returns:
         The rows for the table, sorted by path.
-
-    Raises:
-        InputError: The config has changed, or the training or the test failed.
-        Stopped: A signal ended one of them.
     """
     if read_settings(run.file, options, str(root), work_dir)[0] != run.keys['settings']:
         raise InputError('its config has changed since the start. Start the same command again.')
@@ -179,11 +164,7 @@ def _run_tool(name: str, *arguments: str) -> None:
 
 
 def existing_rows(out: Path, runs: Sequence[FoldRun]) -> list[Row]:
-    """The rows of an existing table, which must be for the same dataset and settings as the runs.
-
-    Raises:
-        InputError: They are not, or the table cannot be read.
-    """
+    """The rows of an existing table, which must be for the same dataset and settings as the runs."""
     rows = read_rows(out)[0] if out.exists() else []
     if any(row.get('dataset') != runs[0].keys['dataset'] for row in rows):
         raise InputError(f'{out}: its predictions are for another dataset or other folds. Name another --out.')
@@ -221,11 +202,7 @@ def fold_options(fold: str) -> list[str]:
 
 
 def find_folds(data_root: Path, wanted: Sequence[int] | None = None) -> list[int]:
-    """Numbers of the folds of a prepared dataset: the wanted ones, or all.
-
-    Raises:
-        InputError: There are none, or not those.
-    """
+    """Numbers of the folds of a prepared dataset: the wanted ones, which must exist, or all."""
     found = [re.fullmatch(r'fold(\d+)', path.parent.name) for path in data_root.glob('fold*/val.txt')]
     existing = sorted(int(match[1]) for match in found if match)
     if not existing:

@@ -69,12 +69,7 @@ def find_label_issues(
 ) -> LabelIssues:
     """Finds the doubtful labels of a raw folder or a prepared dataset, which is only read.
 
-    Args:
-        folder: The photos.
-        weights: A file that tools/fetch_weights.py wrote.
-        cache_dir: Folder of the embeddings' cache.
-        seed: Seed of the folds.
-        progress: Called with the step and the numbers of photos done and in all.
+    ``weights`` is a file of tools/fetch_weights.py; ``seed`` decides the folds.
 
     Raises:
         InputError: The folder, the weights or the cache cannot be used, or there are too few classes or photos.
@@ -104,11 +99,7 @@ def find_label_issues(
 
 
 def read_labelled(folder: Path) -> LabelIssues:
-    """Lists the photos of a raw folder or of both subsets of a prepared dataset, not examined yet.
-
-    Raises:
-        InputError: The folder is neither, or there are too few classes or photos.
-    """
+    """Lists the photos of a raw folder or of both subsets of a prepared dataset, not examined yet."""
     if is_prepared(folder):
         prepared = read_prepared(folder)
         subsets = {'train': prepared.train, 'val': prepared.val}
@@ -132,7 +123,7 @@ def find_suspects(
     """The rows of photos with doubtful labels, the most doubtful first.
 
     Doubtful are the photos in cleanlab's estimate of the noise per class (Northcutt et al. 2021, "Confident Learning",
-    section 3.2), and those whose label is clearly contradicted.
+    section 3.2), and those whose label is clearly contradicted. Too few classes or photos are an InputError.
 
     Args:
         photos: N labelled photos.
@@ -140,9 +131,6 @@ def find_suspects(
         groups: (N,), a number per group of near-duplicates.
         classes: K class names, in label order.
         seed: Seed of the folds.
-
-    Raises:
-        InputError: There are too few classes or photos.
     """
     from cleanlab.filter import find_label_issues as estimate_issues
 
@@ -172,11 +160,8 @@ def out_of_fold_scores(
 ) -> NDArray[np.float64]:
     """Softmax scores, (N, K), of each photo by a logistic regression that was fitted to the other four fifths.
 
-    Args:
-        features: (N, D) float32, embeddings; standardised by the training photos of each fold.
-        labels: (N,), each of K classes in five groups or more.
-        groups: (N,); photos of one group are in the same fold.
-        seed: Seed of the folds.
+    Features are standardised by the training photos of each fold. Photos of one group are in the same fold; each class
+    must have five groups or more.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict

@@ -56,11 +56,7 @@ def _write(out: Path, content: bytes) -> None:
 
 
 def page(comparison: Comparison) -> str:
-    """The self-contained page.
-
-    Raises:
-        InputError: Jinja2 is not installed.
-    """
+    """The self-contained page."""
     check_jinja()
     from markupsafe import Markup
 
@@ -76,11 +72,8 @@ def page(comparison: Comparison) -> str:
 def curves(runs: Sequence[Run], wide: bool = True) -> Figure:
     """Validation top-1 and validation loss of each run by epoch, the best epoch marked.
 
-    The loss has a logarithmic scale, so that a diverging run does not flatten the others.
-
-    Args:
-        runs: The runs.
-        wide: Side by side; or one above the other, for a narrow screen.
+    The loss has a logarithmic scale, so that a diverging run does not flatten the others. The two are side by side, or
+    one above the other for a narrow screen.
     """
     figure = Figure(figsize=(9, 3.8) if wide else (5.2, 6.6), layout='constrained')
     FigureCanvasAgg(figure)

@@ -19,11 +19,7 @@ PLACES = ('work_dir', 'randomness', 'resume', 'launcher', 'pretrained')
 
 
 def read_run(work_dir: Path) -> Run:
-    """Reads a work dir.
-
-    Raises:
-        InputError: There is no best.pth in it, or it cannot be read.
-    """
+    """Reads a work dir; one without a readable best.pth is an InputError."""
     best = work_dir / 'best.pth'
     if not best.is_file():
         raise InputError(f'{work_dir}: no run (no best.pth). Give the work dir of a training.')
@@ -69,9 +65,6 @@ def read_answers(report: Path, model: ModelFile) -> dict[str, tuple[str, str]]:
     """True and predicted class in a report of ``tools/test.py``, by the last two parts of each path (class, photo).
 
     Empty without a report, and for one of other weights or with test-time augmentation.
-
-    Raises:
-        InputError: The report cannot be read.
     """
     if not report.is_dir():
         return {}

@@ -51,14 +51,10 @@ class Imported:
 
 
 def module_names(name: str, layout: str) -> dict[str, str]:
-    """Maps the modules of a source model to those of MMPretrain's backbone.
+    """Maps the modules of a source model (mmpretrain, torchvision or timm) to those of MMPretrain's backbone.
 
     The models define the same layers in the same order, so the n-th module of one is the n-th of the other; the
     classifier comes last, and is left out. :func:`convert` proves each mapping by the features.
-
-    Args:
-        name: A model of :data:`WEIGHTS`.
-        layout: ``'mmpretrain'``, ``'torchvision'`` or ``'timm'``.
     """
     targets = _modules(build_backbone(name).state_dict())
     if layout == 'mmpretrain':
@@ -83,13 +79,10 @@ def recognise(state: Mapping[str, Any], name: str, file: str) -> str:
     else:  # timm's ResNets have torchvision's keys
         layout = 'timm' if 'conv_stem' in modules else 'torchvision'
 
-    def differences(model: str) -> list[str]:
-        expected = set(module_names(model, layout))
-        more = {module for module in modules - expected if not _CLASSIFIER.match(module)}
-        parts = {'lacks': expected - modules, 'has more modules:': more}
-        return [f'{verb} {_some(names)}' for verb, names in parts.items() if names]
+    def differences(model: str) -> set[str]:
+        return {part for part in modules ^ set(module_names(model, layout)) if not _CLASSIFIER.match(part)}
 
-    if not (problems := differences(name)):
+    if not (found := differences(name)):
         return layout
     if other := [model for model in WEIGHTS if not differences(model)]:
         raise InputError(
@@ -97,7 +90,7 @@ def recognise(state: Mapping[str, Any], name: str, file: str) -> str:
             f'Call python tools/fetch_weights.py {other[0]} --from "{file}".'
         )
     raise InputError(
-        f'{file}: another model, no {name} with {layout} keys: it {" and ".join(problems)}. '
+        f'{file}: another model, no {name} with {layout} keys: they differ in {_some(found)}. '
         f'Give one of {", ".join(WEIGHTS)} with MMPretrain, torchvision or timm keys.'
     )
 
@@ -260,8 +253,7 @@ def fetch_weights(name: str, out: Path, progress: bool = False) -> Imported:
 def present(name: str, out: Path, file: Path | None = None) -> dict | None:
     """The ``meta`` of an existing weights file in ``out``, or ``None`` if there is none.
 
-    Raises:
-        InputError: The existing file is damaged, is something else, or was made from another file than ``file``.
+    Refuses one that is damaged, is something else, or was made from another file than ``file``.
     """
     path = out / WEIGHTS[name].file
     if not path.exists():

@@ -124,7 +124,7 @@ def refusal(name: str, file: Path, out: Path) -> str:
         (
             'resnet34',
             'resnet18',
-            'another model, no resnet18 with torchvision keys: it has more modules: layer1.2.bn1',
+            'another model, no resnet18 with torchvision keys: they differ in layer1.2.bn1',
         ),
         ('alexnet', 'mobilenet_v2', 'another model, no mobilenet_v2'),
     ],
