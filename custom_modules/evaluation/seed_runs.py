@@ -21,15 +21,15 @@ def train_seeds(
     cfg_options: list[str] | None,
     demo: bool = False,
 ) -> int:
-    """Trains once for each seed, each in a process and a work dir of its own, and prints their table.
+    """Trains once for each seed, in a process and the work dir ``<work_dir>/seed_<seed>``, and prints their table.
 
     Args:
         command: tools/train.py and its arguments; ``--seeds`` and ``--work-dir`` are added.
         seeds: The seeds.
         config: The config file.
-        work_dir: Where ``seed_<seed>`` is made for each; None for the config's work dir.
-        cfg_options: ``--cfg-options``, which may name the work dir.
-        demo: Whether the runs train on drawn flowers, in a work dir of their own.
+        work_dir: None for the config's, which ``cfg_options`` may name.
+        cfg_options: ``--cfg-options``.
+        demo: Whether the runs train on drawn flowers.
 
     Returns:
         The exit code: 0, or 128 + the number of the signal that stopped a run.

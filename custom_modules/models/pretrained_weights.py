@@ -68,11 +68,7 @@ def _modules(state: Iterable[str]) -> list[str]:
 
 
 def recognise(state: Mapping[str, Any], name: str, file: str) -> str:
-    """The layout of a state_dict by its keys, which must be those of the model ``name``.
-
-    Raises:
-        InputError: They are of another model.
-    """
+    """The layout of a state_dict by its keys, which must be those of the model ``name``."""
     modules = set(_modules(state))
     if any(module.startswith('backbone.') for module in modules):
         layout = 'mmpretrain'
@@ -101,11 +97,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def read_state(path: Path) -> State:
-    """The float32 tensors of a checkpoint, bare or under ``state_dict`` or ``model``.
-
-    Raises:
-        InputError: It cannot be read as plain data, or holds no finite tensors under names.
-    """
+    """The tensors of a checkpoint, bare or under ``state_dict`` or ``model``, in float32; all must be finite."""
     state: Any = load_checkpoint(path)
     for wrapper in ('state_dict', 'model'):
         if isinstance(state.get(wrapper), dict):
@@ -230,8 +222,7 @@ def import_weights(name: str, file: Path, out: Path, source: str | None = None) 
 def fetch_weights(name: str, out: Path, progress: bool = False) -> Imported:
     """Writes a model's weights file into ``out``, from the first source with a valid file.
 
-    Raises:
-        InputError: Every source fails; with the error of each and the remedy.
+    If every source fails, the InputError has the error of each and the remedy.
     """
     failures = []
     with tempfile.TemporaryDirectory() as folder:

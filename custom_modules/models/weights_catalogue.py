@@ -1,8 +1,7 @@
 """The catalogue of ImageNet weights: file names, sources, licences."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from custom_modules.errors import InputError
 
@@ -21,14 +20,8 @@ LICENCES = (
 """As checkpoints/README.md has it."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A file on a server; its name ends in the first 8 hex digits of its sha256.
-
-    Args:
-        owner: Who publishes it.
-        url: Its address.
-    """
+class Source(NamedTuple):
+    """A publisher's file on a server; its name ends in the first 8 hex digits of its sha256."""
 
     owner: str
     url: str
@@ -42,14 +35,12 @@ class Source:
         return self.file_name.removesuffix('.pth').rpartition('-')[2]
 
 
-@dataclass(frozen=True)
-class Weights:
-    """One model's weights: the file name configs use, and the sources to try, in order."""
+class Weights(NamedTuple):
+    """One model's weights."""
 
-    file: str
-    sources: tuple[Source, ...]
-    backbone: dict[str, Any]
-    """MMPretrain's backbone as its base config has it."""
+    file: str  # the file name that configs use
+    sources: tuple[Source, ...]  # to try, in order
+    backbone: dict[str, Any]  # MMPretrain's, as its base config has it
     timm_name: str
 
 
@@ -116,11 +107,7 @@ def fetch_command(checkpoint_path: str | Path) -> str | None:
 
 
 def require_file(checkpoint_path: str | Path) -> None:
-    """Checks that a checkpoint exists.
-
-    Raises:
-        InputError: It does not; with the command that provides it, if there is one.
-    """
+    """Checks that a checkpoint exists; if not, the InputError names the command that provides it, if there is one."""
     if not Path(checkpoint_path).is_file():
         fetch = fetch_command(checkpoint_path)
         raise InputError(f'{checkpoint_path}: no such file' + (f'; get it with: {fetch}' if fetch else ''))

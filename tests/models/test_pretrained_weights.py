@@ -5,7 +5,6 @@ import http.server
 import os
 import pickle
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -205,10 +204,10 @@ def test_fetch_takes_the_first_source_that_delivers(saved, tmp_path, monkeypatch
         names = ['silent-12345678.pth', 'absent-12345678.pth', 'damaged-00000000.pth', page.name, good.name]
         sources = tuple(Source(name, f'http://127.0.0.1:{server.server_port}/{name}') for name in names)
         try:
-            monkeypatch.setitem(WEIGHTS, 'mobilenet_v2', replace(WEIGHTS['mobilenet_v2'], sources=sources[:4]))
+            monkeypatch.setitem(WEIGHTS, 'mobilenet_v2', WEIGHTS['mobilenet_v2']._replace(sources=sources[:4]))
             with pytest.raises(InputError) as caught:
                 fetch_weights('mobilenet_v2', tmp_path / 'none')
-            monkeypatch.setitem(WEIGHTS, 'mobilenet_v2', replace(WEIGHTS['mobilenet_v2'], sources=sources[1:]))
+            monkeypatch.setitem(WEIGHTS, 'mobilenet_v2', WEIGHTS['mobilenet_v2']._replace(sources=sources[1:]))
             done = fetch_weights('mobilenet_v2', tmp_path / 'out')
         finally:
             stop.set()
