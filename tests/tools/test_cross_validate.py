@@ -101,16 +101,6 @@ def test_the_table_is_compared(table, call, tmp_path):
     assert found[1]['difference']['nll'][0] == pytest.approx(found[1]['nll'] - found[0]['nll'])
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'said'),
-    [(['a.csv', 'run'], 'only one table'), (['a.csv', '--out', 'c.png'], '--out c.png: a table has no curves')],
-)
-def test_what_a_table_cannot_be_compared_with(call, capfd, arguments, said):
-    with pytest.raises(SystemExit):
-        call('compare', *arguments)
-    assert said in capfd.readouterr().err
-
-
 @pytest.fixture
 def start(call, configs, folds, table, tmp_path):
     """A function that starts a copy of the finished table again, with other arguments."""
@@ -122,14 +112,11 @@ def start(call, configs, folds, table, tmp_path):
     return run
 
 
-def test_a_finished_table_stays_as_it_is(start, table, tmp_path):
+def test_a_finished_table_stays_and_other_settings_or_datasets_are_refused(start, table, folds, tmp_path):
     result = start('--folds', 0)
     assert (result.code, result.err) == (0, '')
     assert '2 runs, 2 of them finished in a.csv' in result.out
     assert (tmp_path / 'a.csv').read_text() == (table[0] / 'out' / 'predictions.csv').read_text()
-
-
-def test_other_settings_and_another_dataset_are_refused(start, folds, tmp_path):
     error = start('--folds', 0, '--cfg-options', 'train_cfg.max_epochs=2').error
     assert 'a.csv: made with another config or other --cfg-options: averaged, plain. Name another --out' in error
     moved = Path(shutil.copytree(folds, tmp_path / 'moved'))
@@ -175,33 +162,34 @@ def test_a_failed_run_is_named_and_the_others_are_made(call, configs, folds, tmp
     assert {(row['config'], row['seed'], row['fold']) for row in found} == {('averaged', '7', '1')}
 
 
-def test_what_cannot_be_begun_is_one_line(call, configs, folds, data, tmp_path):
+def test_what_cannot_be_begun_is_one_line(call, configs, folds, tmp_path):
     same = Path(shutil.copy(configs[0], tmp_path / 'plain.py'))
-    root = ['--data-root', folds]
-    assert 'has no folds. Prepare the photos again: ' in call('cross_validate', configs[0]).error
-    assert '--folds 5: ' in call('cross_validate', configs[0], *root, '--folds', 5).error
-    assert (
-        'the same name, which identifies a config in the table'
-        in call('cross_validate', configs[0], same, *root).error
-    )
-    assert 'gone.py: no such config' in call('cross_validate', 'gone.py', *root).error
-    assert 'one of them is given twice' in call('cross_validate', configs[0], *root, '--seeds', 1, 1).error
-    assert '--seeds -1: must be 0 to 4294967295' in call('cross_validate', configs[0], *root, '--seeds', 0, -1).error
-    assert 'not of the form KEY=VALUE' in call('cross_validate', configs[0], *root, '--cfg-options', 'x').error
     (tmp_path / 'a.csv').mkdir()
-    assert 'is a folder. Name a file.' in call('cross_validate', configs[0], *root, '--out', 'a.csv').error
+    assert 'has no folds. Prepare the photos again: ' in call('cross_validate', configs[0]).error
+    for arguments, said in [
+        ([configs[0], '--folds', 5], '--folds 5: '),
+        ([configs[0], same], 'the same name, which identifies a config in the table'),
+        (['gone.py'], 'gone.py: no such config'),
+        ([configs[0], '--seeds', 1, 1], 'one of them is given twice'),
+        ([configs[0], '--seeds', 0, -1], '--seeds -1: must be 0 to 4294967295'),
+        ([configs[0], '--cfg-options', 'x'], 'not of the form KEY=VALUE'),
+        ([configs[0], '--out', 'a.csv'], 'is a folder. Name a file.'),
+    ]:
+        assert said in call('cross_validate', *arguments, '--data-root', folds).error
     assert not (tmp_path / 'work_dirs').exists()
 
 
 @pytest.mark.parametrize(
     ('arguments', 'said'),
     [
-        (['--out', 'a.json'], 'the name must end in .csv'),
-        (['--cfg-options', 'randomness.seed=3'], 'randomness.seed=3: set for each run'),
-        (['--cfg-options', 'val_dataloader.dataset.ann_file=a.txt'], 'set for each run'),
+        (['cross_validate', 'a.py', '--out', 'a.json'], 'the name must end in .csv'),
+        (['cross_validate', 'a.py', '--cfg-options', 'randomness.seed=3'], 'randomness.seed=3: set for each run'),
+        (['cross_validate', 'a.py', '--cfg-options', 'val_dataloader.dataset.ann_file=a'], 'set for each run'),
+        (['compare', 'a.csv', 'run'], 'only one table'),
+        (['compare', 'a.csv', '--out', 'c.png'], '--out c.png: a table has no curves'),
     ],
 )
 def test_arguments_that_cannot_be_used(call, capfd, arguments, said):
     with pytest.raises(SystemExit):
-        call('cross_validate', 'a.py', *arguments)
+        call(*arguments)
     assert said in capfd.readouterr().err
