@@ -71,7 +71,7 @@ def test_unusable_arguments_are_one_line(call, tiny_config, capfd, tmp_path):
     for flag in ('--dry-run', '--no-validate'):
         with pytest.raises(SystemExit):
             call('train', tiny_config, '--seeds', 1, 2, flag)
-        assert f'{flag} gives no score to average' in capfd.readouterr().err
+        assert f'averages the scores, which {flag} does not give' in capfd.readouterr().err
 
 
 def test_the_first_seed_that_fails_ends_it(tiny_config, call, tmp_path):
