@@ -1,4 +1,4 @@
-"""When it saves in the middle of an epoch, what becomes of the files, and how a signal ends a run."""
+"""Checkpoints in the middle of an epoch: when they are saved and removed, signals, and exact resume."""
 
 import errno
 import os
@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
+from custom_modules.engine.hooks import curves_hook
 from custom_modules.engine.hooks.curves_hook import CurvesHook
 from custom_modules.engine.hooks.mid_epoch_checkpoint_hook import MidEpochCheckpointHook
 from custom_modules.engine.hooks.seed_hook import SeedHook
@@ -28,8 +29,8 @@ class Seen(Hook):
 
     def __init__(self, work_dir) -> None:
         self.work_dir = work_dir
-        self.batches: list[tuple] = []
-        self.files: list[list[str]] = []
+        self.batches = []
+        self.files = []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.batches.append((runner.epoch, batch_idx, [int(photo[0, 0, 0]) for photo in data_batch['inputs']]))
@@ -59,8 +60,9 @@ class Signals(Hook):
 
 
 @pytest.fixture
-def run(tiny_run, tmp_path):
+def run(tiny_run, tmp_path, monkeypatch):
     """A function that trains with the hooks under test and returns what was seen; ``Stopped`` is raised."""
+    monkeypatch.setattr(curves_hook, 'save_figure', lambda figure, path: None)  # longer than the training
 
     def train(*hooks, minutes=0.0, **settings):
         seen = Seen(tmp_path)
@@ -77,6 +79,15 @@ def resume(run, tmp_path, name, **settings):
     return run(resume=True, load_from=str(tmp_path / f'{name}.pth'), **settings)
 
 
+def assert_same_end(tmp_path):
+    """The resumed run in ``tmp_path`` ends like the unbroken one in ``straight``."""
+    one, other = (load_checkpoint(folder / 'epoch_2.pth') for folder in (tmp_path, tmp_path / 'straight'))
+    assert all(torch.equal(one['state_dict'][key], other['state_dict'][key]) for key in other['state_dict'])
+    assert one['param_schedulers'] == other['param_schedulers']
+    histories = [[{**row, 'seconds': 0} for row in last['CurvesHook']['history']] for last in (one, other)]
+    assert histories[0] == histories[1]
+
+
 def test_one_file_at_a_time_which_the_epochs_checkpoint_replaces(run):
     seen = run(minutes=EVERY)
     assert seen.files == [
@@ -91,17 +102,13 @@ def test_one_file_at_a_time_which_the_epochs_checkpoint_replaces(run):
     ]
 
 
-def test_off_it_saves_nothing(run):
-    assert not [name for names in run(minutes=0).files for name in names if 'iter' in name]
-
-
 def test_where_epochs_are_not_saved_the_file_stays(run, tmp_path):
     hooks = {'checkpoint': {'type': 'CheckpointHook', 'interval': 5, 'save_last': False}}
     run(minutes=EVERY, default_hooks=hooks)
     assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_1_iter_6.pth']
 
 
-@pytest.mark.parametrize('iteration', [0, 2, 4])
+@pytest.mark.parametrize('iteration', [2, 4])
 def test_a_signal_stops_after_the_iteration_and_resume_goes_on_with_the_next(iteration, run, tmp_path):
     straight = run(work_dir=tmp_path / 'straight')
     with pytest.raises(Stopped, match=rf'by SIGTERM after iteration {iteration + 1}; its state is in .*\.pth'):
@@ -109,10 +116,8 @@ def test_a_signal_stops_after_the_iteration_and_resume_goes_on_with_the_next(ite
     name = f'epoch_{iteration // 3}_iter_{iteration + 1}'
     resumed = resume(run, tmp_path, name)
     assert resumed.batches == straight.batches[iteration + 1 :]
-    one, other = (load_checkpoint(folder / 'epoch_2.pth') for folder in (tmp_path, tmp_path / 'straight'))
-    assert all(torch.equal(one['state_dict'][key], other['state_dict'][key]) for key in other['state_dict'])
-    histories = ([{**row, 'seconds': 0} for row in last['CurvesHook']['history']] for last in (one, other))
-    assert next(histories) == next(histories)
+    assert not [name for names in straight.files for name in names if 'iter' in name]
+    assert_same_end(tmp_path)
 
 
 def test_the_number_of_a_logged_batch_goes_on(run, tmp_path):
@@ -126,15 +131,8 @@ def test_the_number_of_a_logged_batch_goes_on(run, tmp_path):
 
 
 def test_during_validation_the_run_ends_at_once_where_the_epoch_is_saved(run, tmp_path):
-    validated = []
-
-    class Counts(Hook):
-        def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-            validated.append(batch_idx)
-
     with pytest.raises(Stopped, match='by SIGINT while validating epoch 1, whose checkpoint exists'):
-        run(Counts(), Signals('before_val_epoch', 3, signal.SIGINT))
-    assert validated == [0]
+        run(Signals('before_val_epoch', 3, signal.SIGINT))
     straight = run(work_dir=tmp_path / 'straight')
     assert resume(run, tmp_path, 'epoch_1').batches == straight.batches[3:]
 
@@ -150,18 +148,17 @@ def test_a_finished_run_is_not_stopped(run):
     run(Signals('after_train', 6))
 
 
-@pytest.mark.parametrize('iteration', range(3))
+@pytest.mark.parametrize('iteration', [0, 2])
 def test_accumulated_gradients_are_not_lost(iteration, run, tmp_path):
     wrapper = {'optimizer': {'type': 'SGD', 'lr': 0.5}, 'accumulative_counts': 2}
     straight = run(work_dir=tmp_path / 'straight', optim_wrapper=wrapper)
     with pytest.raises(Stopped):
         run(Signals('before_train_iter', iteration), optim_wrapper=wrapper)
-    # After the third an epoch ends, in the midst of two: its checkpoint holds the gradients.
-    name, done = [('epoch_0_iter_2', 2), ('epoch_0_iter_2', 2), ('epoch_1', 3)][iteration]
+    # After the third an epoch ends, between two of a group: its checkpoint holds the gradients.
+    name, done = {0: ('epoch_0_iter_2', 2), 2: ('epoch_1', 3)}[iteration]
     resumed = resume(run, tmp_path, name, optim_wrapper=wrapper)
     assert resumed.batches == straight.batches[done:]
-    one, other = (load_checkpoint(folder / 'epoch_2.pth') for folder in (tmp_path, tmp_path / 'straight'))
-    assert all(torch.equal(one['state_dict'][key], other['state_dict'][key]) for key in other['state_dict'])
+    assert_same_end(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -169,8 +166,6 @@ def test_accumulated_gradients_are_not_lost(iteration, run, tmp_path):
     [
         {'type': 'OneCycleLR', 'eta_max': 0.5, 'total_steps': 6, 'by_epoch': False},
         {'type': 'ReduceOnPlateauLR', 'monitor': 'accuracy/top1', 'rule': 'greater', 'patience': 0},
-        {'type': 'CosineAnnealingLR', 'T_max': 2, 'convert_to_iter_based': True},
-        {'type': 'PolyLR', 'end': 6, 'by_epoch': False},
     ],
     ids=lambda schedule: schedule['type'],
 )
@@ -180,26 +175,15 @@ def test_schedules_go_on(schedule, run, tmp_path):
     with pytest.raises(Stopped):
         run(Signals('before_train_iter', 4), **given)
     resume(run, tmp_path, 'epoch_1_iter_5', **given)
-    one, other = (load_checkpoint(folder / 'epoch_2.pth') for folder in (tmp_path, tmp_path / 'straight'))
-    assert all(torch.equal(one['state_dict'][key], other['state_dict'][key]) for key in other['state_dict'])
-    assert one['param_schedulers'] == other['param_schedulers']
+    assert_same_end(tmp_path)
 
 
-def test_other_batches_are_refused(run, tmp_path):
+def test_other_batches_and_mmengines_loop_are_refused(run, tmp_path):
     with pytest.raises(Stopped):
         run(Signals('before_train_iter', 4))
-    loader = {
-        'dataset': torch.utils.data.Subset(range(8), range(8)),
-        'batch_size': 4,
-        'sampler': {'type': 'DefaultSampler'},
-    }
+    loader = {'dataset': torch.utils.data.Subset(range(8), range(8)), 'batch_size': 4}
     with pytest.raises(InputError, match=r'3 batches of 3, .* this run has .* 2 batches of 4, .* last epoch_N\.pth'):
-        resume(run, tmp_path, 'epoch_1_iter_5', train_dataloader=loader)
-
-
-def test_mmengines_loop_is_refused_to_begin_in_the_middle(run, tmp_path):
-    with pytest.raises(Stopped):
-        run(Signals('before_train_iter', 4))
+        resume(run, tmp_path, 'epoch_1_iter_5', train_dataloader={**loader, 'sampler': {'type': 'DefaultSampler'}})
     with pytest.raises(InputError, match=r'needs train_cfg\.type ResumableTrainLoop'):
         resume(run, tmp_path, 'epoch_1_iter_5', train_cfg={'by_epoch': True, 'max_epochs': 2})
 
