@@ -1,24 +1,23 @@
-"""Checks before training: mistakes in a config, its datasets, its weights and the built run, each found by name."""
+"""Checks before training: mistakes in a config, its datasets and its weights, each found by name."""
 
+import functools
 import inspect
 import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from mmengine.config import Config, ConfigDict
 from mmpretrain.registry import MODELS, TRANSFORMS
 
 from custom_modules.datasets.annotation import SPLIT_NAMES
-from custom_modules.datasets.manifest import read_manifest
 from custom_modules.engine.hooks.seed_hook import random_state_kept
 from custom_modules.errors import InputError, as_configured
 from custom_modules.files import sha256_of
-from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint
+from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint, saved_classes
 
 if TYPE_CHECKING:
     from custom_modules.engine.run import Run
@@ -28,32 +27,38 @@ LEAKED = 0.02  # share of the validation images also in train, from which on the
 # Keys that hold paths, and placeholders that people leave in them.
 PATH_KEYS = {'data_root', 'ann_file', 'data_prefix', 'img_path', 'checkpoint', 'load_from', 'work_dir', 'pretrained'}
 PLACEHOLDER = re.compile(r'path[/\\_-]to\b|<[^>]*>|\bx{3,}\b|\byour[_ -]?\w+', re.IGNORECASE)
+HOME = re.compile(r'/home/[^/]+|/Users/[^/]+|[A-Za-z]:[\\/]')
 # Random transforms that neither their name nor a parameter called ``prob`` reveals.
 RANDOM = {'ColorJitter', 'Lighting', 'AutoAugment', 'RandAugment', 'AugMix', 'TrivialAugmentWide', 'Albumentations'}
 SCALE_TO_1 = {'ToTensor', 'ConvertImageDtype', 'ToDtype'}  # give pixels of 0 to 1
 
 
 class Finding(NamedTuple):
-    """Something that a check found.
-
-    Args:
-        level: ``'error'`` stops the run, ``'warning'`` needs a look, ``'note'`` says what was adjusted.
-        text: One line.
-    """
+    """One line on a mistake; an ``'error'`` stops the run, a ``'warning'`` does not."""
 
     level: str
     text: str
+
+
+error = functools.partial(Finding, 'error')
+warning = functools.partial(Finding, 'warning')
+
+
+@contextmanager
+def errors_added(findings: list[Finding]) -> Iterator[None]:
+    """Adds the problems of an :class:`InputError` in its block to ``findings``."""
+    try:
+        yield
+    except InputError as problems:
+        findings += map(error, problems.problems)
 
 
 def findings_of(checks: Mapping[str, Callable[..., Iterable[Finding]]], *arguments: Any) -> list[Finding]:
     """Runs checks and collects their findings; what a check raises is an error under the name of its setting."""
     found: list[Finding] = []
     for setting, check in checks.items():
-        try:
-            with as_configured(setting):
-                found += check(*arguments)
-        except InputError as error:
-            found += [Finding('error', problem) for problem in error.problems]
+        with errors_added(found), as_configured(setting):
+            found += check(*arguments)
     return found
 
 
@@ -63,8 +68,7 @@ def refuse_errors(findings: Iterable[Finding]) -> None:
     Raises:
         InputError: One line for each error.
     """
-    errors = dict.fromkeys(text for level, text in findings if level == 'error')
-    if errors:
+    if errors := dict.fromkeys(text for level, text in findings if level == 'error'):
         raise InputError(*errors)
 
 
@@ -79,19 +83,23 @@ def class_names(dataset: Any) -> list[str]:
 def check_paths(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
     """Paths that are placeholders, or that are on another person's machine."""
     read = ('model.', *(f'{name}_dataloader.' for name in loaders), 'load_from', 'work_dir')
-    for dotted, value in _texts(cfg._cfg_dict, []):
-        if dotted.rpartition('.')[2] not in PATH_KEYS or not dotted.startswith(read):
+    for key, value in _texts(cfg._cfg_dict, ''):
+        if key.rpartition('.')[2] not in PATH_KEYS or not key.startswith(read) or os.path.exists(value):
             continue
-        if PLACEHOLDER.search(value) and not os.path.exists(value):
-            yield Finding(
-                'error', f'{dotted}: {value!r} is a placeholder; write the real path, relative to this folder'
-            )
-        elif (home := re.match(r'(/home/[^/]+|/Users/[^/]+|[A-Za-z]:[\\/])', value)) and not os.path.exists(home[1]):
-            yield Finding(
-                'error',
-                f"{dotted}: {value!r} is on somebody else's machine (no {home[1]} here); "
-                'write a path relative to this folder',
-            )
+        if PLACEHOLDER.search(value):
+            yield error(f'{key}: {value!r} is a placeholder; write the real path, relative to this folder')
+        elif (home := HOME.match(value)) and not os.path.exists(home[0]):
+            yield error(f"{key}: {value!r} is on somebody else's machine; write a path relative to this folder")
+
+
+def _texts(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    """Each text in nested dicts and lists, with its dotted key."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for key, value in items:
+        if isinstance(value, str):
+            yield f'{prefix}{key}', value
+        else:
+            yield from _texts(value, f'{prefix}{key}.')
 
 
 def check_loaders(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
@@ -100,36 +108,22 @@ def check_loaders(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
         loader = cfg.get(f'{name}_dataloader')
         if not loader:
             hint = '; --no-validate trains without one' if name == 'val' else ''
-            yield Finding('error', f'{name}_dataloader: the config has none{hint}')
+            yield error(f'{name}_dataloader: the config has none{hint}')
             continue
         if loader.get('batch_size', 1) is None:
-            yield Finding('error', f'{name}_dataloader.batch_size: is None, which gives no batches; give a number')
-        if loader.dataset.get('type') == 'FlowerDataset':
-            root = Path(loader.dataset.get('data_root') or '')
-            if not (root / 'classes.txt').is_file():
-                yield Finding('error', f'{root}: {_how_to_prepare(root)}')
+            yield error(f'{name}_dataloader.batch_size: is None, which gives no batches; give a number')
+        root = Path(loader.dataset.get('data_root') or '')
+        if loader.dataset.get('type') == 'FlowerDataset' and not (root / 'classes.txt').is_file():
+            yield error(f'{root}: {_how_to_prepare(root)}')
 
 
 def _how_to_prepare(root: Path) -> str:
-    """Why ``root``, which has no classes.txt, is no prepared dataset, and the command that makes one."""
+    """The command that makes a prepared dataset of ``root``, which has no classes.txt."""
     if not root.is_dir():
         return f'no such folder; prepare it with: python tools/split_dataset.py RAW_PHOTOS {root}'
     if (root / 'train').is_dir() and (root / 'val').is_dir():
-        return f'no prepared dataset yet (no classes.txt); finish it with: python tools/generate_metadata.py {root}'
-    return (
-        'no prepared dataset (no classes.txt, train/ and val/); if these are the raw photos, split them with: '
-        f'python tools/split_dataset.py {root} data/flowers'
-    )
-
-
-def _texts(node: Any, path: list[str]) -> Iterator[tuple[str, str]]:
-    """Each text in nested dicts and lists, with its dotted key."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
-    for key, value in items:
-        if isinstance(value, str):
-            yield '.'.join([*path, str(key)]), value
-        else:
-            yield from _texts(value, [*path, str(key)])
+        return f'no classes.txt yet; write it with: python tools/generate_metadata.py {root}'
+    return f'no prepared dataset; split raw photos with: python tools/split_dataset.py {root} data/flowers'
 
 
 CONFIG_CHECKS = {'paths': check_paths, 'dataloaders': check_loaders}
@@ -139,66 +133,38 @@ CONFIG_CHECKS = {'paths': check_paths, 'dataloaders': check_loaders}
 
 
 def check_classes(run: 'Run') -> Iterator[Finding]:
-    """Classes that are the folders of a split, that have no images, or that model and datasets count differently."""
-    given = {
+    """Classes that are the folders of a split, that have no images, or that the config counts differently."""
+    counts = {
         'model.head.num_classes': run.model.get('head', {}).get('num_classes'),
         'data_preprocessor.num_classes': (run.cfg.get('data_preprocessor') or {}).get('num_classes'),
     }
-    split: list[str] = []
     for name, dataset in run.datasets.items():
-        classes = class_names(dataset)
-        if split := [found for found in classes if found.lower() in SPLIT_NAMES]:
-            yield Finding(
-                'error',
-                f'{name}_dataloader.dataset: its classes are {", ".join(split)}: the folders of a split, not kinds of '
-                "photo; point it at the folder whose subfolders are the classes, or take type='FlowerDataset' with "
-                'data_root',
-            )
+        key, classes = f'{name}_dataloader.dataset', class_names(dataset)
+        if split := ', '.join(found for found in classes if found.lower() in SPLIT_NAMES):
+            yield error(f"{key}: its classes are {split}: the folders of a split; take type='FlowerDataset'")
             continue
-        wrong = {key: n for key, n in given.items() if classes and n not in (None, len(classes))}
-        given = {key: n for key, n in given.items() if key not in wrong}  # reported once
-        if wrong:
-            options = ' '.join(f'{key}={len(classes)}' for key in wrong)
-            yield Finding(
-                'error',
-                f'{name}_dataloader.dataset has {len(classes)} classes ({_some(classes)}), but '
-                + ', '.join(f'{key} is {n}' for key, n in wrong.items())
-                + f'; add: --cfg-options {options}',
-            )
-    train: Any = run.datasets.get('train')
-    if hasattr(train, 'get_gt_labels') and not split:
-        there = set(train.get_gt_labels().tolist())
-        if missing := [name for label, name in enumerate(class_names(train)) if label not in there]:
-            yield Finding(
-                'warning',
-                f'train_dataloader.dataset: no photo of {_some(missing)} to learn from, so none will ever be '
-                'recognised; look at its ann_file and indices',
-            )
-
-
-def _some(names: list[str]) -> str:
-    return ', '.join(names[:5]) + (', …' if len(names) > 5 else '')
+        for setting, count in counts.items():
+            n = len(classes)
+            if n and count not in (None, n):
+                names = ', '.join(classes[:5]) + ', …' * (n > 5)
+                add = f'add: --cfg-options {setting}={n}'
+                yield error(f'the dataset has {n} classes ({names}), but {setting} is {count}; {add}')
+        if name == 'train' and hasattr(dataset, 'get_gt_labels'):
+            labels = set(dataset.get_gt_labels().tolist())
+            if missing := ', '.join(found for label, found in enumerate(classes) if label not in labels):
+                yield warning(f'{key}: no photo of {missing} to learn from; look at its ann_file and indices')
 
 
 def check_leaks(run: 'Run') -> Iterator[Finding]:
-    """Validation images that are among the training images, by name or by content."""
-    train, val = (run.datasets.get(name) for name in ('train', 'val'))
-    paths, tested = _image_paths(train), _image_paths(val)
-    if not paths or not tested:
-        return
-    if len(tested) > len(paths):
-        yield Finding(
-            'warning',
-            f'val_dataloader: {len(tested)} photos, but only {len(paths)} to train on: is the split broken?',
-        )
-    names = {_name(train, path) for path in paths}
-    same_name = [path for path in tested if _name(val, path) in names]
-    both = same_name or same_content(paths, tested, lambda: _recorded_hashes(run))
-    if both:
-        yield Finding(
-            'error' if same_name or len(both) >= LEAKED * len(tested) else 'warning',
-            f'val_dataloader: {len(both)} of its {len(tested)} photos are also in train (e.g. {both[0]}); split the '
-            'raw photos again, into a new folder: python tools/split_dataset.py PHOTOS NEW_FOLDER',
+    """Validation images that are among the training images."""
+    train, val = (_image_paths(run.datasets.get(name)) for name in ('train', 'val'))
+    if train and len(val) > len(train):
+        yield warning(f'val_dataloader: {len(val)} photos, but only {len(train)} to train on; check the split')
+    if both := same_content(train, val):
+        level = error if len(both) >= LEAKED * len(val) else warning
+        yield level(
+            f'val_dataloader: {len(both)} of its {len(val)} photos are also in train (e.g. {both[0]}); split the raw '
+            'photos again: python tools/split_dataset.py PHOTOS NEW_FOLDER'
         )
 
 
@@ -210,61 +176,39 @@ def _image_paths(dataset: Any) -> list[str]:
         return []
 
 
-def _name(dataset: Any, path: str) -> str:
-    """``class/image`` for an image of a prepared dataset, which keeps the raw photos' names; else the path."""
-    return os.path.relpath(path, dataset.img_prefix) if type(dataset).__name__ == 'FlowerDataset' else path
+def same_content(train: list[str], val: list[str]) -> list[str]:
+    """The paths in ``val`` of files with the bytes of a file in ``train``; only files of the same size are read."""
 
+    @functools.cache
+    def digest(path: str) -> str:
+        return sha256_of(Path(path))
 
-def _recorded_hashes(run: 'Run') -> dict[str, str]:
-    """The sha256 of each image that the dataset's manifest records, by path."""
-    if run.digest is None:
-        return {}
-    files = (read_manifest(Path(run.data_root)) or {}).get('files', {})
-    return {str(Path(run.data_root) / name): entry['sha256'] for name, entry in files.items()}
-
-
-def same_content(train: list[str], val: list[str], recorded: Callable[[], Mapping[str, str]]) -> list[str]:
-    """The images of ``val`` whose bytes are those of an image of ``train``; only files of the same size are compared.
-
-    Args:
-        train: Paths.
-        val: Paths.
-        recorded: Gives the sha256 of files that need not be read; called if there are files of the same size.
-    """
     sizes = defaultdict(list)
     for path in filter(os.path.isfile, train):
         sizes[os.path.getsize(path)].append(path)
     twins = {path: sizes[os.path.getsize(path)] for path in filter(os.path.isfile, val)}
-    known = recorded() if any(twins.values()) else {}
-
-    @cache
-    def digest(path: str) -> str:
-        return known.get(path) or sha256_of(Path(path))
-
     return [path for path, same_size in twins.items() if same_size and digest(path) in set(map(digest, same_size))]
 
 
 def check_pipelines(run: 'Run') -> Iterator[Finding]:
     """Random transforms in the pipelines of validation and test."""
     for name in ('val', 'test'):
-        dataset = (run.cfg.get(f'{name}_dataloader') or {}).get('dataset') or {}
-        for key, step in _steps(dataset.get('pipeline') or [], f'{name}_dataloader.dataset.pipeline'):
+        for key, step in _steps(run.cfg, name):
             if is_random(step):
-                yield Finding(
-                    'error',
-                    f'{key}: {step["type"]} changes photos at random, so that no two validations can be compared; '
-                    'remove it here, and augment in train_dataloader alone',
-                )
+                yield error(f'{key}: {step["type"]} changes photos at random; augment in train_dataloader alone')
 
 
-def _steps(pipeline: Any, key: str) -> Iterator[tuple[str, dict]]:
-    """Each transform of a pipeline with its dotted key, those within others too."""
-    for index, step in enumerate(pipeline):
-        if isinstance(step, list | tuple):
-            yield from _steps(step, f'{key}.{index}')
-        elif isinstance(step, dict):
-            yield f'{key}.{index}', step
-            yield from _steps(step.get('transforms') or [], f'{key}.{index}.transforms')
+def _steps(cfg: Config, loader: str) -> Iterator[tuple[str, dict]]:
+    """Each transform of a loader's pipeline with its dotted key, those within others too."""
+    dataset = (cfg.get(f'{loader}_dataloader') or {}).get('dataset') or {}
+    pending: list[tuple[str, Any]] = [(f'{loader}_dataloader.dataset.pipeline', dataset.get('pipeline') or [])]
+    while pending:
+        key, node = pending.pop()
+        if isinstance(node, list | tuple):
+            pending += [(f'{key}.{index}', step) for index, step in reversed(list(enumerate(node)))]
+        elif isinstance(node, dict):
+            yield key, node
+            pending.append((f'{key}.transforms', node.get('transforms')))
 
 
 def is_random(step: dict) -> bool:
@@ -285,18 +229,14 @@ def check_topk(run: 'Run') -> Iterator[Finding]:
     """Top-k accuracies of so few classes that they are always 100 %."""
     classes = len(run.classes) or run.model.get('head', {}).get('num_classes')
     evaluator = run.cfg.get('val_evaluator') or []
-    metrics = {'val_evaluator': evaluator} if isinstance(evaluator, dict) else dict(enumerate(evaluator))
-    given = {'model.head.topk': run.model.get('head', {}).get('topk')} | {
-        (f'val_evaluator.{key}.topk' if isinstance(key, int) else f'{key}.topk'): metric.get('topk')
-        for key, metric in metrics.items()
-        if isinstance(metric, dict)
-    }
-    for key, value in given.items():
-        topk = max(value) if isinstance(value, list | tuple) and value else value
-        if topk and classes and topk >= classes:
-            yield Finding(
-                'error', f'{key}: top-{topk} of {classes} classes is always 100 %; add: --cfg-options "{key}=(1,)"'
-            )
+    parts = {'model.head': run.model.get('head'), 'val_evaluator': evaluator}
+    parts |= {f'val_evaluator.{index}': metric for index, metric in enumerate(evaluator)}
+    for key, part in parts.items():
+        topk = part.get('topk') if isinstance(part, dict) else None
+        largest = max(topk) if isinstance(topk, list | tuple) and topk else topk
+        if largest and classes and largest >= classes:
+            add = f'add: --cfg-options "{key}.topk=(1,)"'
+            yield error(f'{key}.topk: top-{largest} of {classes} classes is always 100 %; {add}')
 
 
 def check_preprocessor(run: 'Run') -> Iterator[Finding]:
@@ -307,39 +247,18 @@ def check_preprocessor(run: 'Run') -> Iterator[Finding]:
     mean, std = (list(values.get(name) or []) for name in ('mean', 'std'))
     if not mean or not std:
         return
-    dataset = (run.cfg.get('train_dataloader') or {}).get('dataset') or {}
-    steps = [str(step['type']) for _, step in _steps(dataset.get('pipeline') or [], '') if 'type' in step]
-    scaled = any(re.split(r'[./]', step)[-1] in SCALE_TO_1 for step in steps)
+    kinds = {re.split(r'[./]', str(step.get('type')))[-1] for _, step in _steps(run.cfg, 'train')}
+    scaled, given = bool(kinds & SCALE_TO_1), f'{key}.mean, {key}.std: {mean}, {std}'
     if not scaled and 0 < max(mean) <= 1 and max(std) <= 1:
-        yield Finding(
-            'error',
-            f'{key}.mean, {key}.std: {mean}, {std} are for pixels of 0 to 1, but the pipeline gives 0 to 255; '
-            f'set mean={[round(255 * value, 3) for value in mean]} std={[round(255 * value, 3) for value in std]}',
-        )
+        yield error(f'{given} are for pixels of 0 to 1, but the pipeline gives 0 to 255; multiply both by 255')
     elif scaled and max(mean) > 1:
-        yield Finding(
-            'error',
-            f'{key}.mean, {key}.std: {mean}, {std} are for pixels of 0 to 255, but the pipeline scales them to 0 '
-            'to 1; remove that step, or divide both by 255',
-        )
+        yield error(f'{given} are for pixels of 0 to 255, but the pipeline scales them to 0 to 1; divide both by 255')
     if len(mean) == 3 and mean[0] > mean[2] and not values.get('to_rgb'):  # ImageNet's mean falls from red to blue
-        yield Finding(
-            'warning',
-            f'{key}.to_rgb: not set, but photos are loaded as BGR and the mean {mean} looks like RGB; add: '
-            f'--cfg-options {key}.to_rgb=True',
+        yield warning(
+            f'{key}.to_rgb: not set, but photos are loaded as BGR and the mean {mean} looks like RGB; set it'
         )
     elif len(mean) == 3 and mean[0] < mean[2] and values.get('to_rgb'):
-        yield Finding(
-            'warning', f'{key}.mean: {mean} looks like BGR, but to_rgb turns photos to RGB; reverse mean and std'
-        )
-
-
-def schedules(cfg: Config) -> list[tuple[str, Any]]:
-    """Each schedule as configured, with its dotted key."""
-    written = cfg.get('param_scheduler') or []
-    if isinstance(written, dict):
-        return [('param_scheduler', written)]
-    return [(f'param_scheduler.{index}', item) for index, item in enumerate(written)]
+        yield warning(f'{key}.mean: {mean} looks like BGR, but to_rgb turns photos to RGB; reverse mean and std')
 
 
 def check_pretrained(run: 'Run') -> Iterator[Finding]:
@@ -347,98 +266,56 @@ def check_pretrained(run: 'Run') -> Iterator[Finding]:
 
     ``cfg.pretrained`` appears in the table of settings, in ``best.pth`` and in test results.
     """
-    backbone = run.model.get('backbone') or ConfigDict()
+    backbone = run.model.get('backbone') or {}
     init = backbone.get('init_cfg')
     if not isinstance(init, dict) or init.get('type') != 'Pretrained':
         return
     name, prefix = init['checkpoint'], f'{init["prefix"].rstrip(".")}.' if init.get('prefix') else ''
     checkpoint = load_checkpoint(name)
-    fitting, wanted = backbone_fit(run.model, checkpoint, prefix)
+    fitting, wanted = weights_fit('model.backbone', backbone, checkpoint, prefix)
     if fitting < MIN_LOADED * wanted:
-        yield Finding(
-            'error',
-            f'{name}: has {fitting} of the {wanted} weights of the {backbone.type} backbone: of another architecture, '
-            'or key names of another project; import it with: python tools/fetch_weights.py NAME --from FILE',
-        )
+        found = f'{fitting} of the {wanted} weights of the {backbone.get("type")} backbone'
+        yield error(f'{name}: has {found}; import its weights: python tools/fetch_weights.py NAME --from FILE')
     note = (checkpoint.get('meta') or {}).get('note')
     run.cfg.pretrained = f'{name}, {fitting}/{wanted} of the backbone' + (f'; {note}' if note else '')
 
 
 def check_checkpoint(run: 'Run') -> Iterator[Finding]:
-    """A checkpoint that does not fit: to resume from, to test, or to take the weights of."""
-    if run.checkpoint is None:
+    """A checkpoint that does not fit. A new run can take its backbone alone; a resume and a test need all of it."""
+    checkpoint = run.checkpoint
+    if checkpoint is None:
         return
     name = run.cfg.load_from or run.model.get('path')  # of an exported model
-    if run.cfg.get('resume'):
-        yield from _check_resume(run, run.checkpoint, name)
-    elif 'train' in run.datasets:
-        yield from _check_load_from(run, run.checkpoint, name)
-    else:
-        if run.cfg.load_from:
-            check_weights(run.model, run.checkpoint, name)
-        same_classes(run.checkpoint, name, run)
-
-
-def _check_resume(run: 'Run', checkpoint: dict, name: str) -> Iterator[Finding]:
-    """Whether training can continue from a checkpoint."""
-    if 'optimizer' not in checkpoint:
-        raise InputError(  # mmpretrain #1970
-            f'{name}: holds weights alone, no optimizer state to resume; give an epoch_N.pth of that run instead'
-        )
-    check_weights(run.model, checkpoint, name)
-    same_classes(checkpoint, name, run)
-    if other := _other_split(run, checkpoint):
-        yield Finding(
-            'error',
-            f'{name}: {other}, so photos it has learned would be validated on; go on with its own --data-root, or '
-            'train again in another --work-dir',
-        )
-    done, wanted = checkpoint['meta'].get('epoch', 0), run.cfg.train_cfg.get('max_epochs')
-    if wanted is not None and done > wanted:
-        yield Finding(
-            'error',
-            f'{name}: has trained for {done} epochs, train_cfg.max_epochs is {wanted}: nothing is left to do; '
-            f'for more epochs add: --cfg-options train_cfg.max_epochs={done + 1}',
-        )
-
-
-def _check_load_from(run: 'Run', checkpoint: dict, name: str) -> Iterator[Finding]:
-    """Whether a new run can start from the weights of a checkpoint."""
-    fitting, wanted = backbone_fit(run.model, checkpoint, 'backbone.')
-    if fitting < MIN_LOADED * wanted:
-        yield Finding(
-            'error',
-            f'load_from: {name} has {fitting} of the {wanted} weights of the {run.model.backbone.type} backbone: '
-            'of another architecture; use the config that it was trained with',
-        )
-    meta = checkpoint.get('meta') or {}
-    trained = [str(one) for one in meta.get('classes') or (meta.get('dataset_meta') or {}).get('classes') or ()]
+    resume, training = run.cfg.get('resume'), 'train' in run.datasets
+    if resume and 'optimizer' not in checkpoint:  # mmpretrain #1970
+        raise InputError(f'{name}: holds weights alone, no optimizer state; give an epoch_N.pth of that run')
+    whole = resume or not training
+    if run.cfg.load_from:
+        yield from check_weights(run.model, checkpoint, name, whole)
+    level = error if whole else warning
+    trained = checkpoint_classes(checkpoint, name) if whole else saved_classes(checkpoint)
     if run.classes and trained and trained != run.classes:
-        yield Finding(
-            'warning',
-            f'load_from: {name} was trained for {", ".join(trained)}, not for {", ".join(run.classes)}: '
-            'its head is of no use here',
-        )
-    if other := _other_split(run, checkpoint):
-        yield Finding(
-            'warning',
-            f'load_from: {name} {other}: photos it has learned would be validated on, and then the score means '
-            'nothing',
-        )
+        theirs, ours = ', '.join(trained), ', '.join(run.classes)
+        yield level(f'{name} was trained for {theirs}; {run.data_root} has {ours}: names and order must be the same')
+    if training and (other := _other_split(run, checkpoint)):
+        yield level(f'{name} {other}, so it has learned validation photos; give the --data-root it was trained on')
+    done, wanted = (checkpoint.get('meta') or {}).get('epoch', 0), run.cfg.get('train_cfg', {}).get('max_epochs')
+    if resume and wanted is not None and done > wanted:
+        add = f'add: --cfg-options train_cfg.max_epochs={done + 1}'
+        yield error(f'{name}: has trained for {done} epochs, train_cfg.max_epochs is {wanted}; for more {add}')
 
 
-def same_classes(checkpoint: dict, name: str, run: 'Run') -> None:
-    """Makes sure that a checkpoint's classes are the dataset's, in the same order.
-
-    Raises:
-        InputError: They differ, or the checkpoint names none.
-    """
-    trained = checkpoint_classes(checkpoint, name)
-    if run.classes and trained != run.classes:
-        raise InputError(
-            f'{name} was trained for {", ".join(trained)}; {run.data_root} has {", ".join(run.classes)}: '
-            'names and order must be the same'
-        )
+def check_weights(model: ConfigDict, checkpoint: dict, name: str, whole: bool = True) -> Iterator[Finding]:
+    """Weights in a checkpoint that are missing or of another shape: of the whole model, or of its backbone."""
+    backbone = {key: value for key, value in model.backbone.items() if key != 'init_cfg'}
+    if whole:
+        fitting, wanted = weights_fit('model', {**model, 'backbone': backbone}, checkpoint)
+    else:
+        fitting, wanted = weights_fit('model.backbone', backbone, checkpoint, 'backbone.')
+    if fitting < (1 if whole else MIN_LOADED) * wanted:
+        part = f'{model.backbone.type} {"model" if whole else "backbone"}'
+        found = f'{name}: has {fitting} of the {wanted} weights of the {part}'
+        yield error(f'{found}; use the config that it was trained with')
 
 
 def _other_split(run: 'Run', checkpoint: dict) -> str | None:
@@ -450,42 +327,20 @@ def _other_split(run: 'Run', checkpoint: dict) -> str | None:
     return f'was trained on another split ({before[:12]}) than {run.data_root} ({run.digest[:12]})'
 
 
-def check_weights(model: ConfigDict, checkpoint: dict, name: str) -> None:
-    """Makes sure that a trained checkpoint is of this model.
-
-    Raises:
-        InputError: Any weight of the model is missing in it, or of another shape.
-    """
-    plain = {**model, 'backbone': {k: v for k, v in model.backbone.items() if k != 'init_cfg'}}
-    fitting, wanted = _fit('model', plain, checkpoint, '')
-    if fitting < wanted:
-        raise InputError(
-            f'{name}: has {fitting} of the {wanted} weights of this {model.backbone.type} model; '
-            'use the config that it was trained with'
-        )
-
-
-def backbone_fit(model: ConfigDict, checkpoint: dict, prefix: str) -> tuple[int, int]:
-    """How many of the backbone's weights are in a checkpoint with the same shape, and how many it has."""
-    return _fit('model.backbone', model.backbone, checkpoint, prefix)
-
-
-def _fit(key: str, part: dict, checkpoint: dict, prefix: str) -> tuple[int, int]:
-    """Compares a part of the model, built without memory where it can be, with the weights in a checkpoint.
+def weights_fit(key: str, part: dict, checkpoint: dict, prefix: str = '') -> tuple[int, int]:
+    """Compares a part of the model with the weights in a checkpoint.
 
     Args:
         key: The key of the part in the config.
         part: Its settings.
         checkpoint: A checkpoint or a bare state dict.
         prefix: The beginning of the part's keys in the checkpoint.
+
+    Returns:
+        How many of the part's weights the checkpoint has with the same shape, and how many the part has.
     """
-    plain = {k: v for k, v in part.items() if k != 'init_cfg'}
     with random_state_kept(), as_configured(key):
-        try:
-            with torch.device('meta'):
-                built = MODELS.build(dict(plain))
-        except Exception:  # some read numbers while they are built, and the meta device has none
-            built = MODELS.build(dict(plain))
+        built = MODELS.build({k: v for k, v in part.items() if k != 'init_cfg'})
     wanted = {f'{prefix}{k}': v.shape for k, v in built.state_dict().items() if not k.endswith('num_batches_tracked')}
     weights = checkpoint.get('state_dict', checkpoint)
     return sum(getattr(weights.get(k), 'shape', None) == shape for k, shape in wanted.items()), len(wanted)

@@ -30,12 +30,7 @@ def save_atomically(checkpoint: dict, path: Path) -> None:
 
 
 class CorruptCheckpointError(InputError):
-    """A checkpoint that was not written to its end, or that the disk has not kept.
-
-    Args:
-        path: The file.
-        reason: What shows it.
-    """
+    """A checkpoint that was not written to its end, or that the disk has not kept; ``reason`` is what shows it."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f'{path}: corrupt, or no checkpoint ({reason}); take another one')
@@ -65,7 +60,11 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
     patch_upstream()
     path = Path(filename).expanduser()
     require_file(path)
-    check_name(path)
+    if (named := named_hash(path)) and not (sha256 := file_sha256(path)).startswith(named):
+        raise InputError(
+            f'{path}: damaged, or another file: its sha256 begins with {sha256[:8]}, not {named} as its name says; '
+            'get it again'
+        )
     check_archive(path)
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
@@ -79,37 +78,21 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
     if not isinstance(checkpoint, dict):
         raise InputError(f'{path}: holds a {type(checkpoint).__name__}, not a checkpoint')
     for key in ('state_dict', 'meta'):
-        if not isinstance(checkpoint.get(key, {}), dict):
-            raise InputError(
-                f'{path}: its {key} is a {type(checkpoint[key]).__name__}: no checkpoint; take another one'
-            )
-    if not all(isinstance(key, str) for key in checkpoint.get('state_dict') or ()):
-        raise InputError(f'{path}: its state_dict has keys that are no names: no checkpoint; take another one')
+        if not isinstance(part := checkpoint.get(key, {}), dict):
+            raise InputError(f'{path}: its {key} is a {type(part).__name__}: no checkpoint; take another one')
+        if not all(isinstance(name, str) for name in part):
+            raise InputError(f'{path}: its {key} has keys that are no names: no checkpoint; take another one')
     return checkpoint
 
 
-# Whoever publishes weights, OpenMMLab, torchvision and tools/publish.py, lets the name end in the first digits of the
-# file's sha256. A date is none.
+# Names of published files end in the first digits of their sha256 (OpenMMLab, torchvision, tools/publish.py).
 _NAMED_HASH = re.compile(r'.*-(?!(?:19|20)\d{6}\.)([0-9a-f]{8})\.pth')
 
 
 def named_hash(path: Path) -> str | None:
-    """The digits that a published file's sha256 begins with, as its name says; None for other names."""
+    """The first digits of a published file's sha256 as its name gives them; None for other names."""
     found = _NAMED_HASH.fullmatch(path.name)
     return found and found[1]
-
-
-def check_name(path: Path) -> None:
-    """Makes sure that a file whose name says what its sha256 begins with is that file.
-
-    Raises:
-        InputError: It is another, or cannot be read.
-    """
-    if (named := named_hash(path)) and not (sha256 := file_sha256(path)).startswith(named):
-        raise InputError(
-            f'{path}: damaged, or another file: its sha256 begins with {sha256[:8]}, not {named} as its name says; '
-            'get it again'
-        )
 
 
 def file_sha256(path: Path) -> str:
@@ -134,23 +117,19 @@ def check_archive(path: Path) -> None:
         CorruptCheckpointError: A checksum is wrong, or the directory at the end is missing.
         InputError: An entry is compressed, or the entries together are larger than the file.
     """
-    with path.open('rb') as file:
-        if file.read(4) != b'PK\x03\x04':
-            return  # torch's format before 1.6, or no checkpoint: torch.load tells
-        try:
+    try:
+        with path.open('rb') as file:
+            if file.read(4) != b'PK\x03\x04':
+                return  # torch's format before 1.6, or no checkpoint: torch.load finds out
             with zipfile.ZipFile(file) as archive:
                 entries = archive.infolist()
-                stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-                if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
-                    raise InputError(
-                        f'{path}: not loaded, it is larger inside than outside, as no checkpoint of torch is (a zip '
-                        'bomb?); use a file from a source you trust'
-                    )
-                broken = archive.testzip()
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise CorruptCheckpointError(path, str(error)) from error
+                larger = sum(entry.file_size for entry in entries) > path.stat().st_size
+                bomb = larger or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+                broken = None if bomb else archive.testzip()
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
+        raise CorruptCheckpointError(path, str(error)) from error
+    if bomb:
+        raise InputError(f'{path}: not loaded, larger inside than outside (a zip bomb?); use a file that you trust')
     if broken is not None:
         raise CorruptCheckpointError(path, f'wrong checksum of {broken}')
 
@@ -195,21 +174,27 @@ def newest_checkpoint(work_dir: Path) -> Path | None:
     return next(reversed(checkpoints_by_progress(work_dir)), None)
 
 
+def saved_classes(checkpoint: dict) -> list[str]:
+    """The class names that a checkpoint holds, in label order; empty without any."""
+    meta = checkpoint.get('meta') or {}
+    for part in (meta, meta.get('dataset_meta')):
+        names = part.get('classes') if isinstance(part, dict) else None
+        if isinstance(names, list | tuple) and names:
+            return list(names) if all(isinstance(name, str) for name in names) else []
+    return []
+
+
 def checkpoint_classes(checkpoint: dict, name: str) -> list[str]:
     """The class names that a checkpoint was trained for, in label order.
 
     Raises:
-        InputError: It holds none, for ImageNet's or guessed names would be worse than none (mmpretrain #1091); or one
-            is there twice, so that their scores could not be distinguished.
+        InputError: It holds none, for guessed names would be worse than none (mmpretrain #1091), or one of them twice.
     """
-    meta = checkpoint.get('meta') or {}
-    theirs = meta.get('dataset_meta')
-    found = [part.get('classes') for part in (meta, theirs) if isinstance(part, dict)]
-    classes = next((names for names in found if isinstance(names, list | tuple) and names), [])
-    if not (classes and all(isinstance(item, str) for item in classes)):
+    classes = saved_classes(checkpoint)
+    if not classes:
         raise InputError(
             f'{name}: holds no class names, so its scores cannot be named; give a best.pth or epoch_N.pth'
         )
     if twice := sorted({item for item in classes if classes.count(item) > 1}):
         raise InputError(f'{name}: has more than one class called {", ".join(twice)}; give a best.pth or epoch_N.pth')
-    return list(classes)
+    return classes

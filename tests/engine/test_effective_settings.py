@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from custom_modules.engine.effective_settings import duration, lr_course, table
+from custom_modules.engine.effective_settings import lr_course, table
 
 SCHEDULES = [
     [],
@@ -23,8 +24,6 @@ SCHEDULES = [
 
 @pytest.mark.parametrize('schedule', SCHEDULES, ids=lambda s: '+'.join(item['type'] for item in s) or 'constant')
 def test_the_course_is_the_real_one(schedule, tiny_run):
-    from mmengine.hooks import Hook
-
     class Record(Hook):
         rates: list[float] = []
 
@@ -47,31 +46,30 @@ def test_the_course_is_the_real_one(schedule, tiny_run):
     assert record.course.last == pytest.approx(record.rates[-1], rel=1e-9)
 
 
-def test_a_course_that_validation_decides(tiny_run):
-    runner = tiny_run([], epochs=4, param_scheduler=[{'type': 'ReduceOnPlateauLR', 'monitor': 'accuracy/top1'}])
+def built(runner: Runner, schedules: list[dict], rates: tuple[float, ...] = (0.5,)) -> Runner:
+    """The runner with its loop, one parameter group per learning rate, and schedules."""
     runner._train_loop = runner.build_train_loop(runner._train_loop)
-    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
-    assert lr_course(runner) == (0.5, 0.5, None)
+    weights = [{'params': [torch.nn.Parameter(torch.zeros(1))], 'lr': lr} for lr in rates]
+    runner.optim_wrapper = OptimWrapper(torch.optim.SGD(weights))
+    runner.param_schedulers = runner.build_param_scheduler(schedules)
+    return runner
+
+
+def test_a_course_that_validation_decides(tiny_run):
+    schedule = {'type': 'ReduceOnPlateauLR', 'monitor': 'accuracy/top1'}
+    assert lr_course(built(tiny_run([], epochs=4), [schedule])) == (0.5, 0.5, None)
 
 
 def test_the_fastest_group_is_followed(tiny_run):
-    runner = tiny_run([], epochs=4)
-    runner._train_loop = runner.build_train_loop(runner._train_loop)
-    weights = [{'params': [torch.nn.Parameter(torch.zeros(1))], 'lr': lr} for lr in (0.01, 0.1, 0.001)]
-    runner.optim_wrapper = OptimWrapper(torch.optim.SGD(weights))
-    runner.param_schedulers = runner.build_param_scheduler([{'type': 'StepLR', 'step_size': 1, 'gamma': 0.1}])
+    schedule = {'type': 'StepLR', 'step_size': 1, 'gamma': 0.1}
+    runner = built(tiny_run([], epochs=4), [schedule], (0.01, 0.1, 0.001))
     assert lr_course(runner) == pytest.approx((0.1, 0.1, 1e-4))
 
 
 @pytest.mark.parametrize('width', [40, 60, 80, 200])
 def test_the_table_keeps_to_the_terminal(width):
-    rows = [('model', 'short'), ('train pipeline', ', '.join(['LoadImageFromFile'] * 12))]
+    rows = {'model': 'short', 'train pipeline': ', '.join(['LoadImageFromFile'] * 12)}
     lines = table(rows, width).splitlines()
     assert max(map(len, lines)) <= max(width, 46)
     assert lines[0] == 'model           short'
     assert all(line.startswith(' ' * 16) for line in lines[2:])
-
-
-def test_durations():
-    assert [duration(s) for s in (0.2, 80, 600, 9000)] == ['0 s', '80 s', '10 min', '2.5 h']
