@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from custom_modules.errors import InputError
-from custom_modules.files import check_folder, lock_folder, write_atomically, write_folder_atomically
+from custom_modules.files import lock_folder, write_atomically, write_folder_atomically
 
 
 def test_a_file_is_replaced_by_the_complete_new_one_or_not_at_all(tmp_path):
@@ -51,14 +50,6 @@ def test_a_folder_is_replaced_by_the_complete_new_one_or_not_at_all(tmp_path, mo
     assert [file.name for file in path.parent.rglob('*')] == ['report', 'old']
     write_folder_atomically(path, lambda new: (new / 'new').write_text((path / 'old').read_text()))
     assert [file.name for file in path.parent.rglob('*')] == ['report', 'new']
-
-
-def test_a_file_in_the_place_of_a_folder(tmp_path):
-    (tmp_path / 'file').touch()
-    check_folder(tmp_path / 'new' / 'folder')
-    for path in (tmp_path / 'file', tmp_path / 'file' / 'below' / 'it'):
-        with pytest.raises(InputError, match='is a file, not a folder'):
-            check_folder(path)
 
 
 def test_a_locked_folder_belongs_to_one_process_until_that_ends(tmp_path):

@@ -76,6 +76,7 @@ def test_any_content_is_read_or_refused_with_the_file(tmp_path_factory, content)
     ids=['crlf', 'bom', 'backslash', 'no last newline', 'trailing spaces'],
 )
 def test_unambiguous_deviations_are_tolerated_and_not_written(tmp_path, content):
+    assert read_classes(write(tmp_path, '\ufeffblack-eyed susan \r\nrose')) == ['black-eyed susan', 'rose']
     samples = read_samples(write(tmp_path, content), CLASSES)
     assert samples == [('daisy/ä b.jpg', 0), ('rose/c.jpg', 1)]
     write_samples(tmp_path / 'train.txt', reversed(samples))
@@ -86,7 +87,6 @@ def test_unambiguous_deviations_are_tolerated_and_not_written(tmp_path, content)
     ('line', 'said'),
     [
         ('rose/a.jpg one', "index 'one' is no integer"),
-        ('rose/a.jpg 1.0', 'no integer'),
         ('rose/a.jpg ' + '9' * 5000, 'no integer'),
         ('rose/a.jpg', 'no index'),
         ('rose/a.jpg 3', 'index 3 is out of range: 3 classes have indices 0 to 2'),
@@ -100,12 +100,10 @@ def test_unambiguous_deviations_are_tolerated_and_not_written(tmp_path, content)
         ('/rose/a.jpg 1', 'absolute path'),
         ('C:\\rose\\a.jpg 1', 'absolute path'),
         ('rose/../a.jpg 1', 'leaves its folder'),
-        ('../a.jpg 1', 'leaves its folder'),
         ('train/rose/a.jpg 1', 'is not `class/image`'),
         ('a.jpg 1', 'is not `class/image`'),
         ('train/a.jpg 0', 'point at the folder whose subfolders are the classes'),
         ('rose/a.jpg 1daisy/b.jpg 0tulip/c.jpg 2', f'annotations without line breaks; {REGENERATE}'),
-        ('rose/a.JPG 1 daisy/b.jpg 0', f'annotations without line breaks; {REGENERATE}'),
         ('rose/a\rb.jpg 1', 'control character'),
         (b'rose/\xe9.jpg 1', 'not UTF-8'),
     ],
@@ -127,7 +125,6 @@ def test_a_line_is_refused_by_its_number(tmp_path, line, said):
         ('daisy\nVal\n', 2, 'point at the folder whose subfolders are the classes'),
         ('daisy\nrose\ndaisy\n', 3, 'is in line 1 already'),
         ('daisy\n\nrose\n', 2, 'blank name'),
-        ('daisy\nrose\n\n', 3, 'blank name'),
         ('daisy\n rose\n', 2, 'begins or ends with a space'),
         ('daisy\nrose/red\n', 2, 'holds a slash'),
         ('', None, 'no classes'),
@@ -144,11 +141,6 @@ def test_a_class_is_refused_by_its_line(tmp_path, content, number, said):
     assert 'tools/generate_metadata.py' in problem
 
 
-def test_classes_keep_their_order_and_may_hold_spaces(tmp_path):
-    file = write(tmp_path, '\ufefftulip\r\nblack-eyed susan \r\nrose')
-    assert read_classes(file) == ['tulip', 'black-eyed susan', 'rose']
-
-
 def test_empty_and_missing_lists_and_missing_images_are_refused(tmp_path):
     with pytest.raises(InputError, match='no lines'):
         read_samples(write(tmp_path, ''), CLASSES)
@@ -160,24 +152,17 @@ def test_empty_and_missing_lists_and_missing_images_are_refused(tmp_path):
     assert len(read_samples(file, CLASSES)) == 2
     with pytest.raises(InputError, match=r'train\.txt:2: no file .*b\.jpg'):
         read_samples(file, CLASSES, tmp_path / 'train')
-
-
-def test_all_problems_are_reported_and_those_beyond_twenty_counted(tmp_path):
     with pytest.raises(InputError) as info:
         read_samples(write(tmp_path, 'rose/a.jpg x\n' * 332), CLASSES)
     assert len(info.value.problems) == 21
     assert info.value.problems[-1] == 'and 312 more'
 
 
-@pytest.mark.parametrize('paths', [[], ['rose/a.jpg'] * 2, ['rose/a\nb.jpg'], ['rose\\a.jpg'], ['rose/\udce9.jpg']])
-def test_unreadable_samples_are_not_written(tmp_path, paths):
-    with pytest.raises(InputError):
-        write_samples(tmp_path / 'train.txt', [Sample(path, 0) for path in paths])
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize('classes', [['rose', 'val'], ['rose', 'daisy 0'], ['rose', 'rose'], ['rose'], ['a', 'b\nc']])
-def test_unreadable_classes_are_not_written(tmp_path, classes):
-    with pytest.raises(InputError):
-        write_classes(tmp_path / 'classes.txt', classes)
+def test_unreadable_lists_are_not_written(tmp_path):
+    for paths in ([], ['rose/a.jpg'] * 2, ['rose/a\nb.jpg'], ['rose\\a.jpg'], ['rose/\udce9.jpg']):
+        with pytest.raises(InputError):
+            write_samples(tmp_path / 'train.txt', [Sample(path, 0) for path in paths])
+    for classes in (['rose', 'val'], ['rose', 'daisy 0'], ['rose', 'rose'], ['rose'], ['a', 'b\nc']):
+        with pytest.raises(InputError):
+            write_classes(tmp_path / 'classes.txt', classes)
     assert not list(tmp_path.iterdir())

@@ -33,16 +33,6 @@ def kinds(tmp_path: Path) -> Callable[..., dict[str, str]]:
     return check
 
 
-def checked_sizes(folder: Path, draw: Callable, sizes: list[tuple[int, int]]) -> list[list[tuple[str, str]]]:
-    """The findings about images of several sizes, ``(width, height)``."""
-    paths = [folder / f'{number}.png' for number in range(len(sizes))]
-    for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
-        draw(number, size).save(path)
-    found = check_images(paths, CROP)
-    assert [(checked.width, checked.height) for checked in found] == sizes
-    return [checked.findings for checked in found]
-
-
 @pytest.mark.parametrize('name', ['a.png', 'a.JPEG', 'a.bmp', 'a.webp', 'a.tif', 'a\nb.png', 'é🌷 \udcff.png'])
 def test_nothing_is_found_about_a_good_photo(kinds, draw, name):
     assert kinds(draw(0), name) == {}
@@ -88,9 +78,17 @@ def test_size(kinds, draw, size, kind):
 
 
 def test_a_size_is_odd_if_it_is_far_from_the_others(tmp_path, draw):
-    others = [(40 + number % 3, 40) for number in range(19)]
-    assert checked_sizes(tmp_path, draw, [(400, 400), *others]) == [[('odd_size', '400 x 400')], *[[]] * 19]
-    assert checked_sizes(tmp_path, draw, [(50, 40), *[(60, 40)] * 11]) == [[]] * 12
+    sizes = [(400, 400), *[(40 + number % 3, 40) for number in range(19)]]
+    paths = [tmp_path / f'{number}.png' for number in range(20)]
+    for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+        draw(number, size).save(path)
+    found = check_images(paths, CROP)
+    assert [(checked.width, checked.height) for checked in found] == sizes
+    assert [checked.findings for checked in found] == [[('odd_size', '400 x 400')], *[[]] * 19]
+    assert check_images(paths, CROP, 2) == found
+    for number, path in enumerate(paths[:12]):
+        draw(number, (60 if number else 50, 40)).save(path)
+    assert [checked.findings for checked in check_images(paths[:12], CROP)] == [[]] * 12
 
 
 def test_light_and_sharpness(kinds, draw):
@@ -116,12 +114,3 @@ def test_orientation_is_reported_and_applied_as_in_training(tmp_path, draw, suff
     assert (checked.width, checked.height) == (48, 64)
     assert LoadPhoto(32)({'img_path': str(path)})['img'].shape == (64, 48, 3)
     assert LoadRandomResizedCrop(32)({'img_path': str(path)})['ori_shape'] == (64, 48)
-
-
-def test_several_processes_find_the_same_in_the_same_order(tmp_path, draw):
-    paths = [tmp_path / f'{width}.png' for width in range(40, 80)]
-    for path in paths:
-        draw(0, (int(path.stem), 40)).save(path)
-    found = check_images(paths, CROP, 2)
-    assert found == check_images(paths, CROP, 1)
-    assert [checked.width for checked in found] == list(range(40, 80))

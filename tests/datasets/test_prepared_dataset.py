@@ -48,13 +48,6 @@ def test_an_image_in_both_subsets(copy):
         read_prepared(copy)
 
 
-def test_missing_class_names_are_the_one_problem(copy):
-    (copy / 'classes.txt').unlink()
-    with pytest.raises(InputError) as error:
-        read_prepared(copy)
-    assert len(error.value.problems) == 1
-
-
 def test_a_changed_or_broken_manifest_is_refused(copy):
     text = (copy / 'manifest.json').read_text()
     for broken in (text.replace('"seed": 0', '"seed": 1'), text[:-5], '[]', '{}', '\udce9'):

