@@ -1,4 +1,4 @@
-"""The head solved on features: the optimum of its objective, the same by one process or several, and how it is met."""
+"""The linear probe: logistic regression against scikit-learn, and the fitted head of a classifier."""
 
 import numpy as np
 import pytest
@@ -59,14 +59,11 @@ def test_the_head_is_solved_and_nothing_else_touched(model_and_loader):
     assert right / 40 > 0.5  # of five classes
 
 
-def test_another_head_is_refused(model_and_loader):
+def test_another_head_and_a_negative_penalty_are_refused(model_and_loader):
     model, loader = model_and_loader
+    for l2 in (-1.0, float('nan')):
+        with pytest.raises(InputError, match='l2 is'):
+            fit_head(model, loader, l2=l2)
     model.head = torch.nn.Identity()
     with pytest.raises(InputError, match='LinearClsHead'):
         fit_head(model, loader, l2=0.001)
-
-
-@pytest.mark.parametrize('l2', [-1.0, float('nan')])
-def test_a_penalty_that_rewards_is_refused(model_and_loader, l2):
-    with pytest.raises(InputError, match='l2 is'):
-        fit_head(*model_and_loader, l2=l2)

@@ -1,4 +1,4 @@
-"""What ends a training or is warned of, and what is not."""
+"""Alarms: losses and weights that are not finite, and suspicious validations."""
 
 import math
 import re
@@ -9,7 +9,6 @@ from mmengine.hooks import Hook
 
 from custom_modules.engine.hooks.alarms_hook import AlarmsHook
 from custom_modules.errors import LocalError
-from custom_modules.models.checkpoints import load_checkpoint
 
 
 class Spoil(Hook):
@@ -44,9 +43,6 @@ def test_a_loss_that_is_not_finite_names_its_photos_and_keeps_the_last_good_stat
     assert len(re.findall(r'\d\.jpg', message)) == 3
     assert message.endswith(f'the last good state is {tmp_path / "epoch_1.pth"}')
     assert sorted(path.name for path in tmp_path.glob('*.pth')) == ['epoch_1.pth']
-    assert all(
-        torch.isfinite(value).all() for value in load_checkpoint(tmp_path / 'epoch_1.pth')['state_dict'].values()
-    )
 
 
 def test_weights_that_are_not_finite_are_not_saved(tiny_run, tmp_path):

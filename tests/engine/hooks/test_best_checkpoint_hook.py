@@ -1,4 +1,4 @@
-"""What best.pth holds, when it is written, and that a resume loses nothing of it."""
+"""best.pth: its content, when it is written, and the best value after a resume."""
 
 import math
 from pathlib import Path
@@ -34,8 +34,8 @@ def test_file_holds_plain_weights_and_meta(tiny_run, tmp_path):
     assert set(best) == {'state_dict', 'meta'}
     assert all(torch.equal(best['state_dict'][key], value) for key, value in weights.seen[1].items())
     meta = best['meta']
-    assert (meta['classes'], meta['metric'], meta['value']) == (['dark', 'bright'], 'accuracy/top1', 75.0)
-    assert (meta['epoch'], meta['iter'], meta['seed'], meta['dataset_digest']) == (2, 6, 0, None)
+    expected = {'classes': ['dark', 'bright'], 'metric': 'accuracy/top1', 'value': 75.0, 'epoch': 2, 'iter': 6}
+    assert {**meta, **expected, 'seed': 0, 'dataset_digest': None} == meta
     assert 'tiny' in meta['config']
     assert set(meta['versions']) == {'custom_modules', 'torch', 'mmengine', 'mmpretrain', 'mmcv'}
     assert (hook.best_value, hook.best_epoch, hook.last_value) == (75.0, 2, 62.5)
@@ -64,7 +64,7 @@ def test_refuses_to_come_after_ema(tiny_run):
     ('rule', 'accuracies', 'epoch'),
     [
         ('greater', [50.0, 75.0, 75.0], 2),  # a tie keeps the earlier
-        ('greater', [math.nan, 25.0, math.inf], 2),  # what is not finite never wins
+        ('greater', [math.nan, 25.0, math.inf], 2),  # values that are not finite never win
         ('less', [50.0, 25.0, 75.0], 2),
     ],
 )
@@ -80,12 +80,9 @@ def test_no_file_when_nothing_was_finite(tiny_run, tmp_path):
     assert not (tmp_path / 'best.pth').exists()
 
 
-def test_missing_metric_names_those_that_exist(tiny_run):
+def test_missing_metric_and_misspelt_rule_are_refused(tiny_run):
     with pytest.raises(InputError, match=r"'accuracy/top5'; there is accuracy/top1"):
         tiny_run([BestCheckpointHook('accuracy/top5')]).train()
-
-
-def test_misspelt_rule():
     with pytest.raises(InputError, match='greater'):
         BestCheckpointHook(rule='max')
 
@@ -107,21 +104,19 @@ def test_failed_save_keeps_the_file_there_was(tiny_run, tmp_path, monkeypatch):
     assert not list(tmp_path.glob('.*'))
 
 
-def test_best_survives_a_resume(tiny_run, tmp_path):
-    tiny_run([BestCheckpointHook()], epochs=2, accuracies=[75.0, 50.0]).train()
-    hook = BestCheckpointHook()
-    tiny_run([hook], epochs=4, accuracies=[62.5, 75.0], resume=True).train()
-    assert (hook.best_value, hook.best_epoch, hook.last_value) == (75.0, 1, 75.0)
-    assert load(tmp_path)['meta']['epoch'] == 1
-
-
-def test_result_newer_than_the_checkpoint_survives_a_resume(tiny_run, tmp_path):
-    """Epoch 2 is validated after epoch_2.pth was saved: only best.pth knows of the 75 %."""
-    tiny_run([BestCheckpointHook()], epochs=2, accuracies=[50.0, 75.0]).train()
+@pytest.mark.parametrize(
+    ('before', 'best'),
+    [
+        ([75.0, 50.0], (75.0, 1)),
+        ([50.0, 75.0], (75.0, 2)),  # newer than epoch_2.pth, which is saved before the validation
+    ],
+)
+def test_best_survives_a_resume(before, best, tiny_run, tmp_path):
+    tiny_run([BestCheckpointHook()], epochs=2, accuracies=before).train()
     hook = BestCheckpointHook()
     tiny_run([hook], epochs=3, accuracies=[62.5], resume=True).train()
-    assert (hook.best_value, hook.best_epoch) == (75.0, 2)
-    assert load(tmp_path)['meta']['value'] == 75.0
+    assert (hook.best_value, hook.best_epoch, hook.last_value) == (*best, 62.5)
+    assert (load(tmp_path)['meta']['value'], load(tmp_path)['meta']['epoch']) == best
 
 
 def test_validation_cut_short_is_made_up_for(tiny_run, tmp_path):
@@ -136,14 +131,13 @@ def test_validation_cut_short_is_made_up_for(tiny_run, tmp_path):
     assert load(tmp_path)['meta']['epoch'] == 2
 
 
-def test_best_of_another_run_in_the_work_dir_counts_for_nothing(tiny_run, tmp_path):
+def test_best_of_another_run_in_the_work_dir_is_not_counted(tiny_run, tmp_path):
     other = tmp_path / 'other'
-    tiny_run([BestCheckpointHook()], epochs=1, accuracies=[100.0], work_dir=tmp_path).train()
+    tiny_run([BestCheckpointHook()], epochs=1, accuracies=[100.0]).train()
     tiny_run([BestCheckpointHook()], epochs=1, accuracies=[90.0], work_dir=other).train()
     hook = BestCheckpointHook()
-    tiny_run([hook], epochs=2, accuracies=[50.0], resume=True, load_from=str(other / 'epoch_1.pth')).train()
-    assert (hook.best_value, hook.best_epoch) == (50.0, 2)
-    assert load(tmp_path)['meta']['value'] == 50.0
+    tiny_run([hook], accuracies=[50.0], resume=True, load_from=str(other / 'epoch_1.pth')).train()
+    assert (hook.best_value, hook.best_epoch, load(tmp_path)['meta']['value']) == (50.0, 2, 50.0)
 
 
 def test_keys_of_wrapped_models_are_plain():

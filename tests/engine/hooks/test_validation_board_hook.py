@@ -1,4 +1,4 @@
-"""What TensorBoard has of a run beside its scalars."""
+"""TensorBoard of a run: images, precision-recall curves, layout, hyperparameters and projector."""
 
 import pytest
 from mmengine.config import Config
