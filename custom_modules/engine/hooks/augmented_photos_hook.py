@@ -47,15 +47,7 @@ class AugmentedPhotosHook(Hook):
 
 
 def photo_grid(photos: list[np.ndarray], names: list[str]) -> np.ndarray:
-    """Photos in rows, each under its name of one or two lines.
-
-    Args:
-        photos: ``(H, W, 3)`` uint8 RGB each, of any size.
-        names: One for each photo.
-
-    Returns:
-        ``(H, W, 3)`` uint8 RGB.
-    """
+    """Photos (H, W, 3) of any size in rows, each under its name of one or two lines; all uint8 RGB."""
     columns = ceil(len(photos) ** 0.5)
     rows = ceil(len(photos) / columns)
     grid = Image.new('RGB', (columns * CELL, rows * (CELL + CAPTION)), 'white')

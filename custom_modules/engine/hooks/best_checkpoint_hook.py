@@ -37,11 +37,6 @@ class BestCheckpointHook(Hook):
         metric: Key of the validation result to compare. Defaults to 'accuracy/top1'.
         rule: Which of two values is better, 'greater' or 'less'. Defaults to 'greater'.
         filename: Name of the file in the work dir. Defaults to 'best.pth'.
-
-    Attributes:
-        best_value: The best value so far.
-        best_epoch: The epoch it was reached in, from 1.
-        last_value: The value of the last validation, which may not be finite.
     """
 
     # Before EMAHook (NORMAL) takes the validated weights out of the model again.
@@ -56,7 +51,7 @@ class BestCheckpointHook(Hook):
         self.run: str | None = None
         self.best_value: float | None = None
         self.best_epoch: int | None = None
-        self.last_value: float | None = None
+        self.last_value: float | None = None  # of the last validation; it may not be finite
 
     def before_run(self, runner: Runner) -> None:
         if any(isinstance(hook, EMAHook) for hook in runner.hooks[: runner.hooks.index(self)]):

@@ -2,6 +2,7 @@
 
 import math
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -45,7 +46,7 @@ class CurvesHook(Hook):
         self._reported = True
         self._lr = math.nan
         self._elapsed = 0.0  # seconds of a resumed epoch before the resume
-        self._began: float | None = None
+        self._began = 0.0
 
     def before_train(self, runner: Runner) -> None:
         self.sums = torch.zeros(3, device=next(runner.model.parameters()).device)
@@ -81,7 +82,7 @@ class CurvesHook(Hook):
                 'train_accuracy': None if math.isnan(accuracy) else accuracy / count,
                 'val_loss': None,
                 'val_accuracy': None,
-                'seconds': self._seconds(),
+                'seconds': time.monotonic() - self._began,
             }
         )
         self._reported = False
@@ -91,17 +92,13 @@ class CurvesHook(Hook):
             return
         found = metrics or {}
         self.history[-1].update(val_loss=found.get(self.loss), val_accuracy=found.get(self.accuracy))
-        if self._began is not None:  # otherwise the validation of a resumed epoch, whose time is known
-            self.history[-1]['seconds'] = self._seconds()
+        if self._began:  # otherwise the epoch was trained before a resume, and its time is known
+            self.history[-1]['seconds'] = time.monotonic() - self._began
         self._reported = False
         self._report(runner)
 
     def after_train(self, runner: Runner) -> None:
         self._report(runner)
-
-    def _seconds(self) -> float:
-        """Since the epoch began."""
-        return time.monotonic() - (self._began or 0.0)
 
     def _report(self, runner: Runner) -> None:
         """Reports the last epoch once: after its validation, or without one when the next epoch begins."""
@@ -118,25 +115,22 @@ class CurvesHook(Hook):
         save_figure(draw_curves(self.history), Path(runner.work_dir) / self.filename)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        history = [dict(record) for record in self.history]
-        state = {'history': history, 'reported': self._reported, 'lr': self._lr, 'seconds': self._seconds()}
-        checkpoint['CurvesHook'] = state
+        checkpoint['CurvesHook'] = {
+            'history': deepcopy(self.history),
+            'reported': self._reported,
+            'lr': self._lr,
+            'seconds': time.monotonic() - self._began,
+        }
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if runner._resume and (state := checkpoint.get('CurvesHook')):
-            self.history = [dict(record) for record in state['history']]
+            self.history = deepcopy(state['history'])
             self._reported = state.get('reported', False)
             self._lr, self._elapsed = state.get('lr', math.nan), state.get('seconds', 0.0)
 
 
 def epoch_line(record: dict, epochs: int, images: int) -> str:
-    """One line on an epoch: ``epoch 3/20  lr 0.001  train loss 0.41 acc 85.2 %  val loss …  62 s``.
-
-    Args:
-        record: A record of :attr:`CurvesHook.history`.
-        epochs: How many epochs the run is to have.
-        images: How many images were validated.
-    """
+    """One line on an epoch of ``epochs``: ``epoch 3/20  lr 0.001  train loss 0.41 acc 85.2 %  val loss …  62 s``."""
     parts = [f'epoch {record["epoch"]}/{epochs}  lr {record["lr"]:.4g}']
     for subset in ('train', 'val'):
         loss, accuracy = record[f'{subset}_loss'], record[f'{subset}_accuracy']

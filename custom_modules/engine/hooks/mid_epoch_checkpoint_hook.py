@@ -88,7 +88,8 @@ class MidEpochCheckpointHook(Hook):
 
     def _save(self, runner: Runner) -> Path:
         path = Path(runner.work_dir) / f'epoch_{runner.epoch}_iter_{runner.iter + 1}.pth'
-        self._ranks = gather_object(on_cpu(rank_tensors(runner)), group=self._group) or []
+        mine = {name: tensor.cpu() for name, tensor in rank_tensors(runner).items()}
+        self._ranks = gather_object(mine, group=self._group) or []
         meta = {'epoch': runner.epoch, 'iter': runner.iter + 1}
         runner.save_checkpoint(runner.work_dir, path.name, meta=meta, by_epoch=False)
         self._ranks = []
@@ -104,7 +105,7 @@ class MidEpochCheckpointHook(Hook):
                 'batches_done': self._batches_done,
                 'batches': describe_batches(runner),
                 # MMEngine's own CheckpointHook, every N iterations, asks the first rank alone.
-                'ranks': self._ranks or [on_cpu(rank_tensors(runner))],
+                'ranks': self._ranks or [rank_tensors(runner)],
             }
         schedules = checkpoint.get('param_schedulers', [])
         for states in schedules.values() if isinstance(schedules, dict) else [schedules]:
@@ -145,11 +146,6 @@ def rank_tensors(runner: Runner) -> dict[str, Tensor]:
         elif isinstance(hook, EMAHook) and runner.distributed:
             tensors |= {f'ema.{name}': buffer for name, buffer in hook.ema_model.named_buffers()}
     return tensors
-
-
-def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU."""
-    return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
 def is_accumulating(runner: Runner, iterations: int) -> bool:

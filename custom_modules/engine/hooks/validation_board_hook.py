@@ -27,7 +27,7 @@ LAYOUT = {
         'learning rate': ['Multiline', ['epoch/lr']],
     }
 }
-THUMBNAIL = 48  # pixels
+THUMBNAIL = 48, 48  # pixels
 
 
 @HOOKS.register_module()
@@ -84,8 +84,8 @@ class ValidationBoardHook(Hook):
         writer = board(runner)
         if writer is None:
             return
-        best = next((hook for hook in runner.hooks if isinstance(hook, BestCheckpointHook)), None)
-        results = {'hparam/best_top1': best and best.best_value, 'hparam/last_top1': self._last}
+        best = next((hook.best_value for hook in runner.hooks if isinstance(hook, BestCheckpointHook)), None)
+        results = {'hparam/best_top1': best, 'hparam/last_top1': self._last}
         known = {tag: value for tag, value in results.items() if value is not None}
         for summary in hparams(hyperparameters(runner), known):
             writer._get_file_writer().add_summary(summary)
@@ -111,7 +111,7 @@ def hyperparameters(runner: Runner) -> dict[str, str | float | int]:
         'optimizer': type(optimizer).__name__,
         'lr': float(optimizer.defaults['lr']),
         'weight decay': float(optimizer.defaults.get('weight_decay', 0)),
-        'batch size': (runner.train_dataloader.batch_size or 0) * runner.world_size,
+        'batch size': runner.train_dataloader.batch_size * runner.world_size,
         'epochs': runner.max_epochs,
         'seed': runner.seed,
         'data': str(runner.cfg.train_dataloader.dataset.get('data_root')),
@@ -128,7 +128,7 @@ def add_embeddings(runner: Runner, writer: SummaryWriter) -> None:
     for batch in runner.val_dataloader:
         names += [classes[int(sample.gt_label)] for sample in batch['data_samples']]
         for image in batch['inputs']:  # (3, H, W) uint8 BGR
-            thumbnails.append(interpolate(image.flip(0)[None] / 255, (THUMBNAIL, THUMBNAIL), mode='area'))
+            thumbnails.append(interpolate(image.flip(0)[None] / 255, THUMBNAIL, mode='area'))
         found = model.extract_feat(model.data_preprocessor(batch)['inputs'])
         features.append((found[-1] if isinstance(found, tuple) else found).flatten(1).float().cpu())
     writer.add_embedding(torch.cat(features), names, torch.cat(thumbnails), runner.epoch, 'validation photos')

@@ -1,4 +1,4 @@
-"""Which resumed runs validate first."""
+"""Validation before a resumed training: which runs have one."""
 
 import pytest
 from mmengine.hooks import Hook
@@ -23,7 +23,7 @@ class Validations(Hook):
         ({'val_interval': 3}, [3]),  # nothing was due after epoch 2
         ({'val_interval': 2}, [2, 3]),
         ({'val_begin': 3}, [3]),
-        ({'max_epochs': 2}, [2]),  # nothing left to train: the last validation is made up for all the same
+        ({'max_epochs': 2}, [2]),  # nothing left to train
     ],
 )
 def test_resumed_run(tiny_run, train_cfg, expected):
@@ -39,10 +39,3 @@ def test_fresh_run_does_not_validate_first(tiny_run, resume):
     seen = Validations()
     tiny_run([ValidateOnResumeHook(), seen], epochs=2, resume=resume).train()
     assert seen.epochs == [1, 2]
-
-
-def test_without_validation(tiny_run):
-    tiny_run([], epochs=1, validate=False).train()
-    runner = tiny_run([ValidateOnResumeHook()], epochs=2, validate=False, resume=True)
-    runner.train()
-    assert runner.epoch == 2
