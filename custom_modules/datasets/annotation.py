@@ -23,15 +23,10 @@ _FIX_CLASSES = 'fix it, or delete the file and run tools/generate_metadata.py'
 
 
 class Sample(NamedTuple):
-    """One line of ``train.txt`` or ``val.txt``.
+    """One line of ``train.txt`` or ``val.txt``."""
 
-    Args:
-        path: ``class/image``, with ``/`` on every system, relative to the split folder.
-        label: Index of the class in ``classes.txt``, from 0.
-    """
-
-    path: str
-    label: int
+    path: str  # class/image, with / on every system, relative to the split folder
+    label: int  # index of the class in classes.txt, from 0
 
 
 def label_photos(photos: Mapping[str, Iterable[str]], classes: Sequence[str]) -> list[Sample]:
@@ -116,14 +111,7 @@ def read_samples(file: Path, classes: Sequence[str], image_root: Path | None = N
     """Reads ``train.txt`` or ``val.txt``, one ``class/image index`` a line.
 
     Tolerates CRLF, a byte order mark, backslashes as separators, trailing spaces and a missing last newline.
-
-    Args:
-        file: The annotation file.
-        classes: Class names in label order.
-        image_root: Folder the paths are relative to; when given, each file must exist beneath it.
-
-    Returns:
-        Samples in the order of the file, at least one.
+    If ``image_root`` is given, each file must exist beneath it.
 
     Raises:
         InputError: With every line that deviates otherwise.
@@ -149,23 +137,14 @@ def read_samples(file: Path, classes: Sequence[str], image_root: Path | None = N
 
 
 def check_disjoint(train: Iterable[Sample], val: Iterable[Sample]) -> None:
-    """Checks that no ``class/image`` is in both.
-
-    Raises:
-        InputError: With every path that is.
-    """
+    """Raises an :class:`InputError` with every ``class/image`` that is in both."""
     fix = 'remove it from one, or split the raw photos again with tools/split_dataset.py into a new folder'
     both = {sample.path for sample in train} & {sample.path for sample in val}
     refuse([f'{path!r} is in train and in val: {fix}' for path in sorted(both)])
 
 
 def write_classes(file: Path, classes: Sequence[str]) -> None:
-    """Writes ``classes.txt`` atomically, in the given order.
-
-    Raises:
-        InputError: For names that :func:`read_classes` would refuse.
-        OSError: The file cannot be written.
-    """
+    """Writes ``classes.txt`` atomically; refuses names that :func:`read_classes` would refuse."""
     problems = [f'{file}: {problem}' for name in classes if (problem := class_name_problem(name))]
     if len(set(classes)) < max(2, len(classes)):
         problems.append(f'{file}: two or more classes are needed, each once: {", ".join(map(repr, classes))}')
@@ -173,12 +152,7 @@ def write_classes(file: Path, classes: Sequence[str]) -> None:
 
 
 def write_samples(file: Path, samples: Iterable[Sample]) -> None:
-    """Writes ``train.txt`` or ``val.txt`` atomically, sorted by path.
-
-    Raises:
-        InputError: For paths that :func:`read_samples` would refuse.
-        OSError: The file cannot be written.
-    """
+    """Writes ``train.txt`` or ``val.txt`` atomically, sorted; refuses paths that :func:`read_samples` would refuse."""
     samples = sorted(samples)
     problems = [f'{file}: {problem}' for path, _ in samples if (problem := _path_problem(path))]
     if len({path for path, _ in samples}) < max(1, len(samples)):

@@ -83,36 +83,22 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding.
-
-    Args:
-        kind: A key of :data:`KINDS`.
-        paths: The images concerned, relative to the dataset; several if they belong together.
-        detail: Details; empty if the kind says everything.
-        count: Number of problems it represents.
-    """
+    """One finding, of a kind in :data:`KINDS`, about images (paths in the dataset) that belong together."""
 
     kind: str
     paths: tuple[str, ...] = ()
     detail: str = ''
-    count: int = 1
+    count: int = 1  # problems it represents
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The result of a check.
-
-    Args:
-        data: The folder.
-        prepared: Whether it is a prepared dataset rather than class folders.
-        counts: Number of images by subset (empty for raw photos) and class.
-        findings: In the order of :data:`KINDS`.
-    """
+    """The result of a check of the folder ``data``, a prepared dataset or class folders."""
 
     data: str
     prepared: bool
-    counts: dict[str, dict[str, int]]
-    findings: list[Finding] = field(default_factory=list)
+    counts: dict[str, dict[str, int]]  # images by subset (empty for raw photos) and class
+    findings: list[Finding] = field(default_factory=list)  # in the order of KINDS
 
     @property
     def photos(self) -> int:
@@ -138,13 +124,7 @@ class CheckReport:
 def check_dataset(
     data: Path, crop: int = 224, workers: int | None = None, progress: Progress | None = None
 ) -> CheckReport:
-    """Checks a folder of class folders or a prepared dataset; changes nothing.
-
-    Args:
-        data: The folder.
-        crop: Edge of the square that training cuts out, in pixels.
-        workers: Number of processes that read images; None for one per core, 8 at most.
-        progress: Called with the step and the numbers of images done and in all.
+    """Checks a folder of class folders or a prepared dataset, for training with a crop of so many pixels.
 
     Raises:
         InputError: There are no images, the folder cannot be listed, or CleanVision is not installed.
@@ -200,11 +180,7 @@ def _list_images(data: Path, subsets: Sequence[str]) -> tuple[list[str], list[Fi
 
 
 def _check_annotation(data: Path, paths: Iterable[str]) -> tuple[list[str], list[Finding]]:
-    """Reads ``classes.txt`` and the lists, also those of folds, and compares them with the existing images.
-
-    Returns:
-        Class names in label order, empty if they cannot be read, and the findings.
-    """
+    """The class names, none if they cannot be read, and the findings about them and all lists, also of folds."""
     problems: list[str] = []
     classes: list[str] = []
     with collect(problems):

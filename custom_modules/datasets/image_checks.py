@@ -36,33 +36,19 @@ _SAMPLE_EDGE, _SHARPNESS_EDGE = 128, 256  # pixels
 
 @dataclass
 class CheckedImage:
-    """One image and the findings about it alone.
-
-    Args:
-        fingerprint: Identity by content and by appearance.
-        findings: Pairs of a kind of finding (``dataset_checks.KINDS``) and a detail.
-        width: In pixels, upright, as training sees it; 0 if unreadable.
-        height: In pixels, upright.
-        measures: CleanVision's raw measures, and ``sharpness``; empty if unreadable.
-    """
+    """One image, upright as training sees it, and the findings about it alone; without a size if unreadable."""
 
     fingerprint: Fingerprint
-    findings: list[tuple[str, str]]
-    width: int = 0
+    findings: list[tuple[str, str]]  # kind (of dataset_checks.KINDS) and detail
+    width: int = 0  # pixels
     height: int = 0
-    measures: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, float] = field(default_factory=dict)  # CleanVision's, and sharpness; empty if unreadable
 
 
 def check_images(
     paths: Sequence[Path], crop: int = 224, workers: int | None = None, progress: StepProgress | None = None
 ) -> list[CheckedImage]:
-    """Checks image files in parallel processes, as :func:`~custom_modules.photos.parallel.map_photos` runs them.
-
-    Args:
-        paths: The files.
-        crop: Edge of the square that training cuts out, in pixels.
-        workers: Number of processes.
-        progress: Called with the numbers of images done and in all.
+    """Checks image files in parallel processes, as :func:`map_photos` runs them, for a crop of so many pixels.
 
     Raises:
         InputError: CleanVision is not installed, or a process was killed.

@@ -18,17 +18,9 @@ _SPLIT_AGAIN = 'split the raw photos again with tools/split_dataset.py into a ne
 
 
 def write_manifest(folder: Path, plan: Plan, mode: str, contents: Mapping[str, str], scan: Scan) -> str:
-    """Writes the manifest of a split: the same bytes for the same split.
+    """Writes the manifest of a split, the same bytes for the same split, and returns its digest.
 
-    Args:
-        folder: The dataset.
-        plan: The subset of each photo.
-        mode: How photos were placed.
-        contents: The sha256 of each photo, in hex, by ``side/class/image``.
-        scan: The photos, and what was left out.
-
-    Returns:
-        The digest.
+    ``contents`` holds the sha256 of each photo, in hex, by ``side/class/image``.
     """
     files = {path: {'sha256': sha256} for path, sha256 in contents.items()}
     sides = {}

@@ -17,21 +17,13 @@ from custom_modules.datasets.manifest import read_manifest_digest
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """The contents of a prepared dataset.
+    """The contents of a prepared dataset; samples are in the order of the lists."""
 
-    Attributes:
-        root: The folder with ``classes.txt``, ``train/`` and ``val/``.
-        classes: Class names in label order.
-        train: Training samples, in the order of ``train.txt``; paths are relative to ``root / 'train'``.
-        val: Validation samples, in the order of ``val.txt``; paths are relative to ``root / 'val'``.
-        digest: The digest in ``manifest.json``, which identifies the dataset; None without a manifest.
-    """
-
-    root: Path
-    classes: list[str]
-    train: list[Sample]
-    val: list[Sample]
-    digest: str | None
+    root: Path  # the folder with classes.txt, train/ and val/
+    classes: list[str]  # in label order
+    train: list[Sample]  # paths are relative to root / 'train'
+    val: list[Sample]  # paths are relative to root / 'val'
+    digest: str | None  # of manifest.json, which identifies the dataset; None without one
 
 
 def read_prepared(root: Path) -> PreparedDataset:

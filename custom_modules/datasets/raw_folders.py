@@ -26,19 +26,12 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True)
 class Scan:
-    """The photos in a folder of class folders.
+    """The photos in a folder of class folders, by ``class/image``; fingerprints and groups if they were opened."""
 
-    Args:
-        sources: The path of each photo in the folder by its ``class/image``: they differ where folders were renamed.
-        left_out: Everything else, sorted by path.
-        fingerprints: Of each photo, by ``class/image``; empty if they were not opened.
-        groups: Near-duplicates among them: two or more ``class/image`` each, sorted; empty if they were not opened.
-    """
-
-    sources: dict[str, str]
-    left_out: list[LeftOut]
+    sources: dict[str, str]  # paths in the folder, which differ where folders were renamed
+    left_out: list[LeftOut]  # everything else, sorted by path
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
-    groups: list[list[str]] = field(default_factory=list)
+    groups: list[list[str]] = field(default_factory=list)  # near-duplicates: two or more each, sorted
 
     @property
     def photos(self) -> dict[str, list[str]]:
@@ -50,11 +43,9 @@ class Scan:
 
 
 def scan_raw(raw: Path, rename: Mapping[str, str] | None = None) -> Scan:
-    """Lists the photos of each class: by suffix, unopened; everything else is listed as left out.
+    """Lists the photos of each class folder in ``raw``: by suffix, unopened; everything else is listed as left out.
 
-    Args:
-        raw: Folder whose direct subfolders are the classes.
-        rename: Class of a folder, where it is not the folder's name.
+    ``rename`` gives the class of a folder where it is not the folder's name.
 
     Raises:
         InputError: For each folder that is no class, each class without photos, and names that collide.
@@ -65,11 +56,7 @@ def scan_raw(raw: Path, rename: Mapping[str, str] | None = None) -> Scan:
 
 
 def survey_raw(raw: Path, rename: Mapping[str, str] | None = None) -> tuple[Scan, list[str]]:
-    """Lists the photos as :func:`scan_raw` does, and returns the problems that it would raise.
-
-    Raises:
-        InputError: The folder cannot be listed, or is a prepared dataset.
-    """
+    """Lists the photos as :func:`scan_raw` does, and returns most of the problems that it would raise."""
     rename = rename or {}
     sources: dict[str, str] = {}
     left_out: list[LeftOut] = []
@@ -101,7 +88,10 @@ def survey_raw(raw: Path, rename: Mapping[str, str] | None = None) -> tuple[Scan
                 problems.append(f'{raw / folder}: no photos ({" ".join(IMAGE_SUFFIXES)}); {_hint(raw / folder)}')
             classes[name] = sorted({*classes.get(name, ()), *images})
     problems += [f'{raw / name}: {problem}' for name in classes for problem in _collisions(classes[name])]
-    problems += [f'--rename: {line}' for line in sorted(_unknown(rename.keys() - set(folders), folders))]
+    for name in sorted(rename.keys() - set(folders)):
+        near = get_close_matches(name, folders, 1)
+        hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(folders) or "none"}'
+        problems.append(f'--rename: no class folder {name!r}: {hint}')
     problems += [f'{raw}: {problem}' for problem in _collisions(classes)]
     if not classes and not problems:
         found = any(item.path.lower().endswith(IMAGE_SUFFIXES) for item in left_out)
@@ -111,11 +101,7 @@ def survey_raw(raw: Path, rename: Mapping[str, str] | None = None) -> tuple[Scan
 
 
 def list_folder(folder: Path) -> list[str]:
-    """Returns the sorted names in a folder.
-
-    Raises:
-        InputError: It cannot be listed.
-    """
+    """Returns the sorted names in a folder; raises an :class:`InputError` if it cannot be listed."""
     try:
         return sorted(os.listdir(folder))
     except OSError as error:
@@ -134,16 +120,6 @@ def _list_raw(raw: Path) -> list[str]:
             'point at the folder whose subfolders are the classes'
         )
     return list_folder(raw)
-
-
-def _unknown(names: Iterable[str], folders: list[str]) -> list[str]:
-    """A line for each name of a folder that does not exist."""
-    lines = []
-    for name in names:
-        near = get_close_matches(name, folders, 1)
-        hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(folders) or "none"}'
-        lines.append(f'no class folder {name!r}: {hint}')
-    return lines
 
 
 def _is_hidden(path: Path) -> bool:

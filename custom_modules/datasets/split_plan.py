@@ -11,21 +11,13 @@ from custom_modules.datasets.annotation import SIDES, Sample, label_photos, refu
 
 @dataclass(frozen=True)
 class Plan:
-    """The subset of each photo.
+    """The subset of each photo, as :func:`plan_split` drew it."""
 
-    Args:
-        sides: For ``train`` and ``val``, sorted photo names by class, classes sorted.
-        ratio: Share of each class that goes to train, in (0, 1).
-        seed: What the order was drawn from.
-        groups: The ``class/image`` that stay in one subset.
-        folds: The part of ``train`` that validates, for each fold; empty without folds.
-    """
-
-    sides: dict[str, dict[str, list[str]]]
+    sides: dict[str, dict[str, list[str]]]  # for train and val, sorted photo names by class, classes sorted
     ratio: float
     seed: int
     groups: list[list[str]] = field(default_factory=list)
-    folds: list[list[Sample]] = field(default_factory=list)
+    folds: list[list[Sample]] = field(default_factory=list)  # for each, the part of train that validates
 
     @property
     def classes(self) -> list[str]:

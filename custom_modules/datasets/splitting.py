@@ -25,19 +25,11 @@ MODES = ('copy', 'hardlink', 'symlink')
 
 @dataclass(frozen=True)
 class SplitReport:
-    """The contents of a prepared dataset.
+    """The contents of a prepared dataset, and lines for the user: ``notes`` to read, ``warnings`` to act on."""
 
-    Args:
-        counts: Number of photos by side and class.
-        left_out: Files of the source folder that are not in the dataset.
-        digest: Identifies the dataset; None without a manifest that fits it.
-        notes: Lines the user should read.
-        warnings: Lines the user should act on.
-    """
-
-    counts: dict[str, dict[str, int]]
+    counts: dict[str, dict[str, int]]  # photos by side and class
     left_out: list[LeftOut]
-    digest: str | None
+    digest: str | None  # None without a manifest that fits the dataset
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -74,18 +66,15 @@ def split_dataset(
     rename: Mapping[str, str] | None = None,
     workers: int | None = None,
 ) -> SplitReport:
-    """Splits a folder of class folders into a prepared dataset.
-
-    Unreadable photos are left out. So is repeated content: all of it if it is in two classes, all but the first by
-    name if it is in one. Near-duplicates stay in one subset.
+    """Splits a folder of class folders into a prepared dataset; tools/split_dataset.py says which photos are kept.
 
     Args:
         raw: Folder whose direct subfolders are the classes; only read.
         out: The dataset's folder, made whole or not at all; may exist when empty.
         ratio: Share of each class that goes to train, in (0, 1), rounded down to whole photos.
         seed: What the order of the photos is drawn from.
-        mode: ``copy``, ``hardlink`` or ``symlink`` (absolute links).
-        progress: Called after each photo with the step and the numbers of photos done and in all.
+        mode: One of :data:`MODES`; links are absolute.
+        progress: Called after each photo.
         keep_all: Keep every photo, unopened: neither broken ones nor duplicates are looked for.
         folds: Number of folds to list within train; 0 for none.
         rename: Class of a folder, where it is not the folder's name; several may become one.
@@ -134,11 +123,7 @@ def parse_rename(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def _write_prepared(raw: Path, out: Path, scan: Scan, plan: Plan, mode: str, progress: Progress | None) -> str:
-    """Writes a dataset to a folder next to ``out``, moves it into place when complete, and returns its digest.
-
-    Raises:
-        InputError: A file cannot be read or written; nothing of the dataset is left then.
-    """
+    """Writes a dataset to a folder next to ``out``, moves it into place when complete, and returns its digest."""
     target = Path(os.path.realpath(out))
     partial = target.with_name(f'.{target.name}.partial-{secrets.token_hex(4)}')
     try:
@@ -212,7 +197,6 @@ def _folder_problems(raw: Path, out: Path) -> list[str]:
     if target.is_relative_to(source) or source.is_relative_to(target):
         return [f'{out}: is inside {raw}, or the other way round; choose an output folder apart from the raw photos']
     if os.path.isdir(target):
-        if not list_folder(target):
-            return []
-        return [f'{out}: exists and is not empty, and a split is never mixed in: choose another folder or remove it']
+        full = f'{out}: exists and is not empty, and a split is never mixed in: choose another folder or remove it'
+        return [full] if list_folder(target) else []
     return [f'{out}: exists and is no folder; choose another'] if os.path.lexists(out) else []

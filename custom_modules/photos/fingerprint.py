@@ -31,18 +31,11 @@ _ROWS, _COLUMNS = 64, 4096  # pairs are compared in blocks that stay in the proc
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Identity of an image by content and appearance.
+    """Identity of an image by content and appearance."""
 
-    Args:
-        sha256: Of the file's bytes, in hex; None when the file cannot be read at all.
-        phash: Perceptual hash of the upright grey picture, 320 bits: a pHash of 64 above a dHash of 256; None when no
-            picture can be decoded.
-        problem: Why there is no perceptual hash; None when there is one.
-    """
-
-    sha256: str | None
-    phash: int | None
-    problem: str | None = None
+    sha256: str | None  # of the file's bytes, in hex; None when the file cannot be read at all
+    phash: int | None  # 320 bits: a pHash of 64 above a dHash of 256; None when no picture can be decoded
+    problem: str | None = None  # why there is no perceptual hash
 
 
 def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
@@ -82,13 +75,8 @@ def fingerprint_all(
 def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
     """Groups perceptual hashes that are near each other, directly or through others between them.
 
-    Every pair is compared, so none is missed; 100 000 hashes take some seconds and some 50 MB.
-
-    Args:
-        hashes: :attr:`Fingerprint.phash` of each photo; those without one are in no group.
-
-    Returns:
-        Groups of two or more positions in ``hashes``, each sorted, ordered by their first.
+    Every pair is compared, so none is missed; 100 000 hashes take some seconds and some 50 MB. The groups are of two
+    or more positions in ``hashes``, each sorted, ordered by their first; None is in no group.
     """
     import numpy as np
 

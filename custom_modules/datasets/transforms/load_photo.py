@@ -32,10 +32,7 @@ class LoadPhoto(BaseTransform):
             content = file.read()
         size = jpeg_size(content)
         img = decode(content, greatest_reduction(min(size) / self.min_short_edge) if size else 1)
-        results['img'] = img
-        results['img_shape'] = img.shape[:2]
-        results['ori_shape'] = size or img.shape[:2]
-        return results
+        return {**results, 'img': img, 'img_shape': img.shape[:2], 'ori_shape': size or img.shape[:2]}
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(min_short_edge={self.min_short_edge})'

@@ -45,19 +45,15 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         """Loads and crops ``results['img_path']``."""
         with open(results['img_path'], 'rb') as file:
             content = file.read()
-        size, reduction, img = jpeg_size(content), 1, None
-        if size is None:  # other formats have to be decoded in full anyway
-            img = decode(content)
-            size = img.shape[:2]
-        top, left, height, width = self._draw(size)
-        if img is None:
-            reduction = greatest_reduction(min(height / self.scale[0], width / self.scale[1]))
-            img = decode(content, reduction)
-        rows, columns = (
-            slice(round(start / reduction), round((start + length) / reduction))
-            for start, length in ((top, height), (left, width))
-        )
-        img = img[rows, columns]
+        size = jpeg_size(content)
+        img = np.empty(0) if size else decode(content)  # other formats have to be decoded in full anyway
+        height, width = size or img.shape[:2]
+        # Upstream looks at the shape alone.
+        top, left, rows, columns = _rand_crop_params(self, SimpleNamespace(shape=(height, width)))
+        reduction = greatest_reduction(min(rows / self.scale[0], columns / self.scale[1])) if size else 1
+        img = decode(content, reduction) if size else img
+        edges = [round(edge / reduction) for edge in (top, top + rows, left, left + columns)]
+        img = img[edges[0] : edges[1], edges[2] : edges[3]]
         img = mmcv.imresize(img, self.scale[::-1], interpolation=self.interpolation, backend=self.backend)
         if self.flip_prob:
             results['flip'] = np.random.rand() < self.flip_prob
@@ -66,12 +62,8 @@ class LoadRandomResizedCrop(RandomResizedCrop):
                 cv2.flip(img, 1, img)  # in place: no new memory to fill
         results['img'] = img
         results['img_shape'] = img.shape
-        results['ori_shape'] = size
+        results['ori_shape'] = (height, width)
         return results
-
-    def _draw(self, size: tuple[int, ...]) -> tuple[int, int, int, int]:
-        """Top, left, height and width of a crop, drawn as upstream does, which looks at the shape alone."""
-        return _rand_crop_params(self, SimpleNamespace(shape=size))
 
     def __repr__(self) -> str:
         return f'{super().__repr__()[:-1]}, flip_prob={self.flip_prob})'

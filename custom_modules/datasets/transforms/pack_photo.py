@@ -13,8 +13,7 @@ from mmpretrain.registry import TRANSFORMS
 class PackPhoto(PackInputs):
     """``PackInputs`` whose step from (H, W, C) to (C, H, W), a transposition there, is OpenCV's splitting of channels.
 
-    The label's tensor is made without upstream's checks. The same output to the bit, also for what is no
-    (H, W, C) uint8 array.
+    The label's tensor is made without upstream's checks. The output is the same to the bit.
 
     Args:
         input_key: The key of the image. Defaults to ``'img'``.

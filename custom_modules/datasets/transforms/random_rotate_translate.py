@@ -32,12 +32,9 @@ class RandomRotateTranslate(BaseTransform):
     """
 
     def __init__(self, degrees: float = 15.0, translate: float = 0.1, prob: float = 1.0, pad_val: int = 0) -> None:
-        if not 0 <= degrees <= 180:
-            raise ValueError(f'degrees must lie in [0, 180], got {degrees}')
-        if not 0 <= translate <= 1:
-            raise ValueError(f'translate must lie in [0, 1], a share of the image size, got {translate}')
-        if not 0 <= prob <= 1:
-            raise ValueError(f'prob must lie in [0, 1], got {prob}')
+        for name, value, most in (('degrees', degrees, 180), ('translate', translate, 1), ('prob', prob, 1)):
+            if not 0 <= value <= most:
+                raise ValueError(f'{name} must lie in [0, {most}], got {value}')
         self.degrees = degrees
         self.translate = translate
         self.prob = prob
@@ -67,7 +64,5 @@ class RandomRotateTranslate(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(degrees={self.degrees}, translate={self.translate}, prob={self.prob}, '
-            f'pad_val={self.pad_val})'
-        )
+        options = ', '.join(f'{name}={value}' for name, value in vars(self).items())
+        return f'{type(self).__name__}({options})'
