@@ -43,11 +43,7 @@ class ModelFile:
 
     @cached_property
     def config(self) -> 'Config':
-        """The config of a checkpoint: the one given, or the one it was saved with, parsed without running it.
-
-        Raises:
-            InputError: The checkpoint carries no config, or more than plain settings.
-        """
+        """The config of a checkpoint: the one given, or else the saved one, as :func:`read_saved_config` parses it."""
         return self.given_config or read_saved_config(self.checkpoint, str(self.path))
 
     @cached_property
@@ -57,11 +53,7 @@ class ModelFile:
 
     @cached_property
     def temperature(self) -> float | None:
-        """The temperature that divides the logits of calibrated scores, if the file carries one.
-
-        Raises:
-            InputError: It is no positive finite number.
-        """
+        """The temperature that divides the logits of calibrated scores, if any; see :func:`read_temperature`."""
         return read_temperature(self.meta, str(self.path))
 
 
@@ -79,30 +71,21 @@ def open_model_file(path: str | Path, config: 'Config | None' = None) -> ModelFi
         from custom_modules.models.onnx_file import open_model  # imports Pillow and NumPy, which no checkpoint needs
 
         session, metadata, digest = open_model(path)
-        return ModelFile(
-            Path(path),
-            metadata.classes,
-            metadata.about,
-            digest,
-            session=session,
-            preprocessing=metadata.preprocessing,
-        )
+        exported = {'session': session, 'preprocessing': metadata.preprocessing}
+        return ModelFile(Path(path), metadata.classes, metadata.about, digest, **exported)
     import torch
 
     from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint, weights_digest
 
     checkpoint = load_checkpoint(path)
     classes = checkpoint_classes(checkpoint, str(path))
-    weights = checkpoint.get('state_dict')
+    weights, meta = checkpoint.get('state_dict'), checkpoint.get('meta') or {}
     if not weights:
         raise InputError(f'{path}: holds no state_dict. Give a best.pth or epoch_N.pth.')
     for key, value in weights.items():
         if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise InputError(f'{path}: {key} is no tensor of numbers: the weights are broken. Use another checkpoint.')
-    meta = checkpoint.get('meta') or {}
-    return ModelFile(
-        Path(path), classes, meta, weights_digest(weights), weights, checkpoint=checkpoint, given_config=config
-    )
+    return ModelFile(Path(path), classes, meta, weights_digest(weights), weights, checkpoint, config)
 
 
 def read_temperature(about: Mapping[str, Any], name: str) -> float | None:

@@ -20,12 +20,8 @@ def read_saved_config(checkpoint: Mapping[str, Any], name: str) -> 'Config':
     MMEngine would run it as a program, and build any importable object that a ``type`` names. A checkpoint may come
     from anywhere, so it is parsed here, and each ``type`` has to be a registered name.
 
-    Args:
-        checkpoint: As :func:`custom_modules.models.checkpoints.load_checkpoint` gives it.
-        name: The file, for messages.
-
     Raises:
-        InputError: There is none, or it is more than settings.
+        InputError: There is none, or it is more than settings; ``name`` is the file, for messages.
     """
     from mmengine.config import Config  # seconds of imports, which reading settings does not need
 
@@ -52,36 +48,31 @@ def parse_settings(text: str) -> dict[str, Any]:
     """
     settings = {}
     for line in ast.parse(text).body:
-        if not (isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)):
-            raise ValueError(f'line {line.lineno} is no setting')
-        settings[line.targets[0].id] = _value(line.value)
+        match line:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                try:
+                    settings[name] = ast.literal_eval(_Literals().visit(value))
+                except (ValueError, TypeError):
+                    raise ValueError(f'line {line.lineno} has {ast.unparse(value)[:60]!r}') from None
+            case _:
+                raise ValueError(f'line {line.lineno} is no setting')
     return settings
 
 
-def _value(node: ast.expr | None) -> Any:
-    match node:
-        case None:
-            raise ValueError('a dict is unpacked into another one')
-        case ast.Call(func=ast.Name(id='dict'), args=args, keywords=keywords) if all(k.arg for k in keywords):
-            given: dict = {}
-            for part in [*map(_value, args), *({k.arg: _value(k.value)} for k in keywords)]:
-                given.update(part)
-            return given
-        case ast.Dict(keys=keys, values=values):
-            return {_value(k): _value(v) for k, v in zip(keys, values, strict=True)}
-        case ast.List(elts=elements):
-            return [_value(element) for element in elements]
-        case ast.Tuple(elts=elements):
-            return tuple(_value(element) for element in elements)
-        case ast.Name(id='inf'):
-            return math.inf
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
-            return -value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id='inf')):
-            return -math.inf
-        case ast.Constant(value=value):
-            return value
-    raise ValueError(f'line {node.lineno} has {ast.unparse(node)[:60]!r}')
+class _Literals(ast.NodeTransformer):
+    """Rewrites ``dict({'a': 1}, b=2)`` as ``{'a': 1, 'b': 2}`` and ``inf`` as a number."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        match node.args or [ast.Dict([], [])]:
+            case [ast.Dict(keys=keys, values=values)] if isinstance(node.func, ast.Name) and node.func.id == 'dict':
+                # No name means **: without a key, literal_eval refuses the dict.
+                keys = [*keys, *(ast.Constant(k.arg) if k.arg else None for k in node.keywords)]
+                return ast.Dict(keys, [*values, *(k.value for k in node.keywords)])
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Constant(math.inf) if node.id == 'inf' else node
 
 
 def types_in(node: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Model files: a checkpoint and its export open as the same kind of object; importing needs no torch."""
+"""Model files: a checkpoint and its export open as the same kind of object."""
 
 import subprocess
 import sys
@@ -13,28 +13,23 @@ from custom_modules.models.checkpoints import load_checkpoint, weights_digest
 from custom_modules.models.model_file import open_model_file, read_temperature
 
 
-def test_a_checkpoint_is_opened_with_all_that_it_says(trained):
+def test_a_checkpoint_and_its_export(trained, exported):
     checkpoint = load_checkpoint(trained.work_dir / 'best.pth')
-    found = open_model_file(trained.work_dir / 'best.pth')
-    assert found.classes == ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
+    found, export = open_model_file(trained.work_dir / 'best.pth'), open_model_file(exported)
+    assert found.classes == export.classes == ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
     assert found.meta == checkpoint['meta']
     assert found.digest == weights_digest(checkpoint['state_dict'])
     assert found.weights.keys() == checkpoint['state_dict'].keys()
     assert found.config.model.backbone.type == found.settings['model']['backbone']['type'] == 'MobileNetV2'
     assert found.temperature is None
     assert open_model_file(found.path, Config({'model': 1})).config.model == 1
+    assert export.meta['epoch'] == found.meta['epoch']
+    assert export.weights is None
+    assert export.preprocessing.crop == (32, 32)
+    assert export.session.get_inputs()[0].type == 'tensor(uint8)'
 
 
-def test_an_exported_model_is_opened_as_its_checkpoint(trained, exported):
-    found, checkpoint = open_model_file(exported), open_model_file(trained.work_dir / 'best.pth')
-    assert found.classes == checkpoint.classes
-    assert found.meta['epoch'] == checkpoint.meta['epoch']
-    assert found.weights is None
-    assert found.preprocessing.crop == (32, 32)
-    assert found.session.get_inputs()[0].type == 'tensor(uint8)'
-
-
-def test_a_config_that_cannot_be_parsed_matters_only_where_it_is_needed(trained, tmp_path):
+def test_a_config_that_cannot_be_parsed_is_refused_where_it_is_used(trained, tmp_path):
     checkpoint = load_checkpoint(trained.work_dir / 'best.pth')
     checkpoint['meta']['config'] = 'import os'
     torch.save(checkpoint, tmp_path / 'odd.pth')
@@ -52,6 +47,6 @@ def test_the_module_is_imported_without_torch():
 
 
 @pytest.mark.parametrize('value', ['1.2', 0, -1.0, float('nan'), float('inf'), True, [1.0]])
-def test_what_is_no_temperature_is_refused(value):
+def test_a_temperature_that_is_no_positive_number_is_refused(value):
     with pytest.raises(InputError, match=r'best\.pth: its temperature is .*, no positive number'):
         read_temperature({'temperature': value}, 'best.pth')

@@ -1,4 +1,4 @@
-"""The config in a checkpoint is read, never run."""
+"""The config in a checkpoint is parsed, never run."""
 
 import pytest
 import torch
@@ -8,12 +8,9 @@ from custom_modules.errors import InputError
 from custom_modules.models.saved_config import parse_settings, read_saved_config
 
 
-def test_what_mmengine_writes_is_read_back(tiny_config):
+def test_text_that_mmengine_writes_is_read_back(tiny_config):
     cfg = Config.fromfile(tiny_config)
     assert parse_settings(cfg.pretty_text) == cfg.to_dict()
-
-
-def test_odd_but_plain_values():
     text = "a = {'b.c': (1, ), 'd': -inf}\ne = dict({'f g': 1}, h=[None, True, 1e-05])\n"
     assert parse_settings(text) == {'a': {'b.c': (1,), 'd': float('-inf')}, 'e': {'f g': 1, 'h': [None, True, 1e-5]}}
 
@@ -28,9 +25,11 @@ def test_odd_but_plain_values():
         'a.b = 1',
         'a = (',
         'a = ' + '(' * 5000 + ')' * 5000,
+        'a = ' + '-' * 5000 + '1',
         'a = -None',
         'a = dict(**dict(b=1))',
         'a = {**dict(b=1)}',
+        'a = {[]: 1}',
     ],
 )
 def test_a_config_that_is_a_program_is_refused(text, tmp_path, monkeypatch):
@@ -40,24 +39,16 @@ def test_a_config_that_is_a_program_is_refused(text, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('kind', ['os.system', 'mmengine.os.system', 'builtins.exec'])
-@pytest.mark.parametrize('place', ['model', 'head', 'pipeline', 'collate'])
-def test_a_type_that_is_any_importable_object_is_refused(tiny_config, kind, place):
+@pytest.mark.parametrize('place', ['model', 'model.head', 'test_dataloader.collate_fn'])
+def test_a_type_that_is_not_registered_is_refused(tiny_config, place):
     cfg = Config.fromfile(tiny_config)
-    evil = {'type': kind, 'command': 'touch ran'}
-    if place == 'pipeline':
-        cfg.test_dataloader.dataset.pipeline.append(evil)
-    elif place == 'collate':
-        cfg.test_dataloader.collate_fn = evil
-    elif place == 'head':
-        cfg.model.head = evil
-    else:
-        cfg.model = evil
-    with pytest.raises(InputError, match=rf'{kind.removeprefix("mmengine.")}, which is not registered here'):
-        read_saved_config({'meta': {'config': cfg.pretty_text}}, 'best.pth')
+    for kind in ('os.system', 'mmengine.os.system', 'builtins.exec'):
+        cfg.merge_from_dict({place: {'_delete_': True, 'type': kind, 'command': 'touch ran'}})
+        with pytest.raises(InputError, match=rf'{kind.removeprefix("mmengine.")}, which is not registered here'):
+            read_saved_config({'meta': {'config': cfg.pretty_text}}, 'best.pth')
 
 
-def test_epoch_checkpoints_carry_it_too(trained):
+def test_best_and_epoch_checkpoints_have_the_same_config(trained):
     found = [
         read_saved_config(torch.load(trained.work_dir / name, weights_only=True), name).test_dataloader
         for name in ('best.pth', 'epoch_2.pth')
@@ -67,6 +58,6 @@ def test_epoch_checkpoints_carry_it_too(trained):
 
 
 @pytest.mark.parametrize('meta', [{}, {'config': ''}, {'config': 'model = dict()'}, {'config': 7}])
-def test_no_config(meta):
+def test_a_checkpoint_without_a_config_is_refused(meta):
     with pytest.raises(InputError, match=r'^x.pth: (carries no|its) config.*--config FILE'):
         read_saved_config({'meta': meta}, 'x.pth')
