@@ -53,8 +53,7 @@ def explain(model: Any, dataset: Any, wanted: Mapping[int, Sequence[int]]) -> It
     """Computes heat maps in batches, in the given order.
 
     Args:
-        model: An MMPretrain classifier, possibly wrapped for distribution or test-time augmentation; one without
-            ``backbone`` (an exported model) has no maps.
+        model: An MMPretrain classifier, possibly wrapped; one without ``backbone`` (an exported model) has no maps.
         dataset: Its test set, whose items have ``inputs``, (3, H, W), and ``data_samples``.
         wanted: The classes to explain, by the index of the image.
     """

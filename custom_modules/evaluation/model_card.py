@@ -71,23 +71,11 @@ def library_licences() -> dict[str, str]:
     return found
 
 
-def card_of(
-    name: str,
-    model: ModelFile,
-    results: Mapping[str, Any] | None,
-    data_root: Path | None = None,
-    files: Sequence[PublishedFile] = (),
-) -> str:
-    """:func:`model_card`, with the manifest and the libraries found on this machine."""
-    return model_card(name, model, results, find_manifest(model, data_root), library_licences(), files)
-
-
 def model_card(
     name: str,
     model: ModelFile,
     results: Mapping[str, Any] | None = None,
     manifest: Mapping[str, Any] | None = None,
-    libraries: Mapping[str, str] | None = None,
     files: Sequence[PublishedFile] = (),
 ) -> str:
     """The card as Markdown; unknown values are called so.
@@ -96,8 +84,7 @@ def model_card(
         name: The model's file.
         model: The checkpoint.
         results: ``metrics.json`` of a test of these weights.
-        manifest: Of the training's dataset.
-        libraries: Of :func:`library_licences`.
+        manifest: Of :func:`find_manifest`.
         files: The published files.
 
     Raises:
@@ -126,7 +113,7 @@ def model_card(
         warning=results_warning({'trained_on': meta.get('dataset_digest'), **(results or {})}),
         reached=Proportion(round(meta['value'] * images / 100), images) if images else None,
         manifest=manifest,
-        libraries=libraries or {},
+        libraries=library_licences(),
         files=files,
         pretrained_licence=LICENCES if pretrained in {weights.file for weights in WEIGHTS.values()} else 'not known',
         ece=ECE,

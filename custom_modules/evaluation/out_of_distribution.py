@@ -33,14 +33,10 @@ def ood_figures(
     folder: str = '',
     unreadable: int = 0,
 ) -> dict[str, Any]:
-    """How well the highest score separates OOD images from test images, for JSON.
+    """How well the highest score separates OOD images, ``others``, from test images, for JSON.
 
-    Args:
-        tested: Predictions of the test images, with their truth.
-        others: Predictions of the OOD images.
-        scaling: The results' ``temperature_scaling``; its temperature is used unless it has a fault.
-        folder: Of the OOD images.
-        unreadable: How many of its files cannot be read.
+    The temperature of ``scaling``, the results' ``temperature_scaling``, is used unless it has a fault. In ``folder``
+    are the OOD images, and ``unreadable`` files that cannot be read.
 
     Returns:
         ``auroc``, the probability that a test image scores higher than an OOD image; ``score_at_95_tpr``, the highest
@@ -50,7 +46,9 @@ def ood_figures(
         class.
     """
     temperature = scaling['temperature'] if scaling and not scaling_fault(scaling) else None
-    (inside, kept), (outside, called) = _highest(tested, temperature), _highest(others, temperature)
+    plain = [np.array([prediction.scores for prediction in found]) for found in (tested, others)]
+    scaled = plain if temperature is None else [tempered(scores, temperature) for scores in plain]
+    (inside, outside), (kept, called) = ([scores.max(axis=1) for scores in both] for both in (plain, scaled))
     right = np.array([p.label == p.truth for p in tested])
     passing = float(np.sort(inside)[-ceil(TPR * len(inside) - 1e-9)])
     return {
@@ -69,13 +67,6 @@ def ood_figures(
             'called': _share(called >= SURE),
         },
     }
-
-
-def _highest(predictions: Sequence[Prediction], temperature: float | None) -> tuple[NDArray, NDArray]:
-    """The highest score of each image, (N,), and that after temperature scaling, if any."""
-    scores = np.array([prediction.scores for prediction in predictions], float)
-    scaled = scores if temperature is None else tempered(scores, temperature)
-    return scores.max(axis=1), scaled.max(axis=1)
 
 
 def _share(chosen: NDArray[np.bool_]) -> dict[str, Any]:
@@ -106,8 +97,7 @@ def list_others(folder: str, data_root: Path) -> tuple[list[str], list[Unreadabl
 
 def predict_others(runner: TerseRunner, loader: Mapping[str, Any], paths: Sequence[str]) -> list[Prediction]:
     """Predictions for images without labels, by the model and the loader's settings of a runner's finished test."""
-    images = UnlabelledPhotos(paths, loader['dataset']['pipeline'])
-    metric = PredictionsMetric()
+    images, metric = UnlabelledPhotos(paths, loader['dataset']['pipeline']), PredictionsMetric()
     runner.logger.info(f'OOD images: {len(paths)}')
     runner.test_also({**loader, 'dataset': images, 'persistent_workers': False}, metric)
     return metric.predictions
@@ -117,16 +107,15 @@ def format_ood(figures: Mapping[str, Any]) -> str:
     """:func:`ood_figures` for a terminal."""
     threshold = figures['threshold']
     scaled = 'scaled score' if threshold['calibrated'] else 'score'
-    sure = figures[f'called_at_{SURE}']
     shares = {
         f'predicted with score >= {figures["score_at_95_tpr"]:.4f} (95 % TPR)': figures['fpr_at_95_tpr'],
-        **({f'predicted with score >= {SURE}': sure} if threshold['calibrated'] else {}),
-        f'predicted with {scaled} >= {SURE}': threshold['called'],
+        f'predicted with score >= {SURE}': figures[f'called_at_{SURE}'],
+        f'predicted with {scaled} >= {SURE}': threshold['called'],  # the same without scaling
         '  test images kept by that threshold': threshold['kept'],
         '  correct among those': threshold['right'],
     }
     rows = {'AUROC of the highest score': f'{figures["auroc"]:.4f}'}
     rows |= {name: str(Proportion(share['k'], share['n'])) for name, share in shares.items()}
     width = max(map(len, rows))
-    lines = [f'{figures["photos"]} OOD images in {figures["folder"]}']
-    return '\n'.join([*lines, *(f'  {name:{width}}  {value}' for name, value in rows.items())])
+    lines = (f'  {name:{width}}  {value}' for name, value in rows.items())
+    return '\n'.join([f'{figures["photos"]} OOD images in {figures["folder"]}', *lines])

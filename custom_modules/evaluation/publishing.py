@@ -7,8 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.model_card import PublishedFile, card_of, card_path
-from custom_modules.evaluation.results import found_in, know
+from custom_modules.evaluation.model_card import PublishedFile, card_path, find_manifest, model_card
+from custom_modules.evaluation.results import as_written, know
 from custom_modules.files import check_folder, write_atomically
 from custom_modules.models.model_file import open_model_file
 from custom_modules.models.publishing import describe, plain_weights, publish
@@ -26,15 +26,15 @@ def publish_checkpoint(path: Path, folder: Path) -> Iterator[str]:
     check_folder(folder)
     model = open_model_file(path)
     meta, state = describe(model), plain_weights(model)
-    known = know(path, model.digest, meta)
+    known = know(model)
     meta.pop('temperature', None)
     if known.temperature is not None:
         meta['temperature'] = known.temperature
     content, name = publish(state, meta, path.name)
     out = folder / name
     files = [PublishedFile(name, len(content), sha256(content).hexdigest(), 'weights and their description')]
-    with found_in(known.file):
-        card = card_of(name, replace(model, meta=meta), known.results, files=files)
+    with as_written(known.file):
+        card = model_card(name, replace(model, meta=meta), known.results, find_manifest(model), files)
     for file in (out, card_path(out)):
         if file.exists():
             raise InputError(f'{file}: exists already. Name another --out, or delete it.')

@@ -22,18 +22,11 @@ import custom_modules
 from custom_modules.datasets.annotation import read_samples
 from custom_modules.datasets.manifest import read_manifest
 from custom_modules.errors import InputError
-from custom_modules.evaluation.model_card import card_of, card_path
+from custom_modules.evaluation.model_card import card_path, find_manifest, model_card
 from custom_modules.evaluation.results import Evaluation, results_warning, set_aside
 from custom_modules.evaluation.training_log import read_history, settings_table
 from custom_modules.files import write_folder_atomically
-from custom_modules.metrics import plots
-from custom_modules.metrics.calibration import (
-    BINS,
-    coverage_curve,
-    cross_fitted,
-    reliability_bins,
-    scaling_fault,
-)
+from custom_modules.metrics import calibration, plots
 from custom_modules.metrics.confusion import confused_pairs, confusion_matrix, row_normalised
 from custom_modules.metrics.curves import draw_curves
 from custom_modules.metrics.predictions import SURE, Counts, columns, row, write_rows
@@ -60,11 +53,7 @@ DESCRIPTIONS = {
 
 
 def check_extras() -> None:
-    """Checks, before a test, that the report's packages are installed.
-
-    Raises:
-        InputError: A package is missing.
-    """
+    """Raises an :class:`InputError`, before a test, if a package of the report is missing."""
     if missing := [name for module, name in EXTRAS.items() if find_spec(module) is None]:
         raise InputError(f'--report: {", ".join(missing)} not installed: pip install {shlex.join(missing)}')
 
@@ -77,7 +66,9 @@ def write_report(folder: Path, test: Evaluation) -> Path | None:
     """
     file, classes, drawn = test.file, test.file.classes, draw(test)
     page = render(test, drawn)
-    card = '' if is_exported(file.path) else card_of(file.path.name, file, test.results, test.data_root)
+    card = ''
+    if not is_exported(file.path):
+        card = model_card(file.path.name, file, test.results, find_manifest(file, test.data_root))
 
     def fill(new: Path) -> None:
         (new / 'metrics.json').write_text(json.dumps(test.results, indent=1))
@@ -102,11 +93,12 @@ def draw(test: Evaluation) -> dict[str, Figure]:
     drawn = {
         'confusion': plots.confusion(confusion_matrix(truths, test.labels, len(classes)), classes),
         'per_class': plots.per_class(test.counts),
-        'coverage': plots.coverage(coverage_curve(scores, truths)),
-        'reliability': plots.reliability(reliability_bins(scores, truths), 'Unscaled scores'),
+        'coverage': plots.coverage(calibration.coverage_curve(scores, truths)),
+        'reliability': plots.reliability(calibration.reliability_bins(scores, truths), 'Unscaled scores'),
     }
-    if (scaling := test.results['temperature_scaling']) and (fitted := cross_fitted(scores, truths, scaling['seed'])):
-        drawn['reliability_scaled'] = plots.reliability(reliability_bins(fitted[0], truths), 'Scaled scores')
+    if scaling := test.results['temperature_scaling']:
+        scaled, _ = calibration.cross_fitted(scores, truths, scaling['seed'])
+        drawn['reliability_scaled'] = plots.reliability(calibration.reliability_bins(scaled, truths), 'Scaled scores')
     if history := read_history(test.file.path.parent):
         drawn['curves'] = draw_curves(history, narrow=True)
     return drawn
@@ -118,23 +110,24 @@ def render(test: Evaluation, drawn: dict[str, Figure]) -> str:
 
     from custom_modules.evaluation.cam import resized  # needs grad-cam, an extra
 
-    wrong, right, thumbs = _cards(test)
+    wrong, right = _cards(test)
+    cards = {card['id']: card for card in wrong}
     matrix = confusion_matrix(test.truths, test.labels, len(test.file.classes))
     surest = sorted(test.others, key=lambda other: -max(other.scores))[:MISCALLED]
     return render_template(
         TEMPLATE,
-        scaling_fault=scaling_fault,
+        scaling_fault=calibration.scaling_fault,
         test=test,
         classes=test.file.classes,
         warning=results_warning(test.results),
         name=test.file.path.resolve().parent.name,
         results=test.results,
         counts=test.counts,
-        bins=BINS,
+        bins=calibration.BINS,
         matrix=matrix.tolist(),
         shares=row_normalised(matrix).tolist(),
         pairs=[
-            (pair, [(i, thumbs[i]) for i in pair.photos if i in thumbs][:PAIR_PHOTOS])
+            (pair, [cards[i] for i in pair.photos if cards[i]['thumb']][:PAIR_PHOTOS])
             for pair in confused_pairs(test.truths, test.labels)
         ],
         shown_pairs=PAIRS,
@@ -160,8 +153,8 @@ def render(test: Evaluation, drawn: dict[str, Figure]) -> str:
     )
 
 
-def _cards(test: Evaluation) -> tuple[list[dict], list[tuple[str, list[dict]]], dict[int, str]]:
-    """Cards of the misclassified images, most confident first; of two groups of correct ones; thumbnails by index."""
+def _cards(test: Evaluation) -> tuple[list[dict], dict[str, list[dict]]]:
+    """Cards of the misclassified images, most confident first, and of two groups of correct ones."""
     from custom_modules.evaluation.cam import explain, heat, resized  # needs grad-cam, an extra
 
     labels, truths, classes = test.labels, test.truths, test.file.classes
@@ -169,22 +162,18 @@ def _cards(test: Evaluation) -> tuple[list[dict], list[tuple[str, list[dict]]], 
     wrong = [i for i in order if labels[i] != truths[i]]
     right = [i for i in order if labels[i] == truths[i]]
     groups = {'Least confident': right[CONTRAST:][-CONTRAST:][::-1], 'Most confident': right[:CONTRAST]}
-    contrast = [i for group in groups.values() for i in group]
-
-    wanted: dict[int, tuple[int, ...]] = {i: (labels[i], truths[i]) for i in wrong[:MAX_PICTURES]}
-    wanted |= {i: (labels[i],) for i in contrast}
-    cards, thumbs = {i: _card(test, i) for i in (*wrong, *contrast)}, {}
+    shown = [*wrong[:MAX_PICTURES], *groups['Least confident'], *groups['Most confident']]
+    cards = {i: _card(test, i) for i in (*wrong, *shown)}
+    wanted = {i: tuple(dict.fromkeys((labels[i], truths[i]))) for i in shown}
     for explained in explain(test.model, test.dataset, wanted):
-        i, picture = explained.index, explained.picture
-        cards[i]['picture'] = data_address(resized(picture, PHOTO))
-        cards[i]['heat'] = [
+        card, picture, maps = cards[explained.index], explained.picture, explained.maps or {}
+        card['picture'] = data_address(resized(picture, PHOTO))
+        card['thumb'] = data_address(resized(picture, THUMB))
+        card['heat'] = [
             (classes[label], data_address(heat(picture, cam, HEAT)) if cam.any() else None)
-            for label, cam in (explained.maps or {}).items()
+            for label, cam in maps.items()
         ]
-        if labels[i] != truths[i]:
-            thumbs[i] = data_address(resized(picture, THUMB))
-    shown = [(title, [cards[i] for i in group]) for title, group in groups.items() if group]
-    return [cards[i] for i in wrong], shown, thumbs
+    return [cards[i] for i in wrong], {title: [cards[i] for i in group] for title, group in groups.items() if group}
 
 
 def _card(test: Evaluation, i: int) -> dict[str, Any]:
@@ -199,7 +188,8 @@ def _card(test: Evaluation, i: int) -> dict[str, Any]:
         'truth': prediction.truth,
         'label': prediction.label,
         'scores': [(label, prediction.scores[label]) for label in shown],
-        'picture': None,
+        'picture': None,  # set by _cards where it is shown, as are the next two
+        'thumb': None,
         'heat': [],
     }
 

@@ -4,27 +4,21 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import count as count_from
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from custom_modules.errors import InputError, said_by
-from custom_modules.metrics.calibration import (
-    BINS,
-    at_coverage,
-    coverage_curve,
-    expected_calibration_error,
-    scale,
-    scaling_fault,
-)
+from custom_modules.errors import InputError, as_configured
+from custom_modules.metrics import calibration
+from custom_modules.metrics.calibration import at_coverage, scaling_fault
 from custom_modules.metrics.predictions import Counts, Prediction, check_scores
 from custom_modules.models.model_file import ModelFile, read_temperature
 from custom_modules.photos.opening import Unreadable
 
-ECE = f'ece/{BINS}_bins'  # its key in metrics.json
+ECE = f'ece/{calibration.BINS}_bins'  # its key in metrics.json
 COVERAGES = 1.0, 0.95, 0.9, 0.8, 0.5  # shares of the images, the most confident first
 
 # Results that agree in these are of the same test and may replace each other, unless an extra is lost.
@@ -76,11 +70,11 @@ def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]
     """
     check_scores(predictions, list(counts.recall))
     scores, truths = [p.scores for p in predictions], [p.truth for p in predictions if p.truth is not None]
-    curve = coverage_curve(scores, truths)
+    curve = calibration.coverage_curve(scores, truths)
     return {
         **counts.as_dict(),
-        ECE: expected_calibration_error(scores, truths),
-        'temperature_scaling': scale(scores, truths),
+        ECE: calibration.expected_calibration_error(scores, truths),
+        'temperature_scaling': calibration.scale(scores, truths),
         'coverage': [at_coverage(curve, share).as_dict() for share in COVERAGES],
     }
 
@@ -125,50 +119,16 @@ def results_warning(results: Mapping[str, Any]) -> str:
     return split_warning(results.get('trained_on'), results.get('dataset'), same_list)
 
 
-def find_results(checkpoint: Path, weights: str) -> tuple[Path, dict[str, Any]] | None:
-    """The results of a test of a checkpoint without TTA, from the files in its folder.
-
-    That is ``metrics.json``, or else the newest file renamed by :func:`set_aside`.
-
-    Args:
-        checkpoint: The file, under any name.
-        weights: Its :func:`custom_modules.models.checkpoints.weights_digest`.
-
-    Raises:
-        InputError: A file cannot be read as results.
-    """
-    aside = sorted(checkpoint.parent.glob('metrics_*.json'), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in (checkpoint.with_name('metrics.json'), *aside):
-        if not file.exists():
-            continue
-        try:
-            results = json.loads(file.read_bytes())
-            if not isinstance(results, dict):
-                raise ValueError('no object')
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f'{file}: cannot be read as results ({error}). Delete it and test again.') from error
-        if results.get('weights') == weights and not results.get('tta'):
-            return file, results
-    return None
-
-
-@contextmanager
-def found_in(file: Path | None) -> Iterator[None]:
+def as_written(file: Path | None) -> AbstractContextManager[None]:
     """Turns errors from using results of ``file``, which anyone may have edited, into an :class:`InputError`."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
-        if file is None:
-            raise
-        said = f'{file}: not as a test has written it ({said_by(error)})'
-        raise InputError(f'{said}. Delete it and test again.') from error
+    if file is None:
+        return nullcontext()
+    return as_configured(f'{file}: not as a test has written it', 'delete it and test again')
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the results beside a checkpoint say about it."""
+    """The results of a checkpoint's test, and its temperature."""
 
     file: Path | None  # the results' file; None without any
     results: dict[str, Any] | None
@@ -176,23 +136,40 @@ class Known:
     source: str  # of the temperature, or why there is none
 
 
-def know(checkpoint: Path, weights: str, meta: Mapping[str, Any]) -> Known:
-    """Finds the results of a checkpoint's test and its temperature; arguments as for :func:`find_results`.
+def know(model: ModelFile) -> Known:
+    """Finds the results of a test of a checkpoint's weights without TTA, from the files in its folder.
+
+    That is ``metrics.json``, or else the newest file renamed by :func:`set_aside`.
 
     Raises:
         InputError: The temperature is no positive finite number, or a file beside the checkpoint holds no results.
     """
-    file, results = find_results(checkpoint, weights) or (None, None)
-    with found_in(file):
-        scaling = (results or {}).get('temperature_scaling') or {}
-        for about, source in ((scaling, file), (meta, checkpoint)):
-            if (temperature := read_temperature(about, str(source))) is not None:
-                if about is scaling and (fault := results_warning(results or {}) or scaling_fault(scaling)):
+    metrics = model.path.with_name('metrics.json')
+    aside = sorted(metrics.parent.glob('metrics_*.json'), key=lambda path: path.stat().st_mtime, reverse=True)
+    found = ((file, _read_results(file)) for file in (metrics, *aside) if file.exists())
+    tests = ((file, test) for file, test in found if test.get('weights') == model.digest and not test.get('tta'))
+    file, results = next(tests, (None, None))
+    if file is not None and results is not None:
+        with as_written(file):
+            scaling = results.get('temperature_scaling') or {}
+            if (temperature := read_temperature(scaling, str(file))) is not None:
+                if fault := results_warning(results) or scaling_fault(scaling):
                     return Known(file, results, None, f'none: the {temperature:.3f} of {file} is not used: {fault}')
-                return Known(file, results, temperature, f'{temperature:.3f}, of {source}')
-    command = shlex.join(['python', 'tools/test.py', 'CONFIG', str(checkpoint)])
-    where = checkpoint.with_name('metrics.json')
-    return Known(file, results, None, f'none: no test of these weights without --tta in {where}; run: {command}')
+                return Known(file, results, temperature, f'{temperature:.3f}, of {file}')
+    if model.temperature is not None:
+        return Known(file, results, model.temperature, f'{model.temperature:.3f}, of {model.path}')
+    command = shlex.join(['python', 'tools/test.py', 'CONFIG', str(model.path)])
+    return Known(file, results, None, f'none: no test of these weights without --tta in {metrics}; run: {command}')
+
+
+def _read_results(file: Path) -> dict[str, Any]:
+    try:
+        results = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f'{file}: cannot be read as results ({error}). Delete it and test again.') from error
+    if not isinstance(results, dict):
+        raise InputError(f'{file}: cannot be read as results. Delete it and test again.')
+    return results
 
 
 def set_aside(path: Path, results: Mapping[str, Any]) -> Path | None:
@@ -204,35 +181,32 @@ def set_aside(path: Path, results: Mapping[str, Any]) -> Path | None:
     Returns:
         The new name; None if there is nothing to keep.
     """
-    old = _identity(path)
-    if old is None:
+    if not path.exists():
         return None
-    new = _identity_of(results)
+    old, new = _identity(path), _identity_of(results)
     if all(old[key] == new[key] or (key in EXTRAS and not old[key]) for key in IDENTITY):
         return None
     kinds = [kind for kind in ('tta', *EXTRAS) if old[kind]]
-    stem = '_'.join([path.stem, Path(str(old['checkpoint'] or 'unknown')).stem, *kinds])
-    names = (path.with_name(f'{stem}{f"_{number}" if number > 1 else ""}{path.suffix}') for number in count_from(1))
-    target = next(name for name in names if _identity(name) in (None, old))
+    stem = '_'.join([path.stem, Path(old['checkpoint'] or 'unknown').stem, *kinds])
+    names = (path.with_name(f'{stem}{f"_{number}" if number > 1 else ""}{path.suffix}') for number in count(1))
+    target = next(name for name in names if not name.exists() or _identity(name) == old)
     if target.is_dir():
         shutil.rmtree(target)
     os.replace(path, target)
     return target
 
 
-def _identity(path: Path) -> dict[str, Any] | None:
-    """The test whose results are in ``path``; None where there is nothing, all None where it cannot be read."""
-    if not path.exists():
-        return None
+def _identity(path: Path) -> dict[str, Any]:
+    """The test whose results are in ``path``; all None where it cannot be read."""
     try:
-        return _identity_of(json.loads((path / 'metrics.json' if path.is_dir() else path).read_bytes()))
-    except (OSError, ValueError, AttributeError):
+        return _identity_of(_read_results(path / 'metrics.json' if path.is_dir() else path))
+    except (InputError, TypeError, AttributeError):
         return dict.fromkeys(IDENTITY)
 
 
 def _identity_of(results: Mapping[str, Any]) -> dict[str, Any]:
-    values = {key: results.get(key) for key in IDENTITY}
-    values['checkpoint'] = values['checkpoint'] and Path(values['checkpoint']).name
-    values['robustness'] = bool(values['robustness'])
-    values['ood'] = (values['ood'] or {}).get('folder')
-    return values
+    return {key: results.get(key) for key in IDENTITY} | {
+        'checkpoint': Path(results.get('checkpoint') or '').name,
+        'robustness': bool(results.get('robustness')),
+        'ood': (results.get('ood') or {}).get('folder'),
+    }

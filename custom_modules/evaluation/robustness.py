@@ -6,7 +6,6 @@ D. Hendrycks and T. Dietterich, Benchmarking Neural Network Robustness to Common
 
 from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,13 +49,12 @@ class Example(NamedTuple):
 def with_pipeline(dataset: Any, steps: Sequence[dict]) -> Any:
     """A built dataset with other transforms on the same annotations, which are not read again."""
     changed = copy(dataset)
-    changed.pipeline = Compose([TRANSFORMS.build(step) for step in deepcopy(list(steps))])
+    changed.pipeline = _compose(steps)
     return changed
 
 
-def change(pipeline: Sequence[dict], steps: Sequence[dict]) -> list[dict]:
-    """A test pipeline with ``steps`` before its last step, which packs the pixels."""
-    return [*pipeline[:-1], *steps, *pipeline[-1:]]
+def _compose(steps: Sequence[dict]) -> Compose:
+    return Compose([TRANSFORMS.build(deepcopy(step)) for step in steps])
 
 
 def pictures(dataset: Any, pipeline: Sequence[dict], index: int) -> dict[str, NDArray[np.uint8]]:
@@ -77,10 +75,8 @@ def pictures(dataset: Any, pipeline: Sequence[dict], index: int) -> dict[str, ND
             '--robustness: images are changed before the last step of test_dataloader.dataset.pipeline, which has to '
             f'pack uint8 pixels of three channels; here it gets {kind}'
         )
-    found = {PLAIN: img}
-    for condition, steps in CONDITIONS.items():
-        found[condition] = Compose([TRANSFORMS.build(step) for step in deepcopy(steps)])({'img': img.copy()})['img']
-    return found
+    changed = {condition: _compose(steps)({'img': img.copy()})['img'] for condition, steps in CONDITIONS.items()}
+    return {PLAIN: img, **changed}
 
 
 def predict_changed(
@@ -88,12 +84,13 @@ def predict_changed(
 ) -> dict[str, list[Prediction]]:
     """Predictions under each condition, ``PLAIN`` first, by the model and the loader's settings of a finished test.
 
-    ``loader`` is the config of that test's loader, ``dataset`` its built dataset, ``plain`` its predictions.
+    ``loader`` is the config of that test's loader, ``dataset`` its built dataset, ``plain`` its predictions. The
+    images are changed before the last step of the pipeline, which packs the pixels.
     """
-    found = {PLAIN: list(plain)}
+    found, (*before, pack) = {PLAIN: list(plain)}, loader['dataset']['pipeline']
     for condition, steps in CONDITIONS.items():
         runner.logger.info(f'robustness: {condition}')
-        changed, metric = with_pipeline(dataset, change(loader['dataset']['pipeline'], steps)), PredictionsMetric()
+        changed, metric = with_pipeline(dataset, [*before, *steps, pack]), PredictionsMetric()
         runner.test_also({**loader, 'dataset': changed, 'persistent_workers': False}, metric)  # one pass each
         found[condition] = metric.predictions
     return found
@@ -110,11 +107,11 @@ def robustness_figures(found: Mapping[str, Sequence[Prediction]], classes: Seque
     """
     conditions: list[dict[str, Any]] = []
     collapses = []
+    plain = count(found[PLAIN], classes).top1
     for condition, predictions in found.items():
         counts = count(predictions, classes)
-        n, top1 = counts.top1.n, counts.top1
-        before = conditions[0]['accuracy/top1'] if conditions else top1.as_dict()
-        lost = 100 * (before['k'] - top1.k) / n
+        n, top1 = plain.n, counts.top1
+        lost = 100 * (plain.k - top1.k) / n
         sure_but_wrong = sum(p.label != p.truth and max(p.scores) >= SURE for p in predictions)
         scores, truths = [p.scores for p in predictions], [p.truth for p in predictions if p.truth is not None]
         conditions.append(
@@ -122,7 +119,7 @@ def robustness_figures(found: Mapping[str, Sequence[Prediction]], classes: Seque
                 'condition': condition,
                 'accuracy/top1': top1.as_dict(),
                 'lost': lost,
-                'calibration': asdict(calibration(scores, truths)),
+                'calibration': calibration(scores, truths),
                 'sure_but_wrong': Proportion(sure_but_wrong, n).as_dict(),
                 'answers': {name: predicted.n for name, predicted in counts.precision.items()},
             }
@@ -151,16 +148,15 @@ def format_robustness(figures: Mapping[str, Any]) -> str:
     for found in figures['conditions']:
         top1, calibrated = found['accuracy/top1'], found['calibration']
         ece, least, most = (100 * value for value in (calibrated['ece'], *calibrated['ece_interval95']))
-        rows.append(
-            (
-                found['condition'],
-                f'{top1["percent"]:.2f} % ({top1["k"]}/{top1["n"]})',
-                '{:.2f}-{:.2f}'.format(*top1['wilson95']),
-                '' if found is figures['conditions'][0] else f'{found["lost"]:.2f}',
-                f'{calibrated["nll"]:.4f}',
-                f'{ece:.2f} % ({least:.2f}-{most:.2f})',
-                str(found['sure_but_wrong']['k']),
-            )
+        cells = (
+            found['condition'],
+            f'{top1["percent"]:.2f} % ({top1["k"]}/{top1["n"]})',
+            '{:.2f}-{:.2f}'.format(*top1['wilson95']),
+            '' if found['condition'] == PLAIN else f'{found["lost"]:.2f}',
+            f'{calibrated["nll"]:.4f}',
+            f'{ece:.2f} % ({least:.2f}-{most:.2f})',
+            str(found['sure_but_wrong']['k']),
         )
+        rows.append(cells)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return '\n'.join('  '.join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]) for cells in rows)

@@ -11,8 +11,8 @@ import numpy as np
 from custom_modules.datasets.demo_flowers import draw_demo_flowers
 from custom_modules.datasets.prepared_dataset import PreparedDataset, read_prepared
 from custom_modules.errors import InputError
-from custom_modules.evaluation.model_card import PublishedFile, card_of, card_path
-from custom_modules.evaluation.results import found_in, know, split_warning
+from custom_modules.evaluation.model_card import PublishedFile, card_path, find_manifest, model_card
+from custom_modules.evaluation.results import as_written, know, split_warning
 from custom_modules.files import check_folder, write_atomically
 from custom_modules.inference.onnx_export import (
     TOLERANCE,
@@ -63,7 +63,7 @@ def export_checkpoint(
     data = _read_data(data_root, file) if data_root else None
     predictor = TorchPredictor(file, 'cpu')
     plain_weights(file)  # refuses broken ones
-    known = know(checkpoint, file.digest, file.meta)
+    known = know(file)
     metadata = _metadata(file, known.temperature)
     # Before the export, which takes seconds: an image may be unreadable.
     pixels = _calibration_pixels(predictor, data) if data and int8 else np.empty(0, np.uint8)
@@ -80,8 +80,8 @@ def export_checkpoint(
         PublishedFile(path.name, len(model), sha256(model).hexdigest(), f'compared with torch: {remark}')
         for path, model, remark in zip(outs, models, remarks, strict=True)
     ]
-    with found_in(known.file):
-        card = card_of(out.name, file, known.results, data_root, files)
+    with as_written(known.file):
+        card = model_card(out.name, file, known.results, find_manifest(file, data_root), files)
     print(f'temperature {known.source}')
     _write({**dict(zip(outs, models, strict=True)), card_path(out): card.encode(errors='backslashreplace')})
     if warning := split_warning(file.meta.get('dataset_digest'), data.digest if data else None):

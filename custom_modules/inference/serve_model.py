@@ -63,7 +63,7 @@ def _of_checkpoint(predictor: Any) -> tuple[float | None, Heat | None, str]:
     """The temperature fitted by a test, what draws heat maps, and why there are none."""
     from custom_modules.evaluation.results import know  # needs packages that an exported model does not
 
-    known = know(predictor.file.path, predictor.file.digest, predictor.file.meta)
+    known = know(predictor.file)
     print(f'temperature {known.source}')
     try:
         from custom_modules.inference.heat_map import HeatMaps

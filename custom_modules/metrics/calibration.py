@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,27 +19,13 @@ _TINY = float(np.finfo(np.float32).tiny)  # float32 scores below it are 0
 
 
 class Bin(NamedTuple):
-    """The images with a confidence in ``(low, high]``: their mean confidence, and the correct ones."""
+    """The images in a bin: their mean confidence, None without images, and the correct ones."""
 
-    low: float
-    high: float
     confidence: float | None
     right: Proportion
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Calibration of ``n`` images."""
-
-    n: int
-    ece: float  # expected calibration error in 15 bins, 0-1
-    ece_interval95: tuple[float, float]  # from 0 where the model may be perfectly calibrated
-    ece_by_chance: float  # mean ECE of as many images with these scores under perfect calibration
-    nll: float  # mean negative log-likelihood, nats
-
-
-@dataclass(frozen=True)
-class CoveragePoint:
+class CoveragePoint(NamedTuple):
     """Selective prediction at one threshold: the images that reach ``min_score``, and the correct ones of those."""
 
     min_score: float
@@ -58,45 +43,39 @@ def reliability_bins(scores: ArrayLike, truths: ArrayLike, bins: int = BINS) -> 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2: bin m is ((m-1)/M, m/M].
     """
     place, confidence, right = _binned(scores, truths, bins)
-    found = []
-    for i in range(bins):
-        inside = place == i
-        n = int(inside.sum())
-        mean = float(confidence[inside].mean()) if n else None
-        found.append(Bin(i / bins, (i + 1) / bins, mean, Proportion(int(right[inside].sum()), n)))
-    return found
+    members = [np.flatnonzero(place == i) for i in range(bins)]
+    return [
+        Bin(float(confidence[i].mean()) if len(i) else None, Proportion(int(right[i].sum()), len(i))) for i in members
+    ]
 
 
 def expected_calibration_error(scores: ArrayLike, truths: ArrayLike, bins: int = BINS) -> float:
-    """Mean gap between accuracy and confidence over the bins, weighted by their images; 0-1.
-
-    Guo et al. 2017, equation 3.
-
-    Raises:
-        ValueError: There are no images.
-    """
+    """Mean gap between accuracy and confidence over the bins, weighted by images; 0-1 (Guo et al., equation 3)."""
     place, confidence, right = _binned(scores, truths, bins)
-    if not len(right):
-        raise ValueError('no scores to calibrate')
     return _ece(place, right - confidence, bins)
-
-
-def mean_nll(scores: ArrayLike, truths: ArrayLike) -> float:
-    """Mean negative log-likelihood of the true class, in nats; a score of 0 counts as 87.3 nats."""
-    return float(nll(scores, truths).mean())
 
 
 def nll(scores: ArrayLike, truths: ArrayLike) -> NDArray[np.float64]:
     """Negative log-likelihood of each image's true class, ``(N,)``, in nats; a score of 0 counts as 87.3 nats."""
-    return -_true_scores(_log(scores), truths)
+    logits = _log(scores)
+    return -logits[np.arange(len(logits)), np.asarray(truths)]
 
 
-def calibration(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> Calibration:
-    """ECE in 15 bins with its uncertainty, and mean NLL.
+def mean_nll(scores: ArrayLike, truths: ArrayLike) -> float:
+    """The mean of :func:`nll`."""
+    return float(nll(scores, truths).mean())
+
+
+def calibration(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> dict[str, Any]:
+    """ECE in 15 bins with its uncertainty, and mean NLL, for JSON.
 
     The ECE is a sum of distances, so chance raises it. How much, shows by drawing for each image whether it is correct
     from its confidence. The interval is the basic bootstrap's (Davison and Hinkley, Bootstrap Methods and their
     Application, 1997, section 5.2). It starts at 0 unless the ECE exceeds 97.5 % of those by chance.
+
+    Returns:
+        ``n`` images; ``ece``, 0-1, and ``ece_interval95``; ``ece_by_chance``, the mean ECE of as many images with
+        these scores under perfect calibration; ``nll``, nats.
     """
     place, confidence, right = _binned(scores, truths, BINS)
     gaps, n, random = right - confidence, len(right), np.random.default_rng(seed)
@@ -105,12 +84,17 @@ def calibration(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> Calibrat
         by_chance[i] = _ece(place, (random.random(n) < confidence) - confidence)
         drawn = random.integers(n, size=n)
         again[i] = _ece(place[drawn], gaps[drawn])
-    ece = expected_calibration_error(scores, truths)
+    ece = _ece(place, gaps)
     low, high = 2 * ece - np.quantile(again, (0.975, 0.025))
     if ece <= np.quantile(by_chance, 0.975):
         low = 0.0
-    interval = float(np.clip(low, 0, ece)), float(np.clip(high, ece, 1))
-    return Calibration(n, ece, interval, float(by_chance.mean()), mean_nll(scores, truths))
+    return {
+        'n': n,
+        'ece': ece,
+        'ece_interval95': (float(np.clip(low, 0, ece)), float(np.clip(high, ece, 1))),
+        'ece_by_chance': float(by_chance.mean()),
+        'nll': mean_nll(scores, truths),
+    }
 
 
 def tempered(scores: ArrayLike, temperature: float) -> NDArray[np.float64]:
@@ -121,59 +105,48 @@ def tempered(scores: ArrayLike, temperature: float) -> NDArray[np.float64]:
 
 
 def fit_temperature(scores: ArrayLike, truths: ArrayLike) -> float:
-    """The temperature within 0.05-20 that minimizes the mean NLL (Guo et al. 2017, section 4.2).
+    """The temperature within 0.05-20 that minimizes the mean NLL (Guo et al., section 4.2).
 
     The NLL is convex in the inverse temperature; its derivative is mean(E[log score] - log score of the true class),
     the expectation taken over the scaled scores.
-
-    Raises:
-        ValueError: There are no images.
     """
     from scipy.optimize import brentq  # 0.5 s, which training does not need
 
-    logits = _log(scores)
-    if not len(logits):
-        raise ValueError('no scores to fit a temperature to')
-    truth = _true_scores(logits, truths)
+    logits, unscaled = _log(scores), mean_nll(scores, truths)
 
     def slope(inverse: float) -> float:
-        return float(((tempered(scores, 1 / inverse) * logits).sum(axis=1) - truth).mean())
+        return float((tempered(scores, 1 / inverse) * logits).sum(axis=1).mean()) + unscaled
 
-    low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
-    if slope(low) >= 0:
-        return TEMPERATURES[1]
-    if slope(high) <= 0:
-        return TEMPERATURES[0]
-    return 1 / brentq(slope, low, high, xtol=1e-9)
+    low, high = TEMPERATURES
+    if slope(1 / high) >= 0:
+        return high
+    if slope(1 / low) <= 0:
+        return low
+    return 1 / brentq(slope, 1 / high, 1 / low, xtol=1e-9)
 
 
 def folds(truths: ArrayLike, number: int = FOLDS, seed: int = 0) -> NDArray[np.intp]:
     """The fold, 0 to ``number - 1``, of each image; stratified, for classes with fewer images than folds too."""
-    labels = np.asarray(truths)
-    random = np.random.default_rng(seed)
-    members = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    labels, random = np.asarray(truths, int), np.random.default_rng(seed)
+    order = [i for label in np.unique(labels) for i in random.permutation(np.flatnonzero(labels == label))]
     found = np.empty(len(labels), np.intp)
-    if members:
-        found[np.concatenate(members)] = np.arange(len(labels)) % number  # each class goes on where the last ended
+    found[np.array(order, int)] = np.arange(len(labels)) % number  # each class goes on where the last ended
     return found
 
 
-def cross_fitted(
-    scores: ArrayLike, truths: ArrayLike, seed: int = 0
-) -> tuple[NDArray[np.float64], tuple[float, ...]] | None:
+def cross_fitted(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> tuple[NDArray[np.float64], list[float]]:
     """The scores, ``(N, K)``, each fold scaled by the temperature fitted on the others, and these temperatures.
 
-    None for a single image, which leaves none to fit to.
+    There have to be at least two images.
     """
     table, labels = np.asarray(scores, float), np.asarray(truths)
     number = min(FOLDS, len(labels))
-    if number < 2:
-        return None
-    fold, scaled, temperatures = folds(labels, number, seed), np.empty_like(table), []
-    for i in range(number):
-        temperatures.append(fit_temperature(table[fold != i], labels[fold != i]))
-        scaled[fold == i] = tempered(table[fold == i], temperatures[-1])
-    return scaled, tuple(temperatures)
+    fold = folds(labels, number, seed)
+    temperatures = [fit_temperature(table[fold != i], labels[fold != i]) for i in range(number)]
+    scaled = np.empty_like(table)
+    for i, temperature in enumerate(temperatures):
+        scaled[fold == i] = tempered(table[fold == i], temperature)
+    return scaled, temperatures
 
 
 def scale(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> dict[str, Any] | None:
@@ -182,17 +155,17 @@ def scale(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> dict[str, Any]
     Returns:
         ``temperature``, fitted on all images, for others; it divides logits and is above 1 where scores are too high.
         ``fold_temperatures``, each fitted on the other folds; the ``seed`` of the folds. ``before`` and ``after``:
-        :class:`Calibration` of the scores and of the scores scaled by their fold's temperature.
+        :func:`calibration` of the scores and of the scores scaled by their fold's temperature.
     """
-    if (found := cross_fitted(scores, truths, seed)) is None:
+    if len(np.asarray(truths)) < 2:
         return None
-    scaled, temperatures = found
+    scaled, temperatures = cross_fitted(scores, truths, seed)
     return {
         'temperature': fit_temperature(scores, truths),
         'fold_temperatures': temperatures,
         'seed': seed,
-        'before': asdict(calibration(scores, truths)),
-        'after': asdict(calibration(scaled, truths)),
+        'before': calibration(scores, truths),
+        'after': calibration(scaled, truths),
     }
 
 
@@ -211,10 +184,9 @@ def coverage_curve(scores: ArrayLike, truths: ArrayLike) -> list[CoveragePoint]:
     El-Yaniv and Wiener, On the Foundations of Noise-free Selective Classification, JMLR 11 (2010): the risk-coverage
     curve. Images with equal scores are kept or rejected together.
     """
-    table = np.asarray(scores, float)
-    confidence, right = table.max(axis=1), table.argmax(axis=1) == np.asarray(truths)
-    order = np.argsort(-confidence, kind='stable')
-    confidence, rights, n = confidence[order], np.cumsum(right[order]), len(right)
+    _, confidence, right = _binned(scores, truths, BINS)
+    order, n = np.argsort(-confidence, kind='stable'), len(right)
+    confidence, rights = confidence[order], np.cumsum(right[order])
     ends = [*np.flatnonzero(np.diff(confidence) < 0).tolist(), n - 1]
     return [CoveragePoint(float(confidence[i]), Proportion(i + 1, n), Proportion(int(rights[i]), i + 1)) for i in ends]
 
@@ -241,7 +213,3 @@ def _ece(place: NDArray[np.intp], gaps: NDArray[np.float64], bins: int = BINS) -
 
 def _log(scores: ArrayLike) -> NDArray[np.float64]:
     return np.log(np.clip(np.asarray(scores, float), _TINY, None))
-
-
-def _true_scores(logits: NDArray[np.float64], truths: ArrayLike) -> NDArray[np.float64]:
-    return logits[np.arange(len(logits)), np.asarray(truths)]

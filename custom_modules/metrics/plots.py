@@ -2,7 +2,8 @@
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import matplotlib
@@ -19,7 +20,14 @@ from custom_modules.metrics.confusion import row_normalised
 from custom_modules.metrics.predictions import Counts
 
 BLUE, VERMILLION = '#0072B2', '#D55E00'  # of Okabe and Ito's colour-blind-safe set
-GRID = '#DDDDDD'
+GRID, SOFT = '#DDDDDD', '#777777'
+INKS = {
+    '#000000': 'currentColor',
+    GRID: 'var(--line)',
+    SOFT: 'var(--soft)',
+    BLUE: 'var(--blue)',
+    VERMILLION: 'var(--orange)',
+}
 MAX_NAMED = 30  # classes whose names and counts are legible in a matrix
 STYLE = {'font.size': 9, 'axes.titlesize': 10, 'axes.titleweight': 'bold', 'axes.titlelocation': 'left'}
 
@@ -46,11 +54,8 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     on_diagonal = np.eye(len(classes), dtype=bool)[..., None]
     # The root makes the few errors of a good model visible.
     colours = np.where(on_diagonal, right(shares / 100), wrong(np.sqrt(shares / 100)))
-    forms: list[tuple[str, NDArray, Callable[[float], str]]] = [
-        ('Images', matrix, '{:.0f}'.format),
-        ('Percent of the true class', shares, '{:.1f}'.format),
-    ]
-    for axes, (title, numbers, form) in zip(both, forms, strict=True):
+    texts = {'Images': np.char.mod('%d', matrix), 'Percent of the true class': np.char.mod('%.1f', shares)}
+    for axes, (title, text) in zip(both, texts.items(), strict=True):
         axes.imshow(colours)
         axes.spines[:].set_visible(True)
         axes.set(title=title, xlabel='predicted', ylabel='true')
@@ -60,9 +65,8 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
         axes.set_xticks(ticks, names, rotation=90 if len(classes) > 6 else 30)
         axes.set_yticks(ticks, names)
         for row, column in np.argwhere(matrix):
-            dark = colours[row, column, :3].mean() < 0.6
-            text = form(float(numbers[row, column]))
-            axes.text(column, row, text, ha='center', va='center', color='white' if dark else 'black')
+            ink = 'white' if colours[row, column, :3].mean() < 0.6 else 'black'
+            axes.text(column, row, text[row, column], ha='center', va='center', color=ink)
     return figure
 
 
@@ -71,14 +75,14 @@ def per_class(counts: Counts) -> Figure:
     """Recall, precision and F1 of each class with their 95 % intervals."""
     names = list(counts.recall)
     figure, three = _figure(7.2, max(1.8, 0.32 * len(names) + 1), 1, 3, sharex=True, sharey=True)
-    values: dict[str, list[tuple[float | None, tuple[float, float] | None]]] = {
-        'Recall, %': [(counts.recall[name].percent, counts.recall[name].interval) for name in names],
-        'Precision, %': [(counts.precision[name].percent, counts.precision[name].interval) for name in names],
+    values: dict[str, list[tuple[Any, Any]]] = {
+        'Recall, %': [(share.percent, share.interval) for share in counts.recall.values()],
+        'Precision, %': [(share.percent, share.interval) for share in counts.precision.values()],
         'F1, %': [(counts.f1(name), counts.f1_interval(name)) for name in names],
     }
     for axes, (title, found) in zip(three, values.items(), strict=True):
         for row, (value, interval) in enumerate(found):
-            if value is not None and interval is not None:
+            if interval is not None:
                 axes.plot(interval, (row, row), color=BLUE, linewidth=1.6)
                 axes.plot(value, row, 'o', color=BLUE, markersize=5)
         axes.set_yticks(range(len(names)), [shorten(name) for name in names])
@@ -94,18 +98,16 @@ def per_class(counts: Counts) -> Figure:
 def reliability(bins: Sequence[Bin], title: str) -> Figure:
     """Reliability diagram: accuracy over confidence with Wilson 95 % intervals, and below it the number of images."""
     figure, (top, bottom) = _figure(3.7, 4.4, 2, 1, sharex=True, height_ratios=[3.2, 1])
-    top.plot((0, 1), (0, 1), color='#777777', linestyle=(0, (4, 3)), linewidth=1)
-    for part in bins:
-        interval = part.right.interval
-        if interval is None or part.confidence is None:
-            continue
-        top.plot((part.confidence,) * 2, (interval[0] / 100, interval[1] / 100), color=BLUE, linewidth=1.2)
-        top.plot(part.confidence, part.right.k / part.right.n, 'o', color=BLUE, markersize=5)
+    top.plot((0, 1), (0, 1), color=SOFT, linestyle=(0, (4, 3)), linewidth=1)
+    for confidence, right in bins:
+        if confidence is not None and right.interval is not None:
+            top.plot((confidence,) * 2, [end / 100 for end in right.interval], color=BLUE, linewidth=1.2)
+            top.plot(confidence, right.k / right.n, 'o', color=BLUE, markersize=5)
     top.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel='accuracy', title=title)
     top.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     top.grid(color=GRID)
-    width, images = bins[0].high - bins[0].low, [part.right.n for part in bins]
-    bars = bottom.bar([part.low for part in bins], images, width=0.86 * width, align='edge', color=BLUE)
+    starts, images = np.arange(len(bins)) / len(bins), [part.right.n for part in bins]
+    bars = bottom.bar(starts, images, width=0.86 / len(bins), align='edge', color=BLUE)
     bottom.bar_label(bars, [str(n or '') for n in images], padding=2, fontsize=7.5)
     bottom.set(ylim=(0, 1.25 * max(images)), yticks=[], xlabel='confidence', ylabel='images')
     bottom.spines['left'].set_visible(False)
@@ -159,12 +161,7 @@ def as_svg(figure: Figure, text: str = 'path') -> str:
 
 
 def as_inline_svg(figure: Figure, description: str) -> str:
-    """The figure for a page with light and dark colours: SVG without background, in the page's ink and font.
-
-    Args:
-        figure: The figure.
-        description: Its text alternative.
-    """
+    """The figure as SVG without background, in a page's ink and font; ``description`` is its text alternative."""
     svg = as_svg(figure, text='none')
     svg = re.sub(r'<metadata>.*?</metadata>', '', svg[svg.index('<svg') :], flags=re.DOTALL)
     svg = re.sub(r'<defs>\s*<style.*?</style>\s*</defs>', '', svg, flags=re.DOTALL)  # would style the whole page
@@ -172,13 +169,6 @@ def as_inline_svg(figure: Figure, description: str) -> str:
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', '', svg)
     svg = re.sub(r'<svg .*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img">', svg, count=1, flags=re.DOTALL)
     svg = re.sub(r'<g>\s*<path d="[^"]*" style="fill: #ffffff"/>\s*</g>', '', svg)
-    for colour, ink in {
-        '#000000': 'currentColor',
-        '#dddddd': 'var(--line)',
-        '#777777': 'var(--soft)',
-        BLUE.lower(): 'var(--blue)',
-        VERMILLION.lower(): 'var(--orange)',
-    }.items():
-        svg = svg.replace(colour, ink)
-    safe = description.replace('&', '&amp;').replace('<', '&lt;').replace('"', '&quot;')
-    return svg.replace('role="img">', f'role="img" aria-label="{safe}">', 1).strip()
+    for colour, ink in INKS.items():
+        svg = svg.replace(colour.lower(), ink)
+    return svg.replace('role="img">', f'role="img" aria-label="{escape(description)}">', 1).strip()

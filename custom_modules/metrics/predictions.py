@@ -29,11 +29,7 @@ class Prediction(NamedTuple):
 
 
 def check_scores(predictions: Iterable[Prediction], classes: Sequence[str]) -> None:
-    """Checks that there is a finite score for each class.
-
-    Raises:
-        InputError: A score is not finite, or the number of scores is another.
-    """
+    """Raises an :class:`InputError` unless there is a finite score for each class."""
     for path, scores, _ in predictions:
         if not all(map(isfinite, scores)):
             raise InputError(f'{path}: its scores are not finite: the weights are broken. Use another checkpoint.')
@@ -126,13 +122,7 @@ class Counts:
 
 
 def count(predictions: Sequence[Prediction], classes: Sequence[str]) -> Counts:
-    """Counts predictions with a known truth.
-
-    Raises:
-        ValueError: There are no predictions.
-    """
-    if not predictions:
-        raise ValueError('no predictions to count')
+    """Counts predictions with a known truth."""
     truths, labels = [p.truth for p in predictions], [p.label for p in predictions]
     right = [label for truth, label in zip(truths, labels, strict=True) if truth == label]
     return Counts(
@@ -184,19 +174,16 @@ def write_rows(file: BinaryIO, table: Iterable[dict], fields: Sequence[str], suf
 def format_counts(counts: Counts, nll: float | None, ece: float | None = None) -> str:
     """Counts, mean NLL in nats and ECE in 15 bins (0-1), if known, for a terminal."""
     width = max(map(len, [*counts.recall, 'class']))
-    lines = [
-        f'top-1 accuracy  {counts.top1}',
-        f'top-1 error     {counts.error}',
-        *([] if nll is None else [f'mean NLL        {nll:.4f}']),
-        *([] if ece is None else [f'ECE, 15 bins    {100 * ece:.2f} %']),
-        '',
-        f'{"class":{width}}  recall                       precision                    F1',
-    ]
-    for name, recall in counts.recall.items():
-        cells = [
-            '      - (0/0)' if part.percent is None else f'{part.percent:6.2f} % ({part.k}/{part.n})'
-            for part in (recall, counts.precision[name])
-        ]
-        f1 = counts.f1(name)
-        lines.append(f'{name:{width}}  {cells[0]:27}  {cells[1]:27}  {"     -" if f1 is None else f"{f1:6.2f} %"}')
+    lines = [f'top-1 accuracy  {counts.top1}', f'top-1 error     {counts.error}']
+    lines += [] if nll is None else [f'mean NLL        {nll:.4f}']
+    lines += [] if ece is None else [f'ECE, 15 bins    {100 * ece:.2f} %']
+    lines += ['', f'{"class":{width}}  recall                       precision                    F1']
+    for name in counts.recall:
+        parts = [counts.recall[name], counts.precision[name]]
+        cells = [f'{_percent(part.percent)} ({part.k}/{part.n})' for part in parts]
+        lines.append(f'{name:{width}}  {cells[0]:27}  {cells[1]:27}  {_percent(counts.f1(name))}')
     return '\n'.join(lines)
+
+
+def _percent(value: float | None) -> str:
+    return '     -' if value is None else f'{value:6.2f} %'

@@ -10,11 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.out_of_distribution import (
-    format_ood,
-    list_others,
-    ood_figures,
-)
+from custom_modules.evaluation.out_of_distribution import format_ood, list_others, ood_figures
 from custom_modules.metrics.calibration import tempered
 from custom_modules.metrics.predictions import Prediction
 
@@ -26,8 +22,8 @@ def scored(highest, truth=None, label=0):
     return Prediction('a.jpg', scores, truth)
 
 
-def scaling(temperature, before, after):
-    return {'temperature': temperature, 'before': {'nll': before}, 'after': {'nll': after}}
+def scaling(after):
+    return {'temperature': 0.5, 'before': {'nll': 0.3}, 'after': {'nll': after}}
 
 
 TESTED = [scored(0.99, 0)] * 12 + [scored(0.8, 1)] * 4 + [scored(0.65, 0)] * 3 + [scored(0.4, 0)]
@@ -46,7 +42,7 @@ def test_the_threshold_is_the_highest_that_keeps_95_percent(inside, outside):
     assert found['fpr_at_95_tpr']['k'] == sum(max(scored(s).scores) >= max(kept) for s in outside)
 
 
-def test_what_is_counted():
+def test_figures():
     found = json.loads(json.dumps(ood_figures(TESTED, OTHERS, None, 'others', 2), allow_nan=False))
     assert (found['folder'], found['photos'], found['unreadable']) == ('others', 5, 2)
     higher = [(max(a.scores) > max(b.scores)) + (a.scores == b.scores) / 2 for a in TESTED for b in OTHERS]
@@ -70,8 +66,8 @@ def test_what_is_counted():
 
 def test_scores_are_scaled_where_that_lowers_the_nll():
     plain = ood_figures(TESTED, OTHERS, None)
-    assert ood_figures(TESTED, OTHERS, scaling(0.5, before=0.3, after=0.3)) == plain
-    found = ood_figures(TESTED, OTHERS, scaling(0.5, before=0.3, after=0.2))
+    assert ood_figures(TESTED, OTHERS, scaling(after=0.3)) == plain
+    found = ood_figures(TESTED, OTHERS, scaling(after=0.2))
     assert 'predicted with scaled score >= 0.9 ' in format_ood(found)
     threshold = found.pop('threshold')
     expected = sum(tempered([other.scores], 0.5).max() >= 0.9 for other in OTHERS)
@@ -81,7 +77,7 @@ def test_scores_are_scaled_where_that_lowers_the_nll():
     assert found == plain
 
 
-def test_folders_that_cannot_be_meant(data, tmp_path):
+def test_unusable_folders_are_refused(data, tmp_path):
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'broken').mkdir()
     (tmp_path / 'broken' / 'a.jpg').write_text('no picture')
@@ -92,12 +88,11 @@ def test_folders_that_cannot_be_meant(data, tmp_path):
         data / 'val': 'whose images are in distribution',
         data.parent: 'whose images are in distribution',
     }.items():
-        with pytest.raises(InputError, match=said) as caught:
+        with pytest.raises(InputError, match=f'.*{said}.*$'):
             list_others(str(folder), data)
-        assert len(caught.value.problems) == 1
 
 
-def test_photos_at_any_depth_are_taken_and_the_unreadable_listed(data, tmp_path):
+def test_images_at_any_depth_are_listed(data, tmp_path):
     (tmp_path / 'others' / 'deep').mkdir(parents=True)
     photo = next((data / 'val' / 'rose').iterdir())
     shutil.copy(photo, tmp_path / 'others' / 'b.png')

@@ -1,4 +1,4 @@
-"""Results of different tests do not replace each other."""
+"""Results of a test: figures, warnings, those beside a checkpoint, and those of another test, which are kept."""
 
 import json
 import os
@@ -8,23 +8,33 @@ import pytest
 from custom_modules.errors import InputError
 from custom_modules.evaluation.results import (
     Known,
+    as_written,
     figures,
-    find_results,
     format_scaling,
-    found_in,
     know,
     set_aside,
     split_warning,
 )
 from custom_modules.metrics.predictions import Prediction, count
+from custom_modules.models.model_file import ModelFile
+
+BEST = {'checkpoint': 'run/best.pth', 'run': 'a', 'epoch': 3, 'dataset': 'd', 'tested': 'val.txt', 'tta': False}
+ROBUST = {'robustness': {'conditions': [1], 'collapses': []}}
+OOD = {'ood': {'folder': 'a'}}
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    return tmp_path / 'metrics.json'
+
+
+def model(folder, digest='w', **meta):
+    return ModelFile(folder / 'best.pth', ['a'], meta, digest)
 
 
 def scaled(temperature, after=0.12):
-    """What a test finds by scaling, as far as it decides whether the temperature is used."""
+    """The part of temperature scaling that decides whether the temperature is used."""
     return {'temperature': temperature, 'before': {'nll': 0.14}, 'after': {'nll': after}}
-
-
-BEST = {'checkpoint': 'run/best.pth', 'run': 'a', 'epoch': 3, 'dataset': 'd', 'tested': 'val.txt', 'tta': False}
 
 
 @pytest.mark.parametrize('kind', ['file', 'folder'])
@@ -47,27 +57,34 @@ def test_only_results_of_the_same_test_are_replaced(tmp_path, kind):
     assert write(tta) == names('best')
     assert write(BEST) == names('best_tta')
     assert write(tta) == names('best')
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
-        [path.name, names('best'), names('best_2'), names('best_tta')]
-    )
+    kept = [path.name, names('best'), names('best_2'), names('best_tta')]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(kept)
 
 
-def test_what_cannot_be_read_is_kept(tmp_path):
-    (tmp_path / 'metrics.json').write_text('{')
-    assert set_aside(tmp_path / 'metrics.json', BEST) == tmp_path / 'metrics_unknown.json'
-    assert (tmp_path / 'metrics_unknown.json').read_text() == '{'
+@pytest.mark.parametrize(
+    ('old', 'new', 'name'),
+    [
+        ({}, ROBUST, None),
+        (ROBUST, {'robustness': {'conditions': [2]}}, None),
+        (ROBUST, {}, 'metrics_best_robustness.json'),
+        ({}, OOD, None),
+        (OOD, {**OOD, **ROBUST}, None),
+        ({**OOD, **ROBUST}, OOD, 'metrics_best_robustness_ood.json'),
+        (OOD, {'ood': {'folder': 'b'}}, 'metrics_best_ood.json'),
+        ('{', {}, 'metrics_unknown.json'),
+    ],
+)
+def test_extra_results_and_unreadable_files_are_kept(metrics, old, new, name):
+    metrics.write_text(old if isinstance(old, str) else json.dumps({**BEST, **old}))
+    assert set_aside(metrics, {**BEST, **new}) == (name and metrics.with_name(name))
 
 
-def test_figures_are_plain_and_agree_with_each_other():
+def test_figures_agree_with_each_other():
     predictions = [Prediction(str(i), [0.7, 0.3] if i % 3 else [0.2, 0.8], i % 2) for i in range(12)]
     found = json.loads(json.dumps(figures(predictions, count(predictions, ['a', 'b'])), allow_nan=False))
     assert found['coverage'][0]['right'] == found['accuracy/top1']
     assert found['temperature_scaling']['before']['ece'] == found['ece/15_bins']
     assert found['temperature_scaling']['after']['n'] == 12
-    assert 0 <= found['ece/15_bins'] <= 1
-    assert (
-        found['classes']['a']['f1_wilson95'][0] < found['classes']['a']['f1'] < found['classes']['a']['f1_wilson95'][1]
-    )
 
 
 def test_scores_that_are_not_finite_are_refused():
@@ -76,69 +93,63 @@ def test_scores_that_are_not_finite_are_refused():
         figures(broken, count(broken, ['a', 'b']))
 
 
-def test_temperature_scaling_in_words():
+def test_temperature_scaling_for_a_terminal():
     before = {'n': 9, 'ece': 0.028, 'ece_interval95': (0.0, 0.0353), 'ece_by_chance': 0.0215, 'nll': 0.1374}
     after = {**before, 'ece': 0.0317}
-    fault = '  do not use it on other images: it does not lower the NLL'
     scaling = {'temperature': 1.075, 'fold_temperatures': (1.018, 1.126), 'seed': 0, 'before': before, 'after': after}
-    assert format_scaling(scaling).splitlines() == [
+    *lines, fault = format_scaling(scaling).splitlines()
+    assert lines == [
         'temperature     1.075, fitted on all images; cross-fitted in 2 folds: 1.018-1.126',
         '  before        ECE 2.80 % (95 % interval 0.00-3.53; by chance alone 2.15 %), mean NLL 0.1374',
         '  after         ECE 3.17 % (95 % interval 0.00-3.53; by chance alone 2.15 %), mean NLL 0.1374',
-        fault,
     ]
-    better = {**scaling, 'after': {**after, 'nll': 0.1373}}
-    assert fault not in format_scaling(better)
+    assert fault == '  do not use it on other images: it does not lower the NLL'
+    assert fault not in format_scaling({**scaling, 'after': {**after, 'nll': 0.1373}})
 
 
-def test_a_test_without_robustness_does_not_replace_one_with_it(tmp_path):
-    file = tmp_path / 'metrics.json'
-    file.write_text(json.dumps(BEST))
-    robust = {**BEST, 'robustness': {'conditions': [1], 'collapses': []}}
-    assert set_aside(file, robust) is None  # it has all that was there
-    file.write_text(json.dumps(robust))
-    assert set_aside(file, {**robust, 'robustness': {'conditions': [2]}}) is None
-    assert set_aside(file, BEST) == tmp_path / 'metrics_best_robustness.json'
+def test_results_are_found_by_the_digest_of_the_weights(metrics):
+    def write(file, **results):
+        file.write_text(json.dumps({**BEST, **results}))
 
+    def found(digest='w'):
+        return know(model(metrics.parent, digest)).file
 
-def test_results_are_found_by_the_weights_they_are_of(tmp_path):
-    checkpoint, file, aside = (tmp_path / name for name in ('renamed.pth', 'metrics.json', 'metrics_best.json'))
-    of_these = {**BEST, 'weights': 'w'}
-    assert find_results(checkpoint, 'w') is None
-    file.write_text(json.dumps(BEST))  # of before the weights were named
-    assert find_results(checkpoint, 'w') is None
-    file.write_text(json.dumps(of_these))
-    assert find_results(checkpoint, 'w') == (file, of_these)
-    assert find_results(checkpoint, 'v') is None
-    set_aside(file, {**of_these, 'tta': True})
-    file.write_text(json.dumps({**of_these, 'tta': True}))
-    assert find_results(checkpoint, 'w') == (aside, of_these)
-    newer = tmp_path / 'metrics_best_2.json'
-    newer.write_text(json.dumps({**of_these, 'epoch': 9}))
+    assert found() is None
+    write(metrics)  # a test before the weights were named
+    assert found() is None
+    write(metrics, weights='w')
+    assert found() == metrics
+    assert found('v') is None
+    aside, newer = metrics.with_name('metrics_best.json'), metrics.with_name('metrics_best_2.json')
+    metrics.rename(aside)
+    write(metrics, weights='w', tta=True)
+    assert found() == aside
+    write(newer, weights='w')
     os.utime(aside, (1, 1))
-    assert find_results(checkpoint, 'w') == (newer, {**of_these, 'epoch': 9})
-    for broken in ('{', '[]'):
-        file.write_text(broken)
-        with pytest.raises(InputError, match=r'metrics\.json: cannot be read as results'):
-            find_results(checkpoint, 'w')
+    assert found() == newer
 
 
-def test_the_temperature_is_that_of_the_test_or_else_the_one_carried(tmp_path):
-    checkpoint, file = tmp_path / 'best.pth', tmp_path / 'metrics.json'
-    assert know(checkpoint, 'w', {'temperature': 2}) == Known(None, None, 2.0, f'2.000, of {checkpoint}')
+@pytest.mark.parametrize('content', ['{', '[]'])
+def test_unreadable_results_are_refused(metrics, content):
+    metrics.write_text(content)
+    with pytest.raises(InputError, match=r'metrics\.json: cannot be read as results'):
+        know(model(metrics.parent))
+
+
+def test_the_temperature_of_the_test_comes_before_that_of_the_checkpoint(metrics):
+    carrying = model(metrics.parent, temperature=2.0)
+    assert know(carrying) == Known(None, None, 2.0, f'2.000, of {carrying.path}')
     for scaling, temperature, source in (
-        (scaled(1.25), 1.25, f'1.250, of {file}'),
-        (None, 2.0, f'2.000, of {checkpoint}'),
+        (scaled(1.25), 1.25, f'1.250, of {metrics}'),
+        (None, 2.0, f'2.000, of {carrying.path}'),
     ):
         tested = {'weights': 'w', 'temperature_scaling': scaling}
-        file.write_text(json.dumps(tested))
-        assert know(checkpoint, 'w', {'temperature': 2}) == Known(file, tested, temperature, source)
-    found = know(checkpoint, 'v', {})
-    assert (found.file, found.results, found.temperature) == (None, None, None)
-    assert found.source.endswith(f'python tools/test.py CONFIG {checkpoint}')
-    file.write_text(json.dumps({'weights': 'w', 'temperature_scaling': [1.25]}))
+        metrics.write_text(json.dumps(tested))
+        assert know(carrying) == Known(metrics, tested, temperature, source)
+    assert know(model(metrics.parent, 'v')).source.endswith(f'python tools/test.py CONFIG {carrying.path}')
+    metrics.write_text(json.dumps({'weights': 'w', 'temperature_scaling': [1.25]}))
     with pytest.raises(InputError, match=r'metrics\.json: not as a test has written it'):
-        know(checkpoint, 'w', {})
+        know(carrying)
 
 
 @pytest.mark.parametrize(
@@ -149,40 +160,24 @@ def test_the_temperature_is_that_of_the_test_or_else_the_one_carried(tmp_path):
         (scaled(1.25), {'trained_on': 'a', 'dataset': 'b'}, 'trained on another split'),
         (scaled(1.25), {'tested': 'train.txt', 'trained_list': 'train.txt'}, 'tested on the training images'),
     ],
-    ids=['no better', 'all right', 'another split', 'photos trained on'],
+    ids=['no better', 'at a bound', 'another split', 'training images'],
 )
-def test_a_temperature_with_a_fault_is_not_used(tmp_path, scaling, about, fault):
+def test_a_temperature_with_a_fault_is_not_used(metrics, scaling, about, fault):
     tested = {'weights': 'w', 'temperature_scaling': scaling, **about}
-    (tmp_path / 'metrics.json').write_text(json.dumps(tested))
-    found = know(tmp_path / 'best.pth', 'w', {'temperature': 2})
+    metrics.write_text(json.dumps(tested))
+    found = know(model(metrics.parent, temperature=2.0))
     assert (found.results, found.temperature) == (tested, None)
     assert found.source.startswith('none: the ')
     assert fault in found.source
 
 
-def test_what_goes_wrong_without_results_is_not_blamed_on_them(tmp_path):
-    with pytest.raises(KeyError), found_in(None):
-        raise KeyError('value')
-    said = r'metrics\.json: not as a test has written it'
-    with pytest.raises(InputError, match=said), found_in(tmp_path / 'metrics.json'):
+def test_errors_without_results_are_not_attributed_to_them():
+    with pytest.raises(KeyError), as_written(None):
         raise KeyError('value')
 
 
-def test_figures_of_photos_that_were_trained_on_are_warned_of():
+def test_figures_of_training_images_are_warned_of():
     assert split_warning('a', 'a') == split_warning(None, 'a') == ''
     assert split_warning('a', 'b').startswith('trained on another split')
-    assert split_warning('a', 'b', same_list=True) == split_warning('a', 'b')  # its photos are others
+    assert split_warning('a', 'b', same_list=True) == split_warning('a', 'b')  # its images are others
     assert split_warning('a', 'a', same_list=True).startswith('tested on the training images')
-
-
-def test_other_photos_of_none_of_the_classes_are_another_test(tmp_path):
-    file = tmp_path / 'metrics.json'
-    file.write_text(json.dumps(BEST))
-    assert set_aside(file, {**BEST, 'ood': {'folder': 'a'}}) is None
-    file.write_text(json.dumps({**BEST, 'ood': {'folder': 'a'}}))
-    both = {**BEST, 'ood': {'folder': 'a'}, 'robustness': {'conditions': [1]}}
-    assert set_aside(file, both) is None
-    file.write_text(json.dumps(both))
-    assert set_aside(file, {**BEST, 'ood': {'folder': 'a'}}) == tmp_path / 'metrics_best_robustness_ood.json'
-    file.write_text(json.dumps({**BEST, 'ood': {'folder': 'a'}}))
-    assert set_aside(file, {**BEST, 'ood': {'folder': 'b'}}) == tmp_path / 'metrics_best_ood.json'

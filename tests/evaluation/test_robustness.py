@@ -33,12 +33,12 @@ def changed(condition, img):
 
 
 @pytest.mark.parametrize('condition', CONDITIONS)
-def test_every_change_is_the_same_each_time_and_keeps_the_form(condition, img):
+def test_changes_are_deterministic_and_keep_the_shape(condition, img):
     np.random.seed(0)
     first = changed(condition, img)
     assert (first.dtype, first.shape) == (img.dtype, img.shape)
     assert (first != img).any()
-    for seed in range(20):
+    for seed in range(5):
         np.random.seed(seed)
         np.testing.assert_array_equal(changed(condition, img), first)
 
@@ -50,13 +50,13 @@ def test_brightness_multiplies_and_saturates(img, factor):
 
 
 def test_the_blur_is_a_gaussian_of_two_pixels(img):
-    expected = gaussian_filter(img.astype(float), (2, 2, 0), mode='nearest')
-    difference = abs(changed('blur, σ 2 pixels', img) - expected)
-    # Pillow puts three box filters in a Gaussian's place; a blur of 1.7 or 2.3 pixels is further off.
-    assert difference.mean() < 1.5
-    for other in (1.7, 2.3):
-        wrong = gaussian_filter(img.astype(float), (other, other, 0), mode='nearest')
-        assert abs(changed('blur, σ 2 pixels', img) - wrong).mean() > difference.mean()
+    blurred = changed('blur, σ 2 pixels', img)
+
+    def difference(sigma):
+        return abs(blurred - gaussian_filter(img.astype(float), (sigma, sigma, 0), mode='nearest'))
+
+    # Pillow approximates a Gaussian by three box filters; a blur of 1.7 or 2.3 pixels differs more.
+    assert difference(2).mean() < min(1.5, difference(1.7).mean(), difference(2.3).mean())
 
 
 def test_half_resolution_keeps_the_means_of_two_by_two_pixels(img):
@@ -65,8 +65,6 @@ def test_half_resolution_keeps_the_means_of_two_by_two_pixels(img):
     # Between the centres of the small pixels, a quarter of the way from one to the next in either direction.
     expected = (9 * small[3, 4] + 3 * small[3, 5] + 3 * small[4, 4] + small[4, 5]) / 16
     assert abs(found[7, 9] - expected).max() <= 1.5
-    checkers = (np.indices((64, 64)).sum(axis=0) % 2 * 200).astype(np.uint8)
-    assert abs(changed('half resolution', np.dstack([checkers] * 3)).astype(int) - 100).max() <= 1
 
 
 @pytest.mark.parametrize('size', [32, 33, 224])
@@ -92,16 +90,13 @@ def test_the_figures_under_a_condition():
     plain, found = json.loads(json.dumps(figures, allow_nan=False))['conditions']
     assert (plain['lost'], plain['sure_but_wrong']['k']) == (0, 0)
     assert (found['accuracy/top1']['k'], found['lost']) == (9, pytest.approx(25))
-    expected = calibration([p.scores for p in turned], TRUTHS)
-    assert (found['calibration']['ece'], found['calibration']['nll']) == (expected.ece, expected.nll)
+    assert found['calibration'] == json.loads(json.dumps(calibration([p.scores for p in turned], TRUTHS)))
     assert (found['sure_but_wrong']['k'], found['sure_but_wrong']['n']) == (3, 12)
     assert found['answers'] == {'daisy': 6, 'rose': 3, 'tulip': 3}
     header, first, second = format_robustness(figures).splitlines()
     assert len(header) == len(first) == len(second)
     assert second.split()[:4] == ['turned', '75.00', '%', '(9/12)']
     assert '25.00' in second
-    better = robustness_figures({PLAIN: turned, 'again': predictions(TRUTHS, TRUTHS)}, CLASSES)
-    assert better['conditions'][1]['lost'] == pytest.approx(-25)
 
 
 def test_a_collapse_is_named():
@@ -121,19 +116,9 @@ def test_a_collapse_is_named():
     ]
 
 
-def test_a_class_that_most_photos_are_of_is_no_collapse():
-    truths = [0] * 8 + [1] * 4
-    good = predictions([0] * 9 + [1] * 3, truths)
-    assert robustness_figures({PLAIN: good}, CLASSES)['collapses'] == []
-    (line,) = robustness_figures({PLAIN: predictions([0] * 12, truths)}, CLASSES)['collapses']
-    assert line == 'unchanged: 12 of 12 images are predicted as daisy, 8 correctly'
-
-
-def test_the_change_comes_before_the_step_that_packs():
-    pipeline = [{'type': 'LoadPhoto', 'min_short_edge': 9}, {'type': 'CenterCrop'}, {'type': 'PackPhoto'}]
-    found = robustness.change(pipeline, CONDITIONS['half resolution'])
-    assert [step['type'] for step in found] == ['LoadPhoto', 'CenterCrop', 'Resize', 'Resize', 'PackPhoto']
-    assert len(pipeline) == 3
+def test_a_class_of_most_images_is_no_collapse():
+    found = predictions([0] * 9 + [1] * 3, [0] * 8 + [1] * 4)
+    assert robustness_figures({PLAIN: found}, CLASSES)['collapses'] == []
 
 
 PIPELINE = [{'type': 'LoadImageFromFile'}, {'type': 'Resize', 'scale': (32, 32)}, {'type': 'PackInputs'}]
@@ -147,7 +132,7 @@ def dataset(data):
     )
 
 
-def test_the_example_is_the_image_that_is_misled_most(data, dataset):
+def test_the_example_is_misclassified_under_the_most_conditions(data, dataset):
     truths = [label for label in range(5) for _ in range(3)]
     wrong = [(label + 1) % 5 for label in truths]
 
@@ -168,7 +153,7 @@ def test_the_example_is_the_image_that_is_misled_most(data, dataset):
     np.testing.assert_array_equal(pixels[PLAIN], cv2.resize(cv2.imread(str(data / 'val' / path)), (32, 32)))
 
 
-def test_pixels_that_cannot_be_changed_are_one_line(dataset):
+def test_pixels_that_cannot_be_changed_are_refused(dataset):
     normalised = [*PIPELINE[:-1], {'type': 'Normalize', 'mean': [0, 0, 0], 'std': [1, 1, 1]}, PIPELINE[-1]]
     with pytest.raises(InputError, match=r'--robustness: images are changed .* float32 of shape \(32, 32, 3\)$'):
         robustness.pictures(dataset, normalised, 0)
