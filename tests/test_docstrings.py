@@ -1,4 +1,4 @@
-"""Registered classes are met through configs only: every documented default has to be the real one."""
+"""Registered classes are used through configs only: every documented default has to be the real one."""
 
 import ast
 import inspect
