@@ -60,11 +60,8 @@ def library_licences() -> dict[str, str]:
             about = metadata(name)
         except PackageNotFoundError:
             continue
-        classified = [
-            value.rpartition(' :: ')[2]
-            for value in about.get_all('Classifier') or ()
-            if value.startswith('License ::')
-        ]
+        kinds = about.get_all('Classifier') or ()
+        classified = [value.rpartition(' :: ')[2] for value in kinds if value.startswith('License ::')]
         expression, text = ((about.get_all(key) or [''])[0] for key in ('License-Expression', 'License'))
         stated = expression or ', '.join(classified) or text.partition('\n')[0]
         found[f'{name} {about["Version"]}'] = stated or 'not stated'

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shlex
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -202,16 +203,13 @@ def _lowest(counts: Counts) -> float:
 
 def _data(test: Evaluation) -> dict[str, Any]:
     """Images per class and subset, and facts from the manifest; an unreadable train.txt is left out."""
-    labels = range(len(test.file.classes))
     tested = Path(str(test.results.get('tested') or 'val.txt')).stem
-    subsets: dict[str, list[int]] = {}
+    found: dict[str, list[int]] = {}
     if tested != 'train':
-        try:
-            found = [sample.label for sample in read_samples(test.data_root / 'train.txt', test.file.classes)]
-            subsets['train'] = [found.count(label) for label in labels]
-        except InputError:  # not needed for a test
-            pass
-    subsets[tested] = [test.truths.count(label) for label in labels]
+        with suppress(InputError):  # not needed for a test
+            found['train'] = [item.label for item in read_samples(test.data_root / 'train.txt', test.file.classes)]
+    found[tested] = test.truths
+    subsets = {name: [labels.count(i) for i in range(len(test.file.classes))] for name, labels in found.items()}
     manifest = read_manifest(test.data_root) or {}
     facts = {'Split seed': manifest.get('seed'), 'Train ratio': manifest.get('ratio')}
     if 'left_out' in manifest:

@@ -144,14 +144,9 @@ def format_test(test: Evaluation) -> str:
     """The figures of a test for a terminal."""
     results = test.results
     parts = [format_counts(test.counts, results.get('nll/mean'), results[ECE])]
-    if results['temperature_scaling']:
-        parts.append(format_scaling(results['temperature_scaling']))
-    if 'robustness' in results:
-        parts.append(format_robustness(results['robustness']))
-    if 'ood' in results:
-        parts.append(format_ood(results['ood']))
-    if results['pretrained']:
-        parts.append(f'pretrained  {results["pretrained"]}')
+    formats = {'temperature_scaling': format_scaling, 'robustness': format_robustness, 'ood': format_ood}
+    parts += [form(results[key]) for key, form in formats.items() if results.get(key)]
+    parts += [f'pretrained  {results["pretrained"]}'] if results['pretrained'] else []
     return '\n\n'.join(parts)
 
 
