@@ -5,7 +5,10 @@ import inspect
 import re
 from pathlib import Path
 
+import mmengine.registry
+import mmpretrain.registry
 import pytest
+from mmengine.registry import Registry
 
 from custom_modules import register
 
@@ -13,14 +16,11 @@ PACKAGE = Path(register.__file__).parent
 
 
 def registered_classes() -> list[type]:
-    """The classes with an ``__init__`` of their own that the modules imported by custom_modules.register define."""
-    modules = [module for module in vars(register).values() if inspect.ismodule(module)]
-    return [
-        item
-        for module in modules
-        for item in vars(module).values()
-        if inspect.isclass(item) and item.__module__ == module.__name__ and '__init__' in vars(item)
-    ]
+    """The registered classes of this project that have an ``__init__`` of their own."""
+    registries = [*vars(mmengine.registry).values(), *vars(mmpretrain.registry).values()]
+    classes = {item for found in registries if isinstance(found, Registry) for item in found.module_dict.values()}
+    ours = [item for item in classes if item.__module__.startswith('custom_modules.') and '__init__' in vars(item)]
+    return sorted(ours, key=lambda item: item.__name__)
 
 
 @pytest.mark.parametrize('cls', registered_classes(), ids=lambda cls: cls.__name__)
