@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,20 @@ def read_manifest(data_root: Path) -> dict[str, Any] | None:
     """
     file = data_root / 'manifest.json'
     try:
-        manifest = json.loads(file.read_bytes())
+        found = file.stat()
+        return _parsed(file, (found.st_ino, found.st_mtime_ns, found.st_size))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f'{file}: cannot be read ({error}); restore it, or {_SPLIT_AGAIN}') from None
+
+
+@lru_cache(maxsize=1)  # the datasets of both subsets ask for it
+def _parsed(file: Path, state: tuple[int, ...]) -> dict[str, Any]:
+    """The content of a manifest whose file is in ``state``: inode, time of change, size."""
+    try:
+        manifest = json.loads(file.read_bytes())
+    except ValueError as error:
         raise InputError(f'{file}: cannot be read ({error}); restore it, or {_SPLIT_AGAIN}') from None
     try:
         sound = manifest['digest'] == _digest(manifest)
