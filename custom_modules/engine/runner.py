@@ -2,10 +2,10 @@
 
 import os
 import re
-import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Self
 
 import torch.distributed
@@ -32,12 +32,11 @@ LOOPS = (  # MMEngine takes three settings together, or none of them
     ('val_dataloader', 'val_cfg', 'val_evaluator'),
     ('test_dataloader', 'test_cfg', 'test_evaluator'),
 )
-STARTERS = {'pytorch': 'torchrun', 'slurm': 'srun', 'mpi': 'mpirun'}
-# How each names, in the environment, a process's number, its number on this host and the count of processes.
-RANK_NAMES = {
-    'pytorch': ('RANK', 'LOCAL_RANK', 'WORLD_SIZE'),
-    'slurm': ('SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS'),
-    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE'),
+# For each launcher: its command, and how it names a process's number, that on this host, and their count.
+LAUNCHERS = {
+    'pytorch': ('torchrun', 'RANK', 'LOCAL_RANK', 'WORLD_SIZE'),
+    'slurm': ('srun', 'SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS'),
+    'mpi': ('mpirun', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE'),
 }
 
 
@@ -55,17 +54,33 @@ def lost_processes_reported() -> Iterator[None]:
         lost = re.search(r'Connection closed|Connection reset|Broken pipe|[Tt]imed? ?out', str(error))
         if not (is_distributed() and lost and re.search('gloo|nccl', str(error), re.IGNORECASE)):
             raise
-        raise InputError(
-            f'another process of this run ended or no longer answers ({lost[0]}); its own output may '
-            'say why; go on from the newest checkpoint with --resume'
-        ) from error
+        why = f'another process of this run ended or no longer answers ({lost[0]}); its own output may say why'
+        raise InputError(f'{why}; go on from the newest checkpoint with --resume') from error
+
+
+def reported(method: str, scope: Callable[[], AbstractContextManager]) -> Callable:
+    """A method that calls MMEngine's of the same name, and whose errors are those of ``scope``."""
+
+    def call(self: Runner, *args: Any, **kwargs: Any) -> Any:
+        with scope():
+            return getattr(Runner, method)(self, *args, **kwargs)
+
+    return call
 
 
 class TerseRunner(Runner):
     """MMEngine's Runner; what is longer than a screen (environment, config, hooks) goes to the log file alone.
 
-    A part that cannot be built from the config is an :class:`InputError`, for the config is what a user wrote.
+    A part that cannot be built from the config is an :class:`InputError`, because users write the config.
     """
+
+    train = reported('train', lost_processes_reported)
+    test = reported('test', lost_processes_reported)
+    build_val_loop = reported('build_val_loop', partial(as_configured, 'val_cfg, val_dataloader, val_evaluator'))
+    build_test_loop = reported('build_test_loop', partial(as_configured, 'test_cfg, test_dataloader, test_evaluator'))
+    build_optim_wrapper = reported('build_optim_wrapper', partial(as_configured, 'optim_wrapper'))
+    build_param_scheduler = reported('build_param_scheduler', partial(as_configured, 'param_scheduler'))
+    resume = reported('resume', partial(as_configured, 'resuming with this config'))
 
     _run: Run | None = None
 
@@ -85,9 +100,7 @@ class TerseRunner(Runner):
         for loop in LOOPS:
             lacking = [key for key in loop if cfg.get(key) is None]
             if 0 < len(lacking) < len(loop):
-                there = [key for key in loop if key not in lacking]
-                needed = f'{" and ".join(there)} {"needs" if len(there) == 1 else "need"} it'
-                raise InputError(f'{", ".join(lacking)}: the config has none; {needed}')
+                raise InputError(f'{", ".join(lacking)}: the config has none; give {", ".join(loop)} together')
         with as_configured('config'):
             return super().from_cfg(cfg)
 
@@ -95,9 +108,7 @@ class TerseRunner(Runner):
         """The run's logger; its first handler is the terminal's, which shows a long message if it is ``whole``."""
         with as_configured('log_level'):
             logger = super().build_logger(*args, **kwargs)
-        logger.handlers[0].addFilter(
-            lambda record: record.getMessage().count('\n') < 20 or getattr(record, 'whole', False)
-        )
+        logger.handlers[0].addFilter(lambda record: 'whole' in vars(record) or record.getMessage().count('\n') < 20)
         return logger
 
     def dump_config(self) -> None:
@@ -105,20 +116,10 @@ class TerseRunner(Runner):
         if self._train_dataloader is not None:
             super().dump_config()
 
-    def train(self) -> nn.Module:
-        """Trains; returns the model."""
-        with lost_processes_reported():
-            return super().train()
-
-    def test(self) -> dict[str, float]:
-        """Tests; returns the metrics."""
-        with lost_processes_reported():
-            return super().test()
-
     def test_also(self, dataloader: dict, metric: BaseMetric) -> None:
-        """Tests the weights of the test that was before on another loader's photos, by ``metric`` alone.
+        """Tests the weights of the last test on another loader's photos, by ``metric`` alone, without hooks.
 
-        No hook hears of it: MMEngine's would write its figures over those of the test.
+        MMEngine's hooks would write its figures over those of the test.
         """
         with as_configured('test_dataloader'):
             loop = TestLoop(self, dataloader, Evaluator([metric]), fp16=self.test_loop.fp16)
@@ -128,11 +129,6 @@ class TerseRunner(Runner):
                 loop.run()
         finally:
             self._hooks = hooks
-
-    def set_randomness(self, seed: Any, *args: Any, **kwargs: Any) -> None:
-        """Seeds all generators."""
-        with as_configured(f'randomness.seed {seed!r}'):
-            super().set_randomness(seed, *args, **kwargs)
 
     def build_model(self, model: Any) -> Any:
         """The model, as the device trains it fastest."""
@@ -150,11 +146,6 @@ class TerseRunner(Runner):
         super()._init_model_weights()
         self._laid_out(self.model)
 
-    def register_hook(self, hook: Any, priority: Any = None) -> None:
-        """Builds a hook and puts it in its place."""
-        with as_configured(f'hook {hook.get("type")}' if isinstance(hook, dict) else 'hook'):
-            super().register_hook(hook, priority)
-
     def build_train_loop(self, loop: Any) -> Any:
         """The training loop with its loader."""
         if isinstance(loop, dict) and loop.get('by_epoch') and 'type' not in loop:
@@ -167,37 +158,8 @@ class TerseRunner(Runner):
                 raise InputError(f'train_cfg.{name} is {getattr(built, name)}: it must be 1 or more{hint}')
         return built
 
-    def build_val_loop(self, loop: Any) -> Any:
-        """The validation loop with its loader and metrics."""
-        with as_configured('val_cfg, val_dataloader, val_evaluator'):
-            return super().build_val_loop(loop)
-
-    def build_test_loop(self, loop: Any) -> Any:
-        """The test loop with its loader and metrics."""
-        with as_configured('test_cfg, test_dataloader, test_evaluator'):
-            return super().build_test_loop(loop)
-
-    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """The optimizer."""
-        with as_configured('optim_wrapper'):
-            return super().build_optim_wrapper(optim_wrapper)
-
-    def build_param_scheduler(self, scheduler: Any) -> Any:
-        """The schedule of the learning rate."""
-        with as_configured('param_scheduler'):
-            return super().build_param_scheduler(scheduler)
-
-    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Takes over weights, optimizer and progress of a checkpoint."""
-        with as_configured(f'{filename} cannot be resumed with this config'):
-            super().resume(filename, *args, **kwargs)
-
     def load_checkpoint(
-        self,
-        filename: str,
-        map_location: Any = 'cpu',
-        strict: bool = False,
-        revise_keys: Sequence[tuple[str, str]] = ((r'^module.', ''),),
+        self, filename: str, map_location: Any = 'cpu', strict: bool = False, revise_keys: Any = ((r'^module.', ''),)
     ) -> dict:
         """Takes the weights of the run's loaded checkpoint, or of a file.
 
@@ -236,32 +198,21 @@ def place(cfg: Config, launcher: str) -> None:
         keep_freed_memory()
     if launcher == 'none':
         return
-    rank, _, _ = RANK_NAMES[launcher]
-    if rank not in os.environ:
-        raise InputError(f'--launcher {launcher}: this process was not started by {STARTERS[launcher]} (no {rank})')
+    command, *names = LAUNCHERS[launcher]
+    if names[0] not in os.environ:
+        raise InputError(f'--launcher {launcher}: this process was not started by {command} (no {names[0]})')
     if accelerator:
         # The Runner would do both, but only after the tools have asked which process is the main one.
         set_multi_processing(**cfg.env_cfg.mp_cfg, distributed=True)
         init_dist(launcher, **cfg.env_cfg.dist_cfg)
         return
     # On a CPU, MMEngine's init_dist calls torch.cuda.set_device, and its wrapper names device_ids: both fail.
-    _take_environment(launcher)
-    if not is_distributed():
-        torch.distributed.init_process_group(
-            'gloo', timeout=timedelta(seconds=cfg.env_cfg.dist_cfg.get('timeout', 600))
-        )
-    cfg.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None})
-
-
-def _take_environment(launcher: str) -> None:
-    """Names the launcher's process number, its number on this host, the count and the first host as torch does."""
-    for ours, theirs in zip(RANK_NAMES['pytorch'], RANK_NAMES[launcher], strict=True):
+    for ours, theirs in zip(('RANK', 'LOCAL_RANK', 'WORLD_SIZE'), names, strict=True):
         os.environ[ours] = os.environ[theirs]
     os.environ.setdefault('MASTER_PORT', '29500')
-    if launcher == 'mpi' and 'MASTER_ADDR' not in os.environ:
-        raise InputError('--launcher mpi: MASTER_ADDR has to name the first host, e.g. MASTER_ADDR=127.0.0.1')
-    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
-        hosts = subprocess.run(
-            ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']], capture_output=True, text=True, check=True
-        )
-        os.environ['MASTER_ADDR'] = hosts.stdout.split()[0]
+    if 'MASTER_ADDR' not in os.environ:
+        raise InputError(f'--launcher {launcher}: set MASTER_ADDR to the first host, e.g. MASTER_ADDR=127.0.0.1')
+    if not is_distributed():
+        timeout = timedelta(seconds=cfg.env_cfg.dist_cfg.get('timeout', 600))
+        torch.distributed.init_process_group('gloo', timeout=timeout)
+    cfg.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None})

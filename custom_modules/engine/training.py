@@ -3,8 +3,8 @@
 import math
 import shlex
 import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -55,16 +55,18 @@ def train(
 ) -> int:
     """Trains, and prints where the result is.
 
+    The arguments are the flags of ``tools/train.py``; None keeps the config's value.
+
     Args:
         config: The config file.
-        data_root: The prepared dataset for all loaders; None keeps the config's.
-        work_dir: Where the run writes; None for the config's, or ``work_dirs/<config name>``.
-        seed: Replaces the config's seed.
+        data_root: The prepared dataset for all loaders.
+        work_dir: Where the run writes. Defaults to ``work_dirs/<config name>``.
+        seed: The seed.
         resume: A checkpoint to continue from, or ``'auto'`` for the newest one in the work dir.
         demo: Whether to train a few minutes on drawn flowers.
         probe: Whether to fit the head only.
         dry_run: Whether to check, show the effective settings, time ten steps and stop.
-        save_every_minutes: How often to save in the middle of an epoch; None for the config's interval.
+        save_every_minutes: How often to save in the middle of an epoch.
         amp: Whether to use mixed precision on an accelerator.
         no_validate: Whether to train without validation.
         auto_scale_lr: Whether to scale the learning rate to the actual batch size.
@@ -85,58 +87,70 @@ def train(
             raise InputError(*problems)
         cfg.merge_from_dict({'randomness.seed': seed})
     folder = Path(cfg.work_dir)
-    found = find_checkpoint(folder, resume) if resume else None
+    found, notes = _resume_from(cfg, resume)
     # A demo run may be replaced by the next one, but only in the demo's own folder.
-    replace = demo and not resume and folder == default_work_dir(config, demo=True) and _holds_run(folder)
-    notes = []
-    if resume:
-        cfg.resume, cfg.load_from = found is not None, str(found.path) if found else None
-        notes.append(f'resuming from {found.path}' if found else f'no checkpoint in {folder}: starting from scratch')
-    if not (dry_run or replace or (resume and (not found or found.path.resolve().parent == folder.resolve()))):
-        _refuse_used(folder, probe)
+    replace = demo and not resume and folder == default_work_dir(config, demo=True)
+    continued = resume and (not found or found.path.resolve().parent == folder.resolve())
+    if _holds_run(folder) and not (dry_run or replace or continued):
+        go_on = '' if probe else 'go on with it by --resume, or '
+        raise InputError(f'{folder}: holds a run already; {go_on}name another --work-dir')
     if save_every_minutes is not None:
         save_every(cfg, save_every_minutes)
     notes += _apply_flags(cfg, amp, no_validate, auto_scale_lr)
     place(cfg, launcher)
-    if demo and is_main_process():
-        _draw_demo(cfg)
+    if demo and is_main_process() and not Path(cfg.train_dataloader.dataset.data_root).exists():
+        print(f'drawing synthetic flowers into {cfg.train_dataloader.dataset.data_root}')
+        prepare_demo_flowers(Path(cfg.train_dataloader.dataset.data_root))
     barrier()
     loaders = ['train'] if no_validate else ['train', 'val']
     run = prepare_run(cfg, loaders, found.checkpoint if found else None, options, needs_pretrained=not demo)
     if dry_run:
         return _dry_run(run)
-    lock = None
-    if is_main_process():
-        lock = lock_folder(folder)
-        if replace:
-            print(f'replacing the last demo run in {folder}')
-            shutil.rmtree(folder)
-            lock = lock_folder(folder)
-        _make_way(folder, found, resume)
-    barrier()
-    try:
-        runner = _run(run, notes, probe)
-    except Stopped as stop:
-        if is_main_process():
-            print(f'{stop}\ngo on with: {resume_command(command, launcher)}')
-        return stop.exit_code
-    finally:
-        if lock:
-            lock.close()
+    with _work_dir(folder, replace, bool(resume), found):
+        try:
+            runner = _run(run, notes, probe)
+        except Stopped as stop:
+            if is_main_process():
+                print(f'{stop}\ngo on with: {resume_command(command, launcher)}')
+            return stop.exit_code
     if is_main_process():
         print(run_summary(runner, demo))
     return 0
+
+
+def _resume_from(cfg: Config, resume: str | None) -> tuple[FoundCheckpoint | None, list[str]]:
+    """Finds the checkpoint to continue from and sets it in the config; also returns a line that names it."""
+    if not resume:
+        return None, []
+    found = find_checkpoint(Path(cfg.work_dir), resume)
+    cfg.resume, cfg.load_from = found is not None, str(found.path) if found else None
+    nothing = f'no checkpoint in {cfg.work_dir}: starting from scratch'
+    return found, [f'resuming from {found.path}' if found else nothing]
 
 
 def _holds_run(folder: Path) -> bool:
     return newest_checkpoint(folder) is not None or (folder / 'best.pth').exists()
 
 
-def _refuse_used(folder: Path, probe: bool) -> None:
-    """Refuses a work dir that holds another run."""
-    if _holds_run(folder):
-        go_on = '' if probe else 'go on with it by --resume, or '
-        raise InputError(f'{folder}: holds a run already; {go_on}name another --work-dir')
+@contextmanager
+def _work_dir(folder: Path, replace: bool, resume: bool, found: FoundCheckpoint | None) -> Iterator[None]:
+    """Locks the work dir in the main process, removes leftovers, and renames checkpoints no resume must take."""
+    with ExitStack() as locks:
+        if is_main_process():
+            locks.enter_context(lock_folder(folder) or nullcontext())
+            if replace and _holds_run(folder):
+                print(f'replacing the last demo run in {folder}')
+                shutil.rmtree(folder)
+                locks.enter_context(lock_folder(folder) or nullcontext())
+            remove_leftovers(folder)
+            renamed = found.set_others_aside() if found else []
+            best = folder / 'best.pth'
+            if resume and not found and best.exists():
+                renamed.append(f'{best} is of a run that cannot be resumed: kept as {set_aside(best, "later").name}')
+            for line in renamed:  # printed now, because the run may still be refused
+                print(line)
+        barrier()
+        yield
 
 
 def _apply_flags(cfg: Config, amp: bool, no_validate: bool, auto_scale_lr: bool) -> list[str]:
@@ -156,25 +170,6 @@ def _apply_flags(cfg: Config, amp: bool, no_validate: bool, auto_scale_lr: bool)
     elif amp:
         notes.append('--amp: no accelerator here, training in full precision')
     return notes
-
-
-def _draw_demo(cfg: Config) -> None:
-    """Draws the demo's flowers where they are missing."""
-    folder = Path(cfg.train_dataloader.dataset.data_root)
-    if not folder.exists():
-        print(f'drawing synthetic flowers into {folder}')
-        prepare_demo_flowers(folder)
-
-
-def _make_way(folder: Path, found: FoundCheckpoint | None, resume: str | None) -> None:
-    """Removes what a killed run left half written, and renames checkpoints that a later resume must not take."""
-    remove_leftovers(folder)
-    renamed = found.set_others_aside() if found else []
-    best = folder / 'best.pth'
-    if resume and not found and best.exists():
-        renamed.append(f'{best} is of a run that cannot be resumed: kept as {set_aside(best, "later").name}')
-    for line in renamed:  # printed now, because the run may still be refused
-        print(line)
 
 
 def _dry_run(run: Run) -> int:
@@ -222,17 +217,18 @@ def run_summary(runner: Runner, demo: bool = False) -> str:
         reason = 'nothing was validated' if best is None else f'{best.metric} was never finite'
         lines = [f'no best.pth:   {reason}', f'last weights:  {weights}']
     else:
-        weights = work_dir / best.filename
-        photos = 'synthetic pictures' if demo else 'validation photos'
-        n = len(runner.val_dataloader.dataset)
-        label = f'{"top-1" if best.metric == "accuracy/top1" else best.metric} on {photos}:'
+        weights, n = work_dir / best.filename, len(runner.val_dataloader.dataset)
+        metric = 'top-1' if best.metric == 'accuracy/top1' else best.metric
+        label = f'{metric} on {"synthetic pictures" if demo else "validation photos"}:'
         lines = [f'{label} best {format_score(best.metric, best.best_value, n)}, epoch {best.best_epoch}']
         if best.last_value is not None:
             last = format_score(best.metric, best.last_value, n)
             lines.append(f'{"":{len(label)}} last {last}, epoch {runner.epoch}')
         lines.append(f'best weights:  {weights}')
-    lines.append(f'test:          {shlex.join(["python", "tools/test.py", str(config), str(weights)])}')
-    lines.append(f'watch:         tensorboard --logdir {shlex.quote(str(work_dir))}')
+    lines += [
+        f'test:          {shlex.join(["python", "tools/test.py", str(config), str(weights)])}',
+        f'watch:         tensorboard --logdir {shlex.quote(str(work_dir))}',
+    ]
     if demo:
         lines.append('your photos:   python tools/split_dataset.py PHOTOS data/flowers')
     return '\n'.join(['', '-' * 80, *lines, '-' * 80])
