@@ -11,12 +11,7 @@ SUFFIXES = ('.html', '.csv', '.json')
 
 
 def check_out(out: Path, data: Path) -> None:
-    """Checks, before the photos in ``data`` are read, that a report can be written.
-
-    Raises:
-        InputError: ``out`` has another suffix, is a folder, lies in ``data`` or where nothing can be written, or is a
-            page and Jinja2 is not installed.
-    """
+    """Raises an :class:`InputError`, before the photos in ``data`` are read, unless ``out`` can be written."""
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f'--out {out}: the name must end in {", ".join(SUFFIXES)}')
     if out.is_dir():

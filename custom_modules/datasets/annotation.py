@@ -86,11 +86,7 @@ def is_prepared(data: Path) -> bool:
 
 
 def read_classes(file: Path) -> list[str]:
-    """Reads ``classes.txt``: class names, whose position is their label.
-
-    Raises:
-        InputError: With every line that is no class name, or for fewer than two classes.
-    """
+    """Reads ``classes.txt``: two or more class names, whose position is their label; refuses every other line."""
     classes = _read_lines(file)
     problems = []
     first: dict[str, int] = {}

@@ -28,8 +28,7 @@ class FlowerDataset(BaseDataset):
         digest: The digest in the manifest of ``data_root``, which identifies the dataset; None without a manifest.
 
     Raises:
-        InputError: The annotation breaks the format, one line for each deviation, starting with file:line; or the
-            manifest was changed.
+        InputError: The annotation breaks the format, with each deviation's file:line; or the manifest was changed.
     """
 
     def __init__(
@@ -51,11 +50,7 @@ class FlowerDataset(BaseDataset):
         return [{'img_path': str(root / sample.path), 'gt_label': sample.label} for sample in samples]
 
     def prepare_data(self, idx: int) -> Any:
-        """Photo ``idx`` after the pipeline.
-
-        Raises:
-            PhotoError: The photo cannot be read.
-        """
+        """Photo ``idx`` after the pipeline; a :class:`PhotoError` if it cannot be read."""
         try:
             return super().prepare_data(idx)
         except Exception:

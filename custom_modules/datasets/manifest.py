@@ -56,11 +56,7 @@ def read_manifest_digest(data_root: Path) -> str | None:
 
 
 def read_manifest(data_root: Path) -> dict[str, Any] | None:
-    """Returns the manifest, None when there is none.
-
-    Raises:
-        InputError: It cannot be read, or its digest is not that of its contents.
-    """
+    """Returns the manifest, None when there is none; refuses one whose digest is not that of its contents."""
     file = data_root / 'manifest.json'
     try:
         found = file.stat()

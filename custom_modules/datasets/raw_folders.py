@@ -64,7 +64,7 @@ def survey_raw(raw: Path, rename: Mapping[str, str] | None = None) -> tuple[Scan
     folders: list[str] = []
     classes: dict[str, list[str]] = {}
     for folder in _list_raw(raw):
-        if reason := _reason_against_class_folder(raw / folder):
+        if reason := _reason_against(raw / folder, class_folder=True):
             left_out.append(LeftOut(printable(folder), reason))
             continue
         folders.append(folder)
@@ -77,7 +77,7 @@ def survey_raw(raw: Path, rename: Mapping[str, str] | None = None) -> tuple[Scan
             images = []
             for image in list_folder(raw / folder):
                 path = f'{folder}/{image}'
-                if reason := _reason_against_photo(raw / path):
+                if reason := _reason_against(raw / path, class_folder=False):
                     left_out.append(LeftOut(printable(path), reason))
                     continue
                 images.append(image)
@@ -122,23 +122,15 @@ def _list_raw(raw: Path) -> list[str]:
     return list_folder(raw)
 
 
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith('.') or path.name.lower() in ('thumbs.db', 'desktop.ini', '__macosx')
-
-
-def _reason_against_class_folder(path: Path) -> str | None:
-    if _is_hidden(path):
-        return HIDDEN
-    if not os.path.isdir(path):
-        return 'not in a class folder'
-    return 'link to a folder' if os.path.islink(path) else None
-
-
-def _reason_against_photo(path: Path) -> str | None:
-    if _is_hidden(path):
+def _reason_against(path: Path, class_folder: bool) -> str | None:
+    """Why a path is neither a photo nor, at the top, a class folder; None if it is."""
+    if path.name.startswith('.') or path.name.lower() in ('thumbs.db', 'desktop.ini', '__macosx'):
         return HIDDEN
     if os.path.isdir(path):
-        return 'link to a folder' if os.path.islink(path) else 'folder inside a class folder'
+        inside = None if class_folder else 'folder inside a class folder'
+        return 'link to a folder' if os.path.islink(path) else inside
+    if class_folder:
+        return 'not in a class folder'
     if not os.path.isfile(path):
         return 'broken link' if os.path.islink(path) else 'no readable file'
     if path.suffix.lower() not in IMAGE_SUFFIXES:

@@ -45,13 +45,7 @@ def plan_split(
     of the difference at most, or if groups extend over several classes.
 
     The order does not depend on the file system, and a new photo does not change the order of the others. The ratio
-    counts as the decimal that it is written as: 0.7 of 10 is 7.
-
-    Args:
-        photos: Photo names by class.
-        ratio: Share of each class that goes to train, in (0, 1).
-        seed: What the order is drawn from.
-        groups: The ``class/image`` that stay in one subset; no photo is in two.
+    counts as the decimal that it is written as: 0.7 of 10 is 7. No photo may be in two of the groups.
 
     Raises:
         InputError: A class would be missing in one subset.

@@ -105,11 +105,7 @@ def split_dataset(
 
 
 def parse_rename(pairs: Iterable[str]) -> dict[str, str]:
-    """The class of each folder, from ``FOLDER=CLASS`` pairs.
-
-    Raises:
-        InputError: For pairs of another form, and folders named twice.
-    """
+    """The class of each folder, from ``FOLDER=CLASS`` pairs; refuses other forms and folders named twice."""
     rename: dict[str, str] = {}
     problems = []
     for pair in pairs:

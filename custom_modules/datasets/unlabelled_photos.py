@@ -7,14 +7,7 @@ from mmpretrain.datasets import BaseDataset
 
 
 class UnlabelledPhotos(BaseDataset):
-    """Photos without labels.
-
-    Not registered: it takes paths, which no config lists.
-
-    Args:
-        paths: The photos' files.
-        pipeline: Transforms, as configs or callables.
-    """
+    """Photos without labels. Not registered: it takes paths, which no config lists."""
 
     def __init__(self, paths: Sequence[str], pipeline: Any) -> None:
         self.paths = paths

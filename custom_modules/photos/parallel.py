@@ -30,11 +30,11 @@ def map_photos(
     workers: int | None = None,
     progress: StepProgress | None = None,
 ) -> list[Result]:
-    """Calls ``read`` with each path. Threads would wait for each other's interpreter lock.
+    """Calls ``read``, a picklable function that raises nothing, with each path; the results are in their order.
 
     Args:
-        read: A picklable function that raises nothing.
-        paths: The files, in the order of which the results come.
+        read: The function. Threads would wait for each other's interpreter lock.
+        paths: The files.
         imports: Modules that ``read`` imports late; on Linux they are imported once for all processes.
         workers: Number of processes; None for one per core, 8 at most, and only this process for few files.
         progress: Called with the numbers of files done and in all.
