@@ -1,9 +1,9 @@
 """Classifies uploaded images: checks each file, limits how many are decoded at once, and calibrates the scores."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from custom_modules.inference.predictor import Predictor
 from custom_modules.metrics.calibration import tempered
@@ -22,21 +22,13 @@ Heat = Callable[[Path, int], str | None]
 
 
 class Answer(NamedTuple):
-    """The prediction for an upload; its scores are calibrated if the temperature is known.
+    """The prediction for an upload; its scores, 0 to 1, are calibrated if the temperature is known."""
 
-    Args:
-        prediction: Named for the upload.
-        label: The name of the predicted class.
-        score: Its score, 0 to 1.
-        scores: The score of each class, in label order.
-        sure: Whether ``score`` reaches the threshold.
-    """
-
-    prediction: Prediction
-    label: str
-    score: float
-    scores: dict[str, float]
-    sure: bool
+    prediction: Prediction  # named for the upload
+    label: str  # the predicted class
+    score: float  # of that class
+    scores: dict[str, float]  # of each class, in label order
+    sure: bool  # whether the score reaches the threshold
 
 
 class UploadClassifier:
@@ -46,22 +38,25 @@ class UploadClassifier:
         predictor: The classifier.
         min_score: Predictions with a lower score are unsure, 0 to 1.
         temperature: Divides the logits of calibrated scores; None to leave the scores as they are.
+        heat: Draws heat maps; None where that is not possible.
+        no_heat: Why a page shows no heat map.
+
+    Attributes:
+        pool: The threads in which :meth:`classify` is to be called.
     """
 
-    def __init__(self, predictor: Predictor, min_score: float, temperature: float | None = None) -> None:
-        self.predictor = predictor
-        self.classes = predictor.classes
-        self.min_score = min_score
-        self.temperature = temperature
-        self._pool = ThreadPoolExecutor(THREADS)
-
-    def submit(self, work: Callable[..., Any], *args: Any) -> Future:
-        """Runs ``work``, which calls :meth:`classify`, in a thread when it is its turn."""
-        return self._pool.submit(work, *args)
-
-    def close(self) -> None:
-        """Drops waiting uploads, and waits for the running ones."""
-        self._pool.shutdown(cancel_futures=True)
+    def __init__(
+        self,
+        predictor: Predictor,
+        min_score: float,
+        temperature: float | None = None,
+        heat: Heat | None = None,
+        no_heat: str = 'No heat map of this photo: no region stands out.',
+    ) -> None:
+        self.predictor, self.classes = predictor, predictor.classes
+        self.min_score, self.temperature = min_score, temperature
+        self.heat, self.no_heat = heat, no_heat
+        self.pool = ThreadPoolExecutor(THREADS)
 
     def classify(self, image: Path, name: str) -> Answer | Unreadable:
         """The prediction for a file, or what is wrong with it; ``name`` is the client's name of the file."""

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -46,10 +46,7 @@ def export_checkpoint(
     config: str | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Exports a checkpoint; the arguments are those of ``tools/export_onnx.py``.
-
-    Returns:
-        The exit code: 1 if the export differs from torch, or the dataset is of another split than the training's.
+    """Exports a checkpoint by the arguments of ``tools/export_onnx.py``, and returns the exit code.
 
     Raises:
         InputError: The arguments, the checkpoint or the dataset cannot be used.
@@ -83,11 +80,14 @@ def export_checkpoint(
     with as_written(known.file):
         card = model_card(out.name, file, known.results, find_manifest(file, data_root), files)
     print(f'temperature {known.source}')
-    _write({**dict(zip(outs, models, strict=True)), card_path(out): card.encode(errors='backslashreplace')})
-    if warning := split_warning(file.meta.get('dataset_digest'), data.digest if data else None):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for path, content in zip((*outs, card_path(out)), (*models, card.encode(errors='backslashreplace')), strict=True):
+        write_atomically(path, lambda target, content=content: target.write(content))  # type: ignore[misc]
+        print(f'written     {path}' + (f' ({len(content) / 1e6:.1f} MB)' if path in outs else ''))
+    warning = split_warning(file.meta.get('dataset_digest'), data.digest if data else None)
+    if warning:
         print(f'warning: {warning}')
-        return 1
-    return 0
+    return 1 if warning else 0
 
 
 def _check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
@@ -145,11 +145,3 @@ def _compare(
                 print(f'{name:<11} top-1 {own}')
         remarks = [f'{remark}; top-1 {own}' for remark, own in zip(remarks, top1[1:], strict=True)]
     return difference(scores[0], scores[1]), remarks
-
-
-def _write(contents: Mapping[Path, bytes]) -> None:
-    for path, content in contents.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda target, content=content: target.write(content))  # type: ignore[misc]
-        size = f' ({len(content) / 1e6:.1f} MB)' if path.suffix == '.onnx' else ''
-        print(f'written     {path}{size}')

@@ -28,18 +28,9 @@ def predict_resumably(
     batch_size: int,
     workers: int,
     progress: Progress | None = None,
-    process: Process | None = None,
+    process: Process = Process(),  # noqa: B008  immutable
 ) -> dict[str, Prediction | Unreadable]:
-    """Classifies the images whose outcomes are not in the journal yet.
-
-    Args:
-        folder: The journal: one file of JSON lines per process.
-        predictor: The classifier.
-        paths: All images, each once.
-        batch_size: Images per call of the model.
-        workers: Threads that read images.
-        progress: Called with the number of images done.
-        process: This process; None for a single one.
+    """Classifies the images whose outcomes are not in the journal yet: ``folder``, with JSON lines of each process.
 
     Returns:
         The outcomes of all images, by path; empty in all processes but the first.
@@ -47,7 +38,7 @@ def predict_resumably(
     Raises:
         InputError: The journal is of another model or corrupt, or another run is writing it.
     """
-    rank, processes, barrier = process or Process()
+    rank, processes, barrier = process
     lock = None if rank else lock_folder(folder)
     barrier()
     known = _read(folder, predictor.digest)
@@ -59,8 +50,7 @@ def predict_resumably(
     with (folder / f'{rank}.jsonl').open('ab+', buffering=0) as file:
         file.seek(0)
         file.truncate(file.read().rfind(b'\n') + 1)  # a line that a kill has cut
-        mine = left[rank::processes]
-        for done, outcome in enumerate(predictor.predict(mine, batch_size, workers), before + 1):
+        for done, outcome in enumerate(predictor.predict(left[rank::processes], batch_size, workers), before + 1):
             file.write(json.dumps({'model': predictor.digest, **outcome._asdict()}).encode() + b'\n')
             if progress:
                 progress('classifying', done, len(paths))

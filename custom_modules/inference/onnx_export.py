@@ -47,11 +47,7 @@ class ScoringModel(nn.Module):
 
 
 def require_packages() -> None:
-    """Checks that the packages of an export are installed.
-
-    Raises:
-        InputError: One is missing; with the command that installs it.
-    """
+    """Raises an :class:`InputError` if a package for exports is missing, with the command that installs it."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -66,32 +62,27 @@ def export(predictor: TorchPredictor, metadata: Metadata) -> bytes:
     Raises:
         InputError: The exporter fails, or the model has not one score per class.
     """
-    name = predictor.file.path
+    name, classes = predictor.file.path, len(metadata.classes)
     model = ScoringModel(deepcopy(predictor.model)).eval()  # a copy: the model itself is compared with the export
     for module in model.modules():
         if isinstance(module, nn.ReLU6):
             module.inplace = False  # the exporter takes half as long; the graph is the same
-    example = torch.zeros(2, 3, *metadata.preprocessing.crop, dtype=torch.uint8)
     try:
         with quiet(), torch.no_grad():
-            if (found := model(example).shape[1]) != len(metadata.classes):
-                raise InputError(
-                    f'{name}: gives {found} scores for {len(metadata.classes)} classes. Give another checkpoint.'
-                )
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 model,
-                (example,),
+                (torch.zeros(2, 3, *metadata.preprocessing.crop, dtype=torch.uint8),),
                 dynamo=True,
                 verbose=False,
                 input_names=['photos'],
                 output_names=['scores'],
                 dynamic_shapes=({0: torch.export.Dim('N')},),
             )
-        assert program is not None
-    except InputError:
-        raise
     except Exception as error:  # the exporter's own kinds, and whatever the traced model raises
         raise InputError(f'{name}: its model cannot be exported ({said_by(error)})') from error
+    found = program.model_proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    if found != classes:
+        raise InputError(f'{name}: gives {found} scores for {classes} classes. Give another checkpoint.')
     return with_metadata(program.model_proto, metadata)
 
 
@@ -119,40 +110,26 @@ def quiet() -> Iterator[None]:
 def score_by_all(
     predictor: TorchPredictor, models: Sequence[bytes], paths: Sequence[str], progress: Progress | None = None
 ) -> list[Scores]:
-    """The scores of torch, then of each ONNX model, on the same pixels: those of the test pipeline.
-
-    Args:
-        predictor: The model in torch.
-        models: ONNX models, from (N, 3, H, W) uint8 RGB to scores.
-        paths: N images.
-        progress: Called with the number of images done.
-
-    Returns:
-        (N, K) each.
+    """The scores, (N, K), of N images by torch, then by each ONNX model, on the same pixels.
 
     Raises:
         InputError: An image cannot be read, or a model fails.
     """
-    sessions = [open_session(model, str(predictor.file.path)) for model in models]
-    scores: list[list[Scores]] = [[] for _ in range(1 + len(models))]
-    done = 0
-    for batch, items in predictor.batches(paths):
+    name = str(predictor.file.path)
+    sessions = [open_session(model, name) for model in models]
+    scores: list[list[Scores]] = []
+    for _, items in predictor.batches(paths):
         pixels = stack_pixels(items)
-        scores[0].append(predictor.score(items))
-        for found, session in zip(scores[1:], sessions, strict=True):
-            found.append(score(session, pixels, predictor.classes, str(predictor.file.path)))
-        done += len(batch)
+        scores.append(
+            [predictor.score(items), *(score(session, pixels, predictor.classes, name) for session in sessions)]
+        )
         if progress:
-            progress('comparing', done, len(paths))
-    return [np.concatenate(found) for found in scores]
+            progress('comparing', sum(len(found[0]) for found in scores), len(paths))
+    return [np.concatenate(found) for found in zip(*scores, strict=True)]
 
 
 def stack_pixels(items: Sequence[Any]) -> Pixels:
-    """(N, 3, H, W) uint8 RGB of N images that a :class:`TorchPredictor` has read.
-
-    Raises:
-        InputError: Some could not be read.
-    """
+    """(N, 3, H, W) uint8 RGB of N images from a :class:`TorchPredictor`; an InputError names the unreadable ones."""
     if bad := [item for item in items if isinstance(item, Unreadable)]:
         raise InputError(*(f'{item.path}: {item.problem}. Fix the dataset first.' for item in bad))
     return np.stack([item['inputs'].numpy()[::-1] for item in items])  # loaded as BGR

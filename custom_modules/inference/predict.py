@@ -11,53 +11,35 @@ from custom_modules.errors import InputError
 from custom_modules.files import check_folder, printable, write_atomically
 from custom_modules.inference.journal import Process, predict_resumably
 from custom_modules.inference.predictor import WORKERS, open_predictor
-from custom_modules.inference.sorting import UNSURE, check_names, check_target, sort_into
+from custom_modules.inference.sorting import check_names, check_target, sort_into
 from custom_modules.metrics.predictions import Prediction, columns, row, write_rows
 from custom_modules.photos.listing import list_photos
 from custom_modules.photos.opening import Unreadable
 from custom_modules.progress import progress_bar
 
+UNSURE = 'unsure'  # the class of images with a low score
 Outcome = Prediction | Unreadable
 
 
-class Summary:
-    """Names and counts predictions.
+def check_min_score(min_score: float, classes: Sequence[str]) -> None:
+    """Raises an :class:`InputError` if predictions below ``min_score`` could not be told from a class."""
+    if min_score and UNSURE in classes:
+        raise InputError(f'--min-score {min_score:g}: a class is called {UNSURE!r} itself. Give --min-score 0.')
 
-    Args:
-        classes: Class names in label order.
-        min_score: A prediction with a lower score is ``unsure``; 0 switches that off.
 
-    Attributes:
-        unreadable: The images that could not be read.
+def name_of(prediction: Prediction, classes: Sequence[str], min_score: float) -> str:
+    """The predicted class, or ``unsure`` if its score is lower than ``min_score``."""
+    return classes[prediction.label] if prediction.scores[prediction.label] >= min_score else UNSURE
 
-    Raises:
-        InputError: A class is called ``unsure`` itself.
-    """
 
-    def __init__(self, classes: Sequence[str], min_score: float = 0.0) -> None:
-        if min_score and UNSURE in classes:
-            raise InputError(f'--min-score {min_score:g}: a class is called {UNSURE!r} itself. Give --min-score 0.')
-        self.classes = classes
-        self.min_score = min_score
-        self.unreadable: list[Unreadable] = []
-        self._counts: Counter[str] = Counter()
-
-    def name(self, prediction: Prediction) -> str:
-        """The predicted class, or ``unsure``."""
-        sure = prediction.scores[prediction.label] >= self.min_score
-        return self.classes[prediction.label] if sure else UNSURE
-
-    def add(self, outcome: Outcome) -> None:
-        """Counts an outcome."""
-        if isinstance(outcome, Unreadable):
-            self.unreadable.append(outcome)
-        else:
-            self._counts[self.name(outcome)] += 1
-
-    def __str__(self) -> str:
-        counts = [f'{name} {self._counts[name]}' for name in (*self.classes, UNSURE) if name in self._counts]
-        bad = f'; {len(self.unreadable)} unreadable' if self.unreadable else ''
-        return f'{self._counts.total()} photos: {", ".join(counts) or "none"}{bad}'
+def summarize(outcomes: Iterable[Outcome], classes: Sequence[str], min_score: float) -> str:
+    """How many images were classified as what, and how many could not be read."""
+    counts = Counter(
+        name_of(outcome, classes, min_score) if isinstance(outcome, Prediction) else None for outcome in outcomes
+    )
+    bad = counts.pop(None, 0)
+    named = ', '.join(f'{name} {counts[name]}' for name in (*classes, UNSURE) if name in counts)
+    return f'{counts.total()} photos: {named or "none"}{f"; {bad} unreadable" if bad else ""}'
 
 
 def predict_files(
@@ -85,10 +67,10 @@ def predict_files(
     paths = list_photos(inputs, (os.fsdecode(line) for line in sys.stdin.buffer) if '-' in inputs else ())
     process = _join(launcher) if launcher != 'none' else Process()
     predictor = open_predictor(checkpoint, config)
-    summary = Summary(predictor.classes, min_score)
+    classes = predictor.classes
+    check_min_score(min_score, classes)
     if sort_folder:
-        check_names(predictor.classes)
-
+        check_names(classes)
     journal = out.with_name(f'.{out.name}.part') if out else None
     if journal:
         with progress_bar() as bar:
@@ -96,18 +78,15 @@ def predict_files(
         if process.rank:
             return 0
     else:
-        outcomes = list(_printed(predictor.predict(paths, batch_size, workers), predictor.classes, top_k))
-    for outcome in outcomes:
-        summary.add(outcome)
+        outcomes = list(_printed(predictor.predict(paths, batch_size, workers), classes, top_k))
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     if sort_folder:
-        sort_into(sort_folder, ((one.path, summary.name(one)) for one in predictions), mode)
+        sort_into(sort_folder, ((one.path, name_of(one, classes, min_score)) for one in predictions), mode)
     if out and journal:  # last: once the table exists, the journal is of no use
-        table, fields = (row(one, predictor.classes) for one in predictions), columns(predictor.classes, False)
+        table, fields = (row(one, classes) for one in predictions), columns(classes, False)
         write_atomically(out, lambda file: write_rows(file, table, fields, out.suffix))
         shutil.rmtree(journal)
-    _report(summary, out, sort_folder)
-    return 1 if summary.unreadable else 0
+    return _report(outcomes, summarize(outcomes, classes, min_score), out, sort_folder)
 
 
 def _check_outputs(out: Path | None, sort_folder: Path | None) -> None:
@@ -144,12 +123,14 @@ def _printed(outcomes: Iterable[Outcome], classes: Sequence[str], top_k: int) ->
         yield outcome
 
 
-def _report(summary: Summary, out: Path | None, sort_folder: Path | None) -> None:
+def _report(outcomes: Iterable[Outcome], summary: str, out: Path | None, sort_folder: Path | None) -> int:
     stream = sys.stdout if out else sys.stderr
     print(summary, file=stream)
     if out:
         print(f'written     {out}', file=stream)
     if sort_folder:
         print(f'sorted into {sort_folder}', file=stream)
-    for photo in summary.unreadable:
+    unreadable = [outcome for outcome in outcomes if isinstance(outcome, Unreadable)]
+    for photo in unreadable:
         print(f'error: {printable(photo.path)}: {photo.problem}', file=sys.stderr)
+    return 1 if unreadable else 0

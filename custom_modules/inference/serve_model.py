@@ -5,13 +5,17 @@ import signal
 import socket
 import tempfile
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from custom_modules.errors import InputError
 from custom_modules.inference.classify_upload import Heat, UploadClassifier
-from custom_modules.inference.predict import Summary
+from custom_modules.inference.predict import check_min_score
 from custom_modules.inference.predictor import open_predictor
 from custom_modules.models.model_file import is_exported
+from custom_modules.photos.thumbnails import data_address
+
+HEAT_MAP = 448  # pixels, the longer side
 
 
 def serve_model(model: str, config: str | None, host: str, port: int, min_score: float) -> None:
@@ -43,34 +47,48 @@ def _serve(model: str, config: str | None, address: tuple[str, int], min_score: 
         listener = socket.create_server(address)
     except OSError as error:
         raise InputError(f'{address[0]}:{address[1]}: {error.strerror}. Name another --host or --port.') from None
-    predictor = open_predictor(model, config)
-    Summary(predictor.classes, min_score)  # refuses a class called unsure
+    predictor: Any = open_predictor(model, config)
+    check_min_score(min_score, predictor.classes)
     if is_exported(model):
-        temperature, heat, no_heat = predictor.temperature, None, 'An exported model shows no heat map.'
+        no_heat = 'An exported model shows no heat map.'
+        classifier = UploadClassifier(predictor, min_score, predictor.temperature, no_heat=no_heat)
     else:
-        temperature, heat, no_heat = _of_checkpoint(predictor)
-    classifier = UploadClassifier(predictor, min_score, temperature)
+        from custom_modules.evaluation.results import know  # needs packages that an exported model does not
+
+        known = know(predictor.file)
+        print(f'temperature {known.source}')
+        classifier = UploadClassifier(predictor, min_score, known.temperature)
+        try:
+            classifier.heat = heat_maps(predictor)
+        except ModuleNotFoundError as error:
+            classifier.no_heat = f"No heat map ({error}): pip install 'grad-cam<2'"
+            print(classifier.no_heat)
     try:
-        name, examples = '/'.join(Path(model).parts[-2:]), _examples(folder, predictor.classes)
-        app = build_app(classifier, name, examples, heat, no_heat)
+        app = build_app(classifier, '/'.join(Path(model).parts[-2:]), _examples(folder, predictor.classes))
         print(f'http://{address[0]}:{listener.getsockname()[1]} (Ctrl-C ends it)', flush=True)
         serve(listener, app)
     finally:
-        classifier.close()
+        classifier.pool.shutdown(cancel_futures=True)
 
 
-def _of_checkpoint(predictor: Any) -> tuple[float | None, Heat | None, str]:
-    """The temperature fitted by a test, what draws heat maps, and why there are none."""
-    from custom_modules.evaluation.results import know  # needs packages that an exported model does not
+def heat_maps(predictor: Any) -> Heat:
+    """Draws the regions of an image that speak for a class, by Grad-CAM on the model of a ``TorchPredictor``.
 
-    known = know(predictor.file)
-    print(f'temperature {known.source}')
-    try:
-        from custom_modules.inference.heat_map import HeatMaps
-    except ModuleNotFoundError as error:
-        print(no_heat := f"No heat map ({error}): pip install 'grad-cam<2'")
-        return known.temperature, None, no_heat
-    return known.temperature, HeatMaps(predictor), ''
+    Raises:
+        ModuleNotFoundError: The library grad-cam is missing.
+    """
+    from custom_modules.evaluation.cam import explain, heat
+
+    lock = Lock()  # gradients gather in the weights, which all threads share
+
+    def draw(image: Path, label: int) -> str | None:
+        items = [predictor.load(str(image))]
+        with lock:
+            (explained,) = explain(predictor.model, items, {0: [label]})
+        cam = (explained.maps or {}).get(label)
+        return None if cam is None or not cam.any() else data_address(heat(explained.picture, cam, HEAT_MAP))
+
+    return draw
 
 
 def _examples(folder: Path, classes: list[str]) -> list[Path]:

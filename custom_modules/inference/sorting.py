@@ -7,20 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from custom_modules.errors import InputError
-from custom_modules.files import check_folder
+from custom_modules.files import check_folder, write_folder_atomically
 
-UNSURE = 'unsure'  # the folder of images with a low score
-MODES = ('copy', 'hardlink', 'symlink')
 FOLDER_NAME = re.compile(r'(?!\.{1,2}$)[^/\\\0]+')
 LONGEST = 255  # bytes, of a name in the usual file systems
 
 
 def check_target(folder: Path) -> None:
-    """Checks that images can be sorted into ``folder``.
-
-    Raises:
-        InputError: It is a file, is not empty, or cannot be made.
-    """
+    """Raises an :class:`InputError` for a folder that is a file, is not empty, or cannot be made."""
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f'--sort-into {folder}: exists and is not empty. Name a new folder.')
     if os.path.realpath(folder) == os.getcwd():
@@ -29,11 +23,7 @@ def check_target(folder: Path) -> None:
 
 
 def check_names(classes: Iterable[str]) -> None:
-    """Checks that classes can name folders: those of a stranger's model could lead out of the target.
-
-    Raises:
-        InputError: A name is no valid name of a folder.
-    """
+    """Raises an :class:`InputError` for class names that cannot be folders, or lead out of the target."""
     if unfit := [name for name in classes if not FOLDER_NAME.fullmatch(name) or len(os.fsencode(name)) > LONGEST]:
         raise InputError(
             f'--sort-into: no folder can be called {", ".join(map(repr, unfit))}, as classes of the model'
@@ -53,29 +43,20 @@ def sort_into(folder: Path, named: Iterable[tuple[str, str]], mode: str = 'copy'
     Raises:
         InputError: No such link can be made there.
     """
-    beside = folder.with_name(f'.{folder.name}.{os.getpid()}.part')
-    try:
-        beside.mkdir(parents=True)
+
+    def fill(root: Path) -> None:
         for path, name in named:
-            place = beside / name
-            place.mkdir(exist_ok=True)
-            _put(Path(path), place, mode)
-        if folder.exists():
-            folder.rmdir()
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+            source, target, number = Path(path), root / name / Path(path).name, 1
+            target.parent.mkdir(exist_ok=True)
+            while os.path.lexists(target):
+                number += 1
+                target = target.with_name(f'{source.stem}_{number}{source.suffix}')
+            if mode == 'copy':
+                shutil.copy2(source, target)
+                continue
+            try:
+                (os.link if mode == 'hardlink' else os.symlink)(os.path.realpath(source), target)
+            except OSError as error:
+                raise InputError(f'{source}: no {mode} can be made ({error.strerror}). Use --mode copy.') from None
 
-
-def _put(source: Path, place: Path, mode: str) -> None:
-    target, number = place / source.name, 1
-    while os.path.lexists(target):
-        number += 1
-        target = place / f'{source.stem}_{number}{source.suffix}'
-    if mode == 'copy':
-        shutil.copy2(source, target)
-        return
-    try:
-        (os.link if mode == 'hardlink' else os.symlink)(os.path.realpath(source), target)
-    except OSError as error:
-        raise InputError(f'{source}: no {mode} can be made ({error.strerror}). Use --mode copy.') from None
+    write_folder_atomically(folder, fill)

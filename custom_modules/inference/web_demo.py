@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,9 @@ from custom_modules.inference.classify_upload import (
     NO_IMAGE,
     TOO_BIG,
     Answer,
-    Heat,
     UploadClassifier,
 )
-from custom_modules.inference.predict import Summary
+from custom_modules.inference.predict import summarize
 from custom_modules.metrics.predictions import columns, row, write_rows
 from custom_modules.pages import render
 from custom_modules.photos.opening import MAX_PIXELS, TOO_LARGE, Unreadable
@@ -49,32 +48,19 @@ def serve(listener: socket.socket, app: FastAPI) -> None:
     uvicorn.Server(uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1)).run([listener])
 
 
-def build_app(
-    classifier: UploadClassifier, model: str, examples: Sequence[Path], heat: Heat | None, no_heat: str
-) -> FastAPI:
-    """The server's application.
-
-    Args:
-        classifier: The classifier.
-        model: The model's file, as the page names it.
-        examples: Images to try, each in a folder named for its class.
-        heat: Draws heat maps; None where that is not possible.
-        no_heat: Why not.
-    """
+def build_app(classifier: UploadClassifier, model: str, examples: Sequence[Path]) -> FastAPI:
+    """The server's application, with the model's name and images to try, each in a folder named for its class."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)  # those pages load from a CDN
 
     @app.post('/classify')
     async def classify(request: Request) -> Any:
         return await answer(request, classifier)
 
-    async def show(paths: Iterable[str]) -> str:
-        return await result(list(map(Path, paths)), classifier, heat, no_heat)
-
     # The machine's own fonts: nothing is loaded from elsewhere.
     theme = gr.themes.Base(primary_hue='blue', font=gr.themes.Font('system-ui'), font_mono=gr.themes.Font('monospace'))
     return gr.mount_gradio_app(
         app,
-        build_page(model, show, examples),
+        build_page(model, lambda paths: result(list(map(Path, paths)), classifier), examples),
         path='/',
         theme=theme,
         css=STYLE.read_text(encoding='utf-8'),
@@ -86,7 +72,7 @@ def build_app(
     )
 
 
-def build_page(model: str, show: Callable[[Iterable[str]], Awaitable[str]], examples: Sequence[Path]) -> gr.Blocks:
+def build_page(model: str, show: Callable[[list], Awaitable[str]], examples: Sequence[Path]) -> gr.Blocks:
     """The page; ``show`` renders the result of uploaded files."""
 
     async def show_files(paths: list[str]) -> tuple[str, None]:
@@ -96,7 +82,7 @@ def build_page(model: str, show: Callable[[Iterable[str]], Awaitable[str]], exam
         return await show([path] if path else [])
 
     async def show_example(clicked: gr.EventData) -> str:
-        return await show([str(examples[clicked._data['number']])])
+        return await show([examples[clicked._data['number']]])
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(SWEEP, AGE)) as page:
         gr.HTML(f'<h1>{TITLE}</h1>')
@@ -123,42 +109,39 @@ def build_page(model: str, show: Callable[[Iterable[str]], Awaitable[str]], exam
     return page
 
 
-async def result(images: Sequence[Path], classifier: UploadClassifier, heat: Heat | None, no_heat: str) -> str:
+async def result(images: Sequence[Path], classifier: UploadClassifier) -> str:
     """The page's result: one image with its scores and heat map, several as a table, and unreadable files."""
     alone = len(images) == 1
 
-    def look(image: Path, name: str) -> dict[str, Any]:
+    def look(image: Path, name: str) -> tuple[Answer | Unreadable, str | None, str | None]:
+        """The outcome, the picture and the heat map."""
         outcome = classifier.classify(image, name)
         if isinstance(outcome, Unreadable):
-            return {'outcome': outcome}
-        return {
-            'outcome': outcome.prediction,
-            'answer': outcome,
-            'picture': thumbnail(image, LARGE if alone else SMALL),
-            'heat': heat(image, outcome.prediction.label) if heat and alone else None,
-        }
+            return outcome, None, None
+        heat = classifier.heat(image, outcome.prediction.label) if classifier.heat and alone else None
+        return outcome, thumbnail(image, LARGE if alone else SMALL), heat
 
     with tempfile.TemporaryDirectory() as folder:
         waiting = []
         for i, image in enumerate(images):
             mine = Path(folder, str(i))
             os.link(image, mine)  # Gradio deletes its own after a while, or replaces it by an upload of the same image
-            waiting.append(asyncio.wrap_future(classifier.submit(look, mine, image.name)))
+            waiting.append(asyncio.get_running_loop().run_in_executor(classifier.pool, look, mine, image.name))
         seen = await asyncio.gather(*waiting)
-    read = [item for item in seen if 'answer' in item]
-    summary = Summary(classifier.classes, classifier.min_score)
-    for item in seen:
-        summary.add(item['outcome'])
+    read = [
+        {'answer': one, 'picture': picture, 'heat': heat} for one, picture, heat in seen if isinstance(one, Answer)
+    ]
+    outcomes = [outcome.prediction if isinstance(outcome, Answer) else outcome for outcome, *_ in seen]
     return render(
         TEMPLATE,
         part='result',
         read=read,
-        problems=summary.unreadable,
-        summary=summary,
+        problems=[outcome for outcome in outcomes if isinstance(outcome, Unreadable)],
+        summary=summarize(outcomes, classifier.classes, classifier.min_score),
         alone=alone,
         min_score=classifier.min_score,
         calibrated=classifier.temperature is not None,
-        no_heat='No heat map of this photo: no region stands out.' if heat else no_heat,
+        no_heat=classifier.no_heat,
         csv=csv_address([item['answer'] for item in read], classifier.classes),
     )
 
@@ -197,8 +180,9 @@ async def answer(request: Request, classifier: UploadClassifier) -> Any:
         if not uploads:
             raise HTTPException(400, 'no photo: send one or more as form data, such as curl -F photo=@rose.jpg')
         with tempfile.TemporaryDirectory() as folder:
+            run, pool = asyncio.get_running_loop().run_in_executor, classifier.pool
             waiting = [
-                asyncio.wrap_future(classifier.submit(_classify_upload, classifier, Path(folder, str(i)), upload))
+                run(pool, _classify_upload, classifier, Path(folder, str(i)), upload)
                 for i, upload in enumerate(uploads)
             ]
             outcomes = await asyncio.gather(*waiting)

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,21 +48,17 @@ class Metadata:
         return {
             'classes': json.dumps(self.classes, ensure_ascii=False),
             'input': json.dumps({'shape': ['N', 3, height, width], 'type': 'uint8', 'channels': 'RGB'}),
-            'preprocessing': json.dumps(self.preprocessing.as_dict()),
+            'preprocessing': json.dumps(asdict(self.preprocessing)),
             'about': json.dumps(self.about, ensure_ascii=False),
             'checksum': UNSEALED,
         }
 
     @classmethod
     def of_props(cls, props: dict[str, str], name: str) -> Self:
-        """Reads ``metadata_props``.
-
-        Raises:
-            InputError: They were not written by an export.
-        """
-        foreign = f'{name}: not exported by tools/export_onnx.py'
+        """Reads ``metadata_props``; raises :class:`InputError` if no export wrote them."""
+        foreign = f'{name}: not exported by tools/export_onnx.py: its metadata'
         if lacking := [key for key in ('classes', 'preprocessing', 'checksum') if key not in props]:
-            raise InputError(f'{foreign}: its metadata lacks {", ".join(lacking)}. {_AGAIN}')
+            raise InputError(f'{foreign} lacks {", ".join(lacking)}. {_AGAIN}')
         try:
             classes, about = json.loads(props['classes']), json.loads(props.get('about', '{}'))
             if not (isinstance(classes, list) and classes and all(isinstance(item, str) for item in classes)):
@@ -73,15 +69,11 @@ class Metadata:
                 raise ValueError('about is no object')
             return cls(classes, Preprocessing.from_dict(json.loads(props['preprocessing'])), about)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise InputError(f'{foreign}: its metadata cannot be read ({error}). {_AGAIN}') from error
+            raise InputError(f'{foreign} cannot be read ({error}). {_AGAIN}') from error
 
 
 def seal(content: bytes) -> bytes:
-    """Returns a model's bytes with their checksum in place of the zeros.
-
-    Raises:
-        ValueError: There is no place for it, or more than one.
-    """
+    """A model's bytes with their checksum in place of the zeros; raises ValueError if there is not one place for it."""
     if content.count(UNSEALED.encode()) != 1:
         raise ValueError('no model with unsealed metadata')
     return content.replace(UNSEALED.encode(), f'sha256:{hashlib.sha256(content).hexdigest()}'.encode())
@@ -97,25 +89,27 @@ def is_intact(content: bytes) -> bool:
 
 
 def open_model(path: str | Path) -> tuple[Any, Metadata, str]:
-    """Opens an exported model.
-
-    Returns:
-        The ``InferenceSession``, the metadata, and the SHA-256 of the file.
+    """Opens an exported model: its ``InferenceSession``, its metadata, and the SHA-256 of the file.
 
     Raises:
         InputError: The file is missing, corrupt or changed, not exported by this project, or ONNX Runtime is missing.
     """
     try:
         content = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise InputError(f'{path}: no such file') from None
     except OSError as error:
-        raise InputError(f'{path}: cannot be read: {error.strerror}') from None
+        raise InputError(f'{path}: {(error.strerror or "cannot be read").lower()}') from None
     if not is_intact(content):
         raise InputError(f'{path}: corrupt, or changed since its export. {_AGAIN}')
     session = open_session(content, str(path))
     metadata = Metadata.of_props(session.get_modelmeta().custom_metadata_map, str(path))
-    _check_shapes(session, metadata, str(path))
+    values = (*session.get_inputs(), *session.get_outputs())
+    found = [f'{value.type[7:-1]} ({", ".join(map(str, value.shape))})' for value in values]
+    height, width = metadata.preprocessing.crop
+    wanted = [f'uint8 (N, 3, {height}, {width})', f'float (N, {len(metadata.classes)})']
+    if found != wanted:
+        raise InputError(
+            f'{path}: computes {" to ".join(found)}, but its metadata says {" to ".join(wanted)}. {_AGAIN}'
+        )
     return session, metadata, hashlib.sha256(content).hexdigest()
 
 
@@ -148,36 +142,24 @@ def open_session(content: bytes, name: str) -> Any:
     except Exception as error:  # ONNX Runtime's exceptions share no other base class
         raise InputError(f'{name}: corrupt, or no ONNX model ({_first_words(error)}). {_AGAIN}') from error
     if session.get_providers()[0] != providers[0]:
-        print(
-            f'{name}: on the CPU, because ONNX Runtime found no usable GPU (CUDA or cuDNN missing?)', file=sys.stderr
-        )
+        print(f'{name}: on the CPU: ONNX Runtime found no usable GPU (CUDA or cuDNN missing?)', file=sys.stderr)
     return session
 
 
 def multiplies_8_bits_exactly(cpuinfo: Path = Path('/proc/cpuinfo')) -> bool:
     """Whether the processor has instructions (VNNI) that add products of 8-bit numbers without overflow.
 
-    Other x86 processors add pairs of products in 16 bits, which saturates and costs an 8-bit model a tenth of its
-    accuracy. ONNX Runtime has exact, slower kernels for them, but only on request
-    (``onnxruntime_session_options_config_keys.h``). On processors other than x86 the request changes nothing.
+    ONNX Runtime has exact, slower kernels for other x86 processors, but only on request. Without them an 8-bit model
+    loses a tenth of its accuracy. On processors other than x86 the request changes nothing.
     """
-    try:
-        return '_vnni' in cpuinfo.read_text()
-    except OSError:
-        return False
+    return cpuinfo.exists() and '_vnni' in cpuinfo.read_text()
 
 
 def score(session: Any, images: Pixels, classes: list[str], name: str) -> NDArray[np.float32]:
-    """Softmax scores, (N, K), of (N, 3, H, W) RGB images.
-
-    Args:
-        session: Of :func:`open_model`.
-        images: The model's input.
-        classes: The K class names.
-        name: The model's file, for messages.
+    """Softmax scores, (N, K), of (N, 3, H, W) RGB images, by a session of :func:`open_model`.
 
     Raises:
-        InputError: The model fails, or its output is not K scores per image with a sum of 1.
+        InputError: The model ``name`` fails, or its output is not a score for each of K classes with a sum of 1.
     """
     try:
         (scores,) = session.run(None, {session.get_inputs()[0].name: images})
@@ -192,17 +174,3 @@ def score(session: Any, images: Pixels, classes: list[str], name: str) -> NDArra
 
 def _first_words(error: Exception) -> str:
     return ' '.join(str(error).split())[:120]
-
-
-def _check_shapes(session: Any, metadata: Metadata, name: str) -> None:
-    height, width = metadata.preprocessing.crop
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    found = [(value.type[7:-1], value.shape[1:]) for value in (*inputs, *outputs)]
-    if found != [('uint8', [3, height, width]), ('float', [len(metadata.classes)])] or isinstance(
-        inputs[0].shape[0], int
-    ):
-        said = ' to '.join(f'{value.type[7:-1]} ({", ".join(map(str, value.shape))})' for value in (*inputs, *outputs))
-        raise InputError(
-            f'{name}: computes {said}, but its metadata says uint8 (N, 3, {height}, {width}) to float '
-            f'(N, {len(metadata.classes)}). {_AGAIN}'
-        )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,7 +34,7 @@ _DEFAULTS = {  # further settings of upstream's transforms, which change nothing
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Decodes an image upright, resizes it, and crops its centre.
+    """Decodes an image upright, resizes it, and crops its centre; raises ValueError if the settings are impossible.
 
     Args:
         crop: Height and width of the model's input, in pixels.
@@ -42,9 +42,6 @@ class Preprocessing:
         min_short_edge: A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if its short edge stays this long; None to
             decode in full.
         interpolation: ``'bilinear'``, the only one supported.
-
-    Raises:
-        ValueError: The settings are impossible.
     """
 
     crop: tuple[int, int]
@@ -72,8 +69,8 @@ class Preprocessing:
         for step in pipeline:
             kind = str(step.get('type')).removeprefix('mmpretrain.').removeprefix('mmcv.')
             others = {k: v for k, v in step.items() if k not in ('type', '_scope_') and _DEFAULTS.get(k, ...) != v}
-            values[kind] = others.pop(_SETTING.get(kind, ''), None)
             kinds.append(kind)
+            values[kind] = others.pop(_SETTING.get(kind, ''), None)
             if others and not kind.startswith('Pack'):
                 problem = f'{kind} has {", ".join(f"{key}={value!r}" for key, value in others.items())}'
         if not problem and not _SUPPORTED.fullmatch(' '.join(kinds)):
@@ -81,28 +78,19 @@ class Preprocessing:
         try:
             if problem:
                 raise ValueError(problem)
-            crop = _height_and_width(values.get('CenterCrop', values.get('Resize')))
-            return cls(crop, values.get('ResizeEdge'), values.get('LoadPhoto'))
+            size: Any = values.get('CenterCrop', values.get('Resize'))  # one number, or two
+            width, height = (size, size) if isinstance(size, int) else size
+            return cls((height, width), values.get('ResizeEdge'), values.get('LoadPhoto'))
         except (TypeError, ValueError) as error:
             raise InputError(
-                f'{name}: its test pipeline cannot be exported: {error}. Supported are '
-                'LoadImageFromFile or LoadPhoto, '
+                f'{name}: its test pipeline cannot be exported: {error}. Supported are LoadImageFromFile or LoadPhoto, '
                 'then ResizeEdge of the short edge and CenterCrop, or Resize, both bilinear.'
             ) from error
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
-        """Reads the result of :meth:`as_dict`.
-
-        Raises:
-            ValueError: The settings are impossible.
-            TypeError: There are other settings.
-        """
+        """From settings in JSON; raises ValueError or TypeError if they are impossible."""
         return cls(**{**settings, 'crop': tuple(settings.get('crop', ()))})
-
-    def as_dict(self) -> dict[str, Any]:
-        """The settings, for JSON."""
-        return asdict(self)
 
     def load(self, path: str | Path) -> Pixels:
         """The pixels of an image file, (3, H, W) uint8, RGB.
@@ -115,10 +103,9 @@ class Preprocessing:
         size = jpeg_size(content) if self.min_short_edge else None
         reduction = greatest_reduction(min(size) / self.min_short_edge) if size and self.min_short_edge else 1
         image = decode(content, reduction)
-        height, width = image.shape[:2]
-        rows, columns = self.crop
+        (height, width), (rows, columns) = image.shape[:2], self.crop
         if self.short_edge is None:
-            height, width = self.crop
+            height, width = rows, columns
         elif width < height:  # as in MMPretrain's ResizeEdge
             height, width = int(self.short_edge * height / width), self.short_edge
         else:
@@ -126,9 +113,3 @@ class Preprocessing:
         resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         top, left = round((height - rows) / 2), round((width - columns) / 2)  # as in MMCV's CenterCrop
         return np.ascontiguousarray(resized[top : top + rows, left : left + columns, ::-1].transpose(2, 0, 1))
-
-
-def _height_and_width(value: Any) -> tuple[int, int]:
-    """Height and width of one number for both, or of (width, height) as in MMCV."""
-    width, height = (value, value) if isinstance(value, int) else value
-    return height, width

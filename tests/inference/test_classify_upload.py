@@ -65,7 +65,6 @@ def test_what_is_no_photo_or_too_large_is_refused_before_it_is_decoded(tmp_path)
 def test_all_are_answered_but_only_a_few_at_once(photo):
     engine = Engine()
     classifier = UploadClassifier(engine, 0)
-    answers = [classifier.submit(classifier.classify, photo, str(i)) for i in range(64)]
+    answers = [classifier.pool.submit(classifier.classify, photo, str(i)) for i in range(64)]
     assert [answer.result().prediction.path for answer in answers] == list(map(str, range(64)))
     assert engine.most <= THREADS
-    classifier.close()

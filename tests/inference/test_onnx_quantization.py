@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from custom_modules.inference.onnx_quantization import centre, correct_biases, equalize, quantize
+from custom_modules.inference.onnx_quantization import Network, centre, correct_biases, equalize, quantize
 from custom_modules.models.onnx_file import Metadata, multiplies_8_bits_exactly, open_session
 from custom_modules.models.preprocessing import Preprocessing
 
@@ -76,12 +76,12 @@ def test_changes_before_the_rounding_leave_the_scores():
     model = uneven_network()
     photos = np.random.default_rng(1).integers(0, 256, (20, 8, 6, 6), np.uint8)
     before = outputs(model, photos)
-    centre(model, photos)
-    np.testing.assert_allclose(outputs(model, photos), before, atol=1e-5 * abs(before).max())
-    equalize(model, photos)
-    np.testing.assert_allclose(outputs(model, photos), before, atol=1e-5 * abs(before).max())
-    correct_biases(model, photos)
-    after = outputs(model, photos)
+    network = Network(model, photos)
+    for change in (centre, equalize):
+        change(network)
+        np.testing.assert_allclose(outputs(network.model(), photos), before, atol=1e-5 * abs(before).max())
+    correct_biases(network)
+    after = outputs(network.model(), photos)
     np.testing.assert_allclose(after.mean((0, 2, 3)), before.mean((0, 2, 3)), atol=0.02 * before.std())
     assert abs(after - before).max() > 1e-4 * abs(before).max()
 

@@ -27,9 +27,8 @@ def client(tmp_path, monkeypatch):
     monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path))
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
     classifier = UploadClassifier(Engine(), 0.4)
-    with TestClient(build_app(classifier, 'best.onnx', [], None, 'No heat map.')) as client:
+    with TestClient(build_app(classifier, 'best.onnx', [])) as client:
         yield client
-    classifier.close()
 
 
 def jpeg(size=(8, 8), kind='JPEG'):

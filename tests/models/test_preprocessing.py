@@ -1,6 +1,7 @@
 """Pixels of an exported model: those of the test pipeline, whatever the file."""
 
 import os
+from dataclasses import asdict
 
 import cv2
 import numpy as np
@@ -60,7 +61,7 @@ def test_pixels_are_those_of_the_test_pipeline(pipeline, photos):
     init_default_scope('mmpretrain')
     transforms = Compose([TRANSFORMS.build(step) for step in pipeline])
     preprocessing = Preprocessing.of_pipeline(pipeline, 'a')
-    assert Preprocessing.from_dict(preprocessing.as_dict()) == preprocessing
+    assert Preprocessing.from_dict(asdict(preprocessing)) == preprocessing
     for photo in photos:
         expected = transforms({'img_path': os.fspath(photo)})['inputs'].numpy()[::-1]
         found = preprocessing.load(photo)

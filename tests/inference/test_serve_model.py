@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
 
-from custom_modules.inference.heat_map import SIZE, HeatMaps
+from custom_modules.inference.serve_model import HEAT_MAP, heat_maps
 from custom_modules.inference.torch_predictor import TorchPredictor
 from custom_modules.models.model_file import open_model_file
 
@@ -21,7 +21,7 @@ def predictor(trained, pixels):
 
 
 def test_heat_maps_are_pictures_and_threads_do_not_disturb_each_other(trained, data):
-    draw = HeatMaps(predictor(trained, 128))
+    draw = heat_maps(predictor(trained, 128))
     asked = [(photo, label) for photo in sorted(data.glob('val/*/*.jpg'))[::5] for label in range(5)]
     alone = [draw(*one) for one in asked]
     with ThreadPoolExecutor(4) as pool:
@@ -30,8 +30,8 @@ def test_heat_maps_are_pictures_and_threads_do_not_disturb_each_other(trained, d
     assert len(set(found)) > 1
     for address in found:
         content = base64.b64decode(address.removeprefix('data:image/jpeg;base64,'))
-        assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape == (SIZE, SIZE, 3)
+        assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape == (HEAT_MAP, HEAT_MAP, 3)
 
 
 def test_a_model_that_leaves_one_place_shows_none(trained, data):
-    assert HeatMaps(predictor(trained, 32))(next(data.glob('val/*/*.jpg')), 0) is None
+    assert heat_maps(predictor(trained, 32))(next(data.glob('val/*/*.jpg')), 0) is None
