@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from custom_modules.inference.export import export_checkpoint
 
-    return export_checkpoint(args.checkpoint, args.out, args.data_root, args.int8, args.config, args.overwrite)
+    return export_checkpoint(**vars(args))
 
 
 if __name__ == '__main__':

@@ -55,29 +55,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     for name, least in (('top_k', 1), ('batch_size', 1), ('workers', 0)):
         if getattr(args, name) < least:
             parser.error(f'--{name.replace("_", "-")} {getattr(args, name)}: must be {least} or more')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    del args.local_rank
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
     """Classifies images, and lists those that cannot be read."""
     args = parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
 
     from custom_modules.inference.predict import predict_files
 
-    return predict_files(
-        args.inputs,
-        args.checkpoint,
-        config=args.config,
-        out=args.out,
-        top_k=args.top_k,
-        sort_folder=args.sort_into,
-        mode=args.mode,
-        min_score=args.min_score,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        launcher=args.launcher,
-    )
+    return predict_files(**vars(args))
 
 
 if __name__ == '__main__':

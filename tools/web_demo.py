@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from custom_modules.inference.serve_model import serve_model
 
-    serve_model(args.model, args.config, args.host, args.port, args.min_score)
+    serve_model(**vars(args))
     return 0
 
 

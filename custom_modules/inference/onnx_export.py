@@ -57,11 +57,7 @@ def require_packages() -> None:
 
 
 def export(predictor: TorchPredictor, metadata: Metadata) -> bytes:
-    """The model as ONNX with its metadata, by torch's exporter in its default opset.
-
-    Raises:
-        InputError: The exporter fails, or the model has not one score per class.
-    """
+    """The model as ONNX; raises an :class:`InputError` if that fails, or it has not one score per class."""
     name, classes = predictor.file.path, len(metadata.classes)
     model = ScoringModel(deepcopy(predictor.model)).eval()  # a copy: the model itself is compared with the export
     for module in model.modules():
@@ -100,8 +96,7 @@ def quiet() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter('ignore')
+        with warnings.catch_warnings(action='ignore'), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.disable(level)
@@ -110,11 +105,7 @@ def quiet() -> Iterator[None]:
 def score_by_all(
     predictor: TorchPredictor, models: Sequence[bytes], paths: Sequence[str], progress: Progress | None = None
 ) -> list[Scores]:
-    """The scores, (N, K), of N images by torch, then by each ONNX model, on the same pixels.
-
-    Raises:
-        InputError: An image cannot be read, or a model fails.
-    """
+    """The scores, (N, K), of N images by torch, then by each ONNX model, on the same pixels."""
     name = str(predictor.file.path)
     sessions = [open_session(model, name) for model in models]
     scores: list[list[Scores]] = []

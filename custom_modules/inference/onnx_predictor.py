@@ -6,26 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_modules.inference.predictor import Predictor
-from custom_modules.models.model_file import ModelFile
 from custom_modules.models.onnx_file import score
 from custom_modules.models.preprocessing import Pixels
 
 
 class OnnxPredictor(Predictor):
-    """Classifies images with a model of ``tools/export_onnx.py``.
-
-    Args:
-        file: The opened ``.onnx`` file.
-    """
-
-    def __init__(self, file: ModelFile) -> None:
-        super().__init__(file)
-        assert file.preprocessing is not None
-        self._preprocessing = file.preprocessing
+    """Classifies images with a model of ``tools/export_onnx.py``."""
 
     def load(self, path: str) -> Pixels:
         """The pixels of an image, (3, H, W) uint8, RGB."""
-        return self._preprocessing.load(path)
+        assert self.file.preprocessing is not None
+        return self.file.preprocessing.load(path)
 
     def score(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
         """Softmax scores, (N, K), of N images from :meth:`load`."""

@@ -62,7 +62,7 @@ def quantize(content: bytes, images: Pixels, metadata: Metadata) -> bytes:
 
 @dataclass
 class Convolution:
-    """A 2D convolution of a model: its ``onnx.NodeProto``, weights (O, I, H, W) and bias (O,)."""
+    """A convolution of a model: its ``onnx.NodeProto``, weights (O, I, H, W) and bias (O,)."""
 
     node: Any
     weights: NDArray
@@ -70,11 +70,8 @@ class Convolution:
 
     @property
     def padded(self) -> bool:
-        """Whether it may read zeros around its input."""
-        return any(
-            (given.name == 'pads' and any(given.ints)) or (given.name == 'auto_pad' and given.s.startswith(b'SAME'))
-            for given in self.node.attribute
-        )
+        """Whether it reads zeros around its input."""
+        return any(any(given.ints) for given in self.node.attribute if given.name == 'pads')
 
     def per_weight(self, values: NDArray) -> NDArray:
         """Of one value per input channel, (C,), those that each output channel reads, (O, I)."""
@@ -97,11 +94,10 @@ class Network:
         self.convolutions: dict[str, Convolution] = {}
         for node in self.nodes:
             if node.op_type == 'Conv' and self._constants.keys() >= {*node.input[1:]}:
+                output = node.output[0]
                 weights, *bias = (self._constants[name] for name in node.input[1:])
-                if weights.ndim == 4:
-                    output = node.output[0]
-                    node.input[1:] = [f'{output}_weight', f'{output}_bias']  # exporters share equal ones
-                    self.convolutions[output] = Convolution(node, weights, bias[0] if bias else np.zeros(len(weights)))
+                node.input[1:] = [f'{output}_weight', f'{output}_bias']  # exporters share equal ones
+                self.convolutions[output] = Convolution(node, weights, bias[0] if bias else np.zeros(len(weights)))
 
     def model(self) -> Any:
         """The model with its convolutions of now."""
@@ -114,9 +110,8 @@ class Network:
         return model
 
     def readers(self, name: str) -> list[Any]:
-        """The nodes that read a tensor; none if it is a result of the model."""
-        results = {value.name for value in self._model.graph.output}
-        return [node for node in self.nodes if name in node.input and name not in results]
+        """The nodes that read a tensor."""
+        return [node for node in self.nodes if name in node.input]
 
     def next_convolution(self, name: str) -> Convolution | None:
         """The convolution that alone reads a tensor, directly or through ReLUs."""
@@ -136,14 +131,13 @@ class Network:
         model = self.model()
         model.graph.output.extend(ValueInfoProto(name=name) for name in names)
         session = open_session(model.SerializeToString(), 'model')
-        means, reaches = [], []
+        means: dict[str, Any] = dict.fromkeys(names, 0)
+        reaches: dict[str, Any] = dict.fromkeys(names, 0)
         for image in self._images:
-            tensors = session.run([*names], {self.input: image[None]})
-            means.append([values.mean((2, 3))[0] for values in tensors])
-            reaches.append([abs(values).max((2, 3))[0] for values in tensors])
-        averaged = [np.mean(values, axis=0) for values in zip(*means, strict=True)]
-        largest = [np.max(values, axis=0) for values in zip(*reaches, strict=True)]
-        return dict(zip(names, zip(averaged, largest, strict=True), strict=True))
+            for name, values in zip(names, session.run([*names], {self.input: image[None]}), strict=True):
+                means[name] = means[name] + values.mean((2, 3))[0] / len(self._images)
+                reaches[name] = np.maximum(reaches[name], abs(values).max((2, 3))[0])
+        return {name: (means[name], reaches[name]) for name in names}
 
 
 def centre(network: Network) -> None:

@@ -11,7 +11,7 @@ from custom_modules.errors import InputError
 from custom_modules.files import check_folder, printable, write_atomically
 from custom_modules.inference.journal import Process, predict_resumably
 from custom_modules.inference.predictor import WORKERS, open_predictor
-from custom_modules.inference.sorting import check_names, check_target, sort_into
+from custom_modules.inference.sorting import check_names, check_target, sort_photos
 from custom_modules.metrics.predictions import Prediction, columns, row, write_rows
 from custom_modules.photos.listing import list_photos
 from custom_modules.photos.opening import Unreadable
@@ -48,7 +48,7 @@ def predict_files(
     config: str | None = None,
     out: Path | None = None,
     top_k: int = 3,
-    sort_folder: Path | None = None,
+    sort_into: Path | None = None,
     mode: str = 'copy',
     min_score: float = 0.0,
     batch_size: int = 32,
@@ -63,13 +63,13 @@ def predict_files(
     Raises:
         InputError: The arguments, the images or the model cannot be used.
     """
-    _check_outputs(out, sort_folder)
+    _check_outputs(out, sort_into)
     paths = list_photos(inputs, (os.fsdecode(line) for line in sys.stdin.buffer) if '-' in inputs else ())
     process = _join(launcher) if launcher != 'none' else Process()
     predictor = open_predictor(checkpoint, config)
     classes = predictor.classes
     check_min_score(min_score, classes)
-    if sort_folder:
+    if sort_into:
         check_names(classes)
     journal = out.with_name(f'.{out.name}.part') if out else None
     if journal:
@@ -80,24 +80,24 @@ def predict_files(
     else:
         outcomes = list(_printed(predictor.predict(paths, batch_size, workers), classes, top_k))
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
-    if sort_folder:
-        sort_into(sort_folder, ((one.path, name_of(one, classes, min_score)) for one in predictions), mode)
+    if sort_into:
+        sort_photos(sort_into, ((one.path, name_of(one, classes, min_score)) for one in predictions), mode)
     if out and journal:  # last: once the table exists, the journal is of no use
         table, fields = (row(one, classes) for one in predictions), columns(classes, False)
         write_atomically(out, lambda file: write_rows(file, table, fields, out.suffix))
         shutil.rmtree(journal)
-    return _report(outcomes, summarize(outcomes, classes, min_score), out, sort_folder)
+    return _report(outcomes, summarize(outcomes, classes, min_score), out, sort_into)
 
 
-def _check_outputs(out: Path | None, sort_folder: Path | None) -> None:
+def _check_outputs(out: Path | None, sort_into: Path | None) -> None:
     if out:
         check_folder(out.parent)
         if os.path.lexists(out):
             raise InputError(f'--out {out}: exists already. Name another file, or delete it.')
-    if sort_folder:
-        check_target(sort_folder)
-        if out and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(sort_folder)):
-            raise InputError(f'--out {out}: lies in --sort-into {sort_folder}. Name it elsewhere.')
+    if sort_into:
+        check_target(sort_into)
+        if out and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(sort_into)):
+            raise InputError(f'--out {out}: lies in --sort-into {sort_into}. Name it elsewhere.')
 
 
 def _join(launcher: str) -> Process:
@@ -123,13 +123,13 @@ def _printed(outcomes: Iterable[Outcome], classes: Sequence[str], top_k: int) ->
         yield outcome
 
 
-def _report(outcomes: Iterable[Outcome], summary: str, out: Path | None, sort_folder: Path | None) -> int:
+def _report(outcomes: Iterable[Outcome], summary: str, out: Path | None, sort_into: Path | None) -> int:
     stream = sys.stdout if out else sys.stderr
     print(summary, file=stream)
     if out:
         print(f'written     {out}', file=stream)
-    if sort_folder:
-        print(f'sorted into {sort_folder}', file=stream)
+    if sort_into:
+        print(f'sorted into {sort_into}', file=stream)
     unreadable = [outcome for outcome in outcomes if isinstance(outcome, Unreadable)]
     for photo in unreadable:
         print(f'error: {printable(photo.path)}: {photo.problem}', file=sys.stderr)

@@ -1,7 +1,6 @@
 """A trained classifier as one object: paths of images in, predictions out."""
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -18,19 +17,11 @@ WORKERS = 2  # threads that read images
 
 
 class Predictor(ABC):
-    """Classifies images; a subclass computes with torch or with ONNX Runtime.
-
-    Args:
-        file: The opened model.
+    """Classifies images with the model of an opened file, by torch or by ONNX Runtime.
 
     Attributes:
-        file: The opened model.
-        classes: Class names in label order.
         digest: Identifies everything that decides the scores.
         temperature: Divides the logits of calibrated scores, if the file carries one; predictions are not scaled.
-
-    Raises:
-        InputError: The temperature is no positive number.
     """
 
     def __init__(self, file: ModelFile) -> None:
@@ -41,11 +32,7 @@ class Predictor(ABC):
 
     @abstractmethod
     def load(self, path: str) -> Any:
-        """One image as the model takes it.
-
-        Raises:
-            Exception: Of any kind, for a file that is no image or a broken one.
-        """
+        """One image as the model takes it; raises any kind of exception for a file that is no image."""
 
     @abstractmethod
     def score(self, images: Sequence[Any]) -> NDArray[np.float32]:
@@ -54,15 +41,12 @@ class Predictor(ABC):
     def predict(
         self, paths: Sequence[str], batch_size: int = 32, workers: int = WORKERS
     ) -> Iterator[Prediction | Unreadable]:
-        """Classifies images, one batch at a time.
+        """Yields for each path, in order, a prediction or what is wrong with the file.
 
         Args:
             paths: The image files.
             batch_size: Images per call of the model.
             workers: Threads that read images; 0 reads them between the batches.
-
-        Yields:
-            For each path, in order, a prediction or what is wrong with the file.
 
         Raises:
             InputError: The model or its pipeline fails, or a score is not finite.
@@ -92,30 +76,24 @@ class Predictor(ABC):
         self, paths: Sequence[str], batch_size: int = 32, workers: int = WORKERS
     ) -> Iterator[tuple[Sequence[str], list[Any]]]:
         """Batches of paths and what :meth:`read` gives for each; the next batch is read meanwhile."""
-        batches = (paths[at : at + batch_size] for at in range(0, len(paths), batch_size))
+        batches = [paths[at : at + batch_size] for at in range(0, len(paths), batch_size)]
         if not workers:
             yield from ((batch, [self.read(path) for path in batch]) for batch in batches)
             return
         with ThreadPoolExecutor(workers) as pool:
-            ahead: deque[tuple[Sequence[str], list[Future]]] = deque()
             try:
-                for batch in batches:
-                    ahead.append((batch, [pool.submit(self.read, path) for path in batch]))
-                    if len(ahead) > 1:
-                        done, futures = ahead.popleft()
-                        yield done, [future.result() for future in futures]
-                for done, futures in ahead:
-                    yield done, [future.result() for future in futures]
+                futures: list[Future] = []
+                for batch, following in zip(batches, [*batches[1:], []], strict=True):
+                    futures = futures or [pool.submit(self.read, path) for path in batch]
+                    ahead = [pool.submit(self.read, path) for path in following]
+                    yield batch, [future.result() for future in futures]
+                    futures = ahead
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
 def open_predictor(path: str, config: str | None = None) -> Predictor:
-    """Opens a model to classify with: a checkpoint by torch, an exported model by ONNX Runtime.
-
-    Args:
-        path: ``best.pth``, ``epoch_N.pth`` or an ``.onnx`` of ``tools/export_onnx.py``.
-        config: For a checkpoint, the config that it was trained with; None for the one saved in it.
+    """Opens a model: a checkpoint by torch, with ``config`` or the one saved in it; an ``.onnx`` by ONNX Runtime.
 
     Raises:
         InputError: The file cannot be used, or a package is missing.

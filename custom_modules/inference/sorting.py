@@ -30,7 +30,7 @@ def check_names(classes: Iterable[str]) -> None:
         )
 
 
-def sort_into(folder: Path, named: Iterable[tuple[str, str]], mode: str = 'copy') -> None:
+def sort_photos(folder: Path, named: Iterable[tuple[str, str]], mode: str = 'copy') -> None:
     """Copies or links images into ``folder/<name>``; the folder appears complete or not at all.
 
     Images of the same name get a number: ``a.jpg``, ``a_2.jpg``.

@@ -20,16 +20,14 @@ from custom_modules.inference.predictor import Predictor
 from custom_modules.models.model_file import ModelFile, open_model_file
 from custom_modules.photos.decoding import is_readable
 
+ANOTHER = 'Give another checkpoint.'
+
 
 class TorchPredictor(Predictor):
     """Classifies images as ``tools/test.py`` does: same test pipeline, same model.
 
-    Args:
-        file: The opened checkpoint; ``model`` and ``test_dataloader`` of its config are used.
-        device: Where to compute; None for MMEngine's choice.
-
-    Attributes:
-        model: On the device, in evaluation mode, batch norm fused into the convolutions.
+    The ``model`` is in evaluation mode, with batch norm fused into the convolutions, on MMEngine's choice of device if
+    ``device`` is None.
 
     Raises:
         InputError: The config cannot be built, or the weights are of another model.
@@ -76,11 +74,7 @@ class TorchPredictor(Predictor):
 
 
 def open_checkpoint(path: str, config: str | None = None) -> ModelFile:
-    """Opens a checkpoint with the config file ``config``, or with the config saved in it.
-
-    Raises:
-        InputError: One of the two cannot be used.
-    """
+    """Opens a checkpoint with the config file ``config``, or with the config saved in it."""
     return open_model_file(path, read_config(config, {}, None, None) if config else None)
 
 
@@ -89,10 +83,6 @@ def _load_weights(model: torch.nn.Module, file: ModelFile) -> None:
         missing = model.load_state_dict(file.weights or {}, strict=False).missing_keys
     except (RuntimeError, TypeError, AttributeError) as error:  # other shapes, or no tensors
         said = str(error).splitlines()[-1].strip()
-        raise InputError(
-            f'{file.path}: its weights are not of its model ({said}). Give another checkpoint.'
-        ) from error
+        raise InputError(f'{file.path}: its weights are not of its model ({said}). {ANOTHER}') from error
     if missing:
-        raise InputError(
-            f'{file.path}: lacks {len(missing)} weights of its model, such as {missing[0]}. Give another checkpoint.'
-        )
+        raise InputError(f'{file.path}: lacks {len(missing)} weights of its model, such as {missing[0]}. {ANOTHER}')

@@ -127,7 +127,7 @@ async def result(images: Sequence[Path], classifier: UploadClassifier) -> str:
             mine = Path(folder, str(i))
             os.link(image, mine)  # Gradio deletes its own after a while, or replaces it by an upload of the same image
             waiting.append(asyncio.get_running_loop().run_in_executor(classifier.pool, look, mine, image.name))
-        seen = await asyncio.gather(*waiting)
+        seen: list[Any] = await asyncio.gather(*waiting)
     read = [
         {'answer': one, 'picture': picture, 'heat': heat} for one, picture, heat in seen if isinstance(one, Answer)
     ]

@@ -38,11 +38,7 @@ class OnnxClassifier(BaseModel):
 
 
 def check_pipeline(cfg: Config, preprocessing: Preprocessing, path: str) -> None:
-    """Checks that the config's test pipeline gives the pixels that an exported model takes.
-
-    Raises:
-        InputError: It does not.
-    """
+    """Raises an :class:`InputError` if the config's test pipeline gives other pixels than an exported model takes."""
     found = Preprocessing.of_pipeline(cfg.test_dataloader.dataset.pipeline, cfg.filename)
     if found != preprocessing:
         raise InputError(

@@ -73,7 +73,7 @@ class Metadata:
 
 
 def seal(content: bytes) -> bytes:
-    """A model's bytes with their checksum in place of the zeros; raises ValueError if there is not one place for it."""
+    """A model's bytes with their checksum in place of the zeros; a ValueError if there is not one place for it."""
     if content.count(UNSEALED.encode()) != 1:
         raise ValueError('no model with unsealed metadata')
     return content.replace(UNSEALED.encode(), f'sha256:{hashlib.sha256(content).hexdigest()}'.encode())

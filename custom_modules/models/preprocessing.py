@@ -83,8 +83,8 @@ class Preprocessing:
             return cls((height, width), values.get('ResizeEdge'), values.get('LoadPhoto'))
         except (TypeError, ValueError) as error:
             raise InputError(
-                f'{name}: its test pipeline cannot be exported: {error}. Supported are LoadImageFromFile or LoadPhoto, '
-                'then ResizeEdge of the short edge and CenterCrop, or Resize, both bilinear.'
+                f'{name}: its test pipeline cannot be exported: {error}. Supported are LoadImageFromFile or '
+                'LoadPhoto, then ResizeEdge of the short edge and CenterCrop, or Resize, both bilinear.'
             ) from error
 
     @classmethod

@@ -7,9 +7,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-import onnx
+import onnx.parser
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 from custom_modules.errors import InputError
 from custom_modules.inference.predictor import open_predictor
@@ -46,37 +46,34 @@ def test_rows_are_those_of_the_checkpoint_without_torch(exported, trained, data,
     assert len(list((tmp_path / 'sorted').glob('*/*'))) == 15
 
 
-def foreign(path, shape, props):
+def foreign(props):
     """A model that averages its input, with some metadata."""
-    graph = helper.make_graph(
-        [helper.make_node('ReduceMean', ['x'], ['y'], keepdims=0)],
-        'g',
-        [helper.make_tensor_value_info('x', TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info('y', TensorProto.FLOAT, [])],
+    made = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 18]>'
+        'mean (float[N,3,32,32] x) => (float y) { y = ReduceMean <keepdims=0> (x) }'
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10)
     helper.set_model_props(made, props)
     content = made.SerializeToString()
-    path.write_bytes(seal(content) if props else content)
+    return seal(content) if props else content
 
 
 def test_bad_files_are_one_line(exported, data, call, tmp_path, monkeypatch):
     content = exported.read_bytes()
-    props = {prop.key: prop.value for prop in onnx.load(exported).metadata_props}
+    model = onnx.load(exported)
+    props = {**{prop.key: prop.value for prop in model.metadata_props}, 'checksum': UNSEALED}
     at = len(content) // 2
-    (tmp_path / 'flipped.onnx').write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-    (tmp_path / 'cut.onnx').write_bytes(content[:at])
-    (tmp_path / 'text.onnx').write_text('no model')
-    foreign(tmp_path / 'foreign.onnx', ['N', 3, 32, 32], {})
-    foreign(tmp_path / 'shapes.onnx', ['N', 3, 32, 32], {**props, 'checksum': UNSEALED})
-    foreign(
-        tmp_path / 'garbled.onnx', ['N', 3, 32, 32], {**props, 'checksum': UNSEALED, 'preprocessing': '{"crop": 1}'}
-    )
-    foreign(tmp_path / 'twice.onnx', ['N', 3, 32, 32], {**props, 'checksum': UNSEALED, 'classes': '["a", "a"]'})
-    heated = {**props, 'checksum': UNSEALED, 'about': '{"temperature": 0}'}
-    changed = onnx.load(exported)
-    helper.set_model_props(changed, heated)
-    (tmp_path / 'heated.onnx').write_bytes(seal(changed.SerializeToString()))
+    helper.set_model_props(model, {**props, 'about': '{"temperature": 0}'})
+    for name, changed in {
+        'flipped': content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :],
+        'cut': content[:at],
+        'text': b'no model',
+        'foreign': foreign({}),
+        'shapes': foreign(props),
+        'garbled': foreign({**props, 'preprocessing': '{"crop": 1}'}),
+        'twice': foreign({**props, 'classes': '["a", "a"]'}),
+        'heated': seal(model.SerializeToString()),
+    }.items():
+        (tmp_path / f'{name}.onnx').write_bytes(changed)
     for name, said in {
         'heated': 'its temperature is 0, no positive number',
         'gone': 'no such file',

@@ -1,15 +1,23 @@
-"""``POST /classify`` without a server, a browser or a model: what it answers, and that it keeps nothing."""
+"""Uploads and ``POST /classify``, without a server, a browser or a model: what is refused, and the scores given."""
 
 import asyncio
 import base64
 import io
 import tempfile
+import threading
 
 import pytest
 from PIL import Image
-from test_classify_upload import SCORES, Engine
 
-from custom_modules.inference.classify_upload import KINDS, MAX_BYTES, MAX_MEGABYTES, Answer, UploadClassifier
+from custom_modules.inference.classify_upload import (
+    KINDS,
+    MAX_BYTES,
+    MAX_MEGABYTES,
+    THREADS,
+    Answer,
+    UploadClassifier,
+)
+from custom_modules.metrics.calibration import tempered
 from custom_modules.metrics.predictions import Prediction
 
 pytest.importorskip('gradio')
@@ -20,34 +28,80 @@ from starlette.testclient import TestClient
 
 from custom_modules.inference.web_demo import answer, build_app, csv_address
 
-
-@pytest.fixture
-def client(tmp_path, monkeypatch):
-    """Asks an application whose temporary files are all in ``tmp_path``."""
-    monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path))
-    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
-    classifier = UploadClassifier(Engine(), 0.4)
-    with TestClient(build_app(classifier, 'best.onnx', [])) as client:
-        yield client
+SCORES = [0.5, 0.3, 0.2]
 
 
-def jpeg(size=(8, 8), kind='JPEG'):
+def image(size=(8, 8), kind='JPEG'):
     file = io.BytesIO()
     Image.new('1', size).save(file, kind)
     return file.getvalue()
+
+
+class Engine:
+    """Gives each photo the same scores, and notes how many threads ask at once."""
+
+    classes = ['daisy', 'rose', 'tulip']
+
+    def __init__(self):
+        self.most, self._now, self._lock = 0, 0, threading.Lock()
+
+    def predict(self, paths, batch_size=32, workers=None):
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        yield from (Prediction(path, SCORES) for path in paths)
+        with self._lock:
+            self._now -= 1
+
+
+@pytest.fixture
+def engine():
+    return Engine()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / '0'  # uploads have no suffix
+    path.write_bytes(image())
+    return path
+
+
+@pytest.mark.parametrize('temperature', [None, 0.5, 3.0])
+def test_scores_are_calibrated_where_the_temperature_is_known(engine, photo, temperature):
+    wanted = SCORES if temperature is None else tempered([SCORES], temperature)[0].tolist()
+    for min_score, sure in ((wanted[0] - 0.01, True), (wanted[0] + 0.01, False)):
+        found = UploadClassifier(engine, min_score, temperature).classify(photo, 'a.jpg')
+        assert found.prediction == Prediction('a.jpg', wanted)
+        assert (found.label, found.score, found.sure) == ('daisy', wanted[0], sure)
+
+
+def test_all_are_answered_but_only_a_few_at_once(engine, photo):
+    classifier = UploadClassifier(engine, 0)
+    answers = [classifier.pool.submit(classifier.classify, photo, str(i)) for i in range(64)]
+    assert [found.result().prediction.path for found in answers] == list(map(str, range(64)))
+    assert engine.most <= THREADS
+
+
+@pytest.fixture
+def client(engine, tmp_path, monkeypatch):
+    """Asks an application whose temporary files are all in ``tmp_path``."""
+    monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path))
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    with TestClient(build_app(UploadClassifier(engine, 0.4), 'best.onnx', [])) as client:
+        yield client
 
 
 ANSWER = {'label': 'daisy', 'score': 0.5, 'scores': dict(zip(Engine.classes, SCORES, strict=True)), 'sure': True}
 
 
 def test_one_photo_gets_its_scores(client):
-    answered = client.post('/classify', files={'photo': ('../rose.jpg', jpeg())})
+    answered = client.post('/classify', files={'photo': ('../rose.jpg', image())})
     assert (answered.status_code, answered.json()) == (200, ANSWER)
 
 
 def test_several_photos_get_what_each_alone_would_and_no_file_stays(client, tmp_path):
     before = {path for path in tmp_path.rglob('*') if path.is_file()}
-    files = [('photo', ('a.jpg', jpeg())), ('photo', ('b.jpg', b'')), ('photo', ('c.jpg', jpeg()))]
+    files = [('photo', ('a.jpg', image())), ('photo', ('b.jpg', b'')), ('photo', ('c.jpg', image()))]
     answered = client.post('/classify', files=files)
     assert answered.status_code == 200
     assert answered.json() == [
@@ -62,18 +116,20 @@ def test_several_photos_get_what_each_alone_would_and_no_file_stays(client, tmp_
     ('content', 'status', 'detail'),
     [
         (b'a note', 415, f'no image that can be read: {KINDS}'),
+        (image(kind='PPM'), 415, f'no image that can be read: {KINDS}'),  # OpenCV would read it
         (b'', 400, 'empty file'),
-        (jpeg((20_000, 20_000), 'PNG'), 413, 'too large, more than 89 million pixels'),
+        (image((20_000, 20_000), 'PNG'), 413, 'too large, more than 89 million pixels'),
         (bytes(MAX_BYTES + 1), 413, f'too large, more than {MAX_MEGABYTES} MB'),
     ],
-    ids=['text', 'empty', 'pixels', 'bytes'],
+    ids=['text', 'other', 'empty', 'pixels', 'bytes'],
 )
-def test_what_is_no_photo_is_told_in_a_line(client, content, status, detail):
+def test_what_is_no_photo_is_refused_before_it_is_decoded(client, engine, content, status, detail):
     answered = client.post('/classify', files={'photo': ('rose.jpg', content)})
     assert (answered.status_code, answered.json()) == (status, {'detail': detail})
+    assert engine.most == 0
 
 
-def test_a_request_without_photos_or_of_unknown_or_great_length_is_told_in_a_line(client):
+def test_a_request_without_photos_or_of_unknown_or_great_length_is_refused_in_a_line(client):
     def stream():
         yield b'--x--'
 

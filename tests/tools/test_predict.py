@@ -166,16 +166,6 @@ def test_unusable_input_is_one_line(best, data, call, tmp_path, arguments, said)
     assert (tmp_path / 'there.csv').read_text() == 'mine'
 
 
-def test_a_checkpoint_that_would_run_code_runs_none(data, call, tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / 'ran'),)
-
-    torch.save({'state_dict': Evil()}, tmp_path / 'evil.pth')
-    assert 'it would run code' in call('predict', data / 'val', '--checkpoint', 'evil.pth').error
-    assert not (tmp_path / 'ran').exists()
-
-
 def test_killed_and_started_again_it_goes_on(best, data, call, one_thread, tool_environment, tmp_path):
     command = ['predict', data / 'val', '--checkpoint', best, '--batch-size', 2, '--workers', 0]
     call(*command, '--out', 'whole.csv')
