@@ -32,17 +32,13 @@ class Answer(NamedTuple):
 
 
 class UploadClassifier:
-    """Classifies uploads of many clients, in the order in which they arrive.
+    """Classifies uploads of many clients; :meth:`classify` is called in the threads of its ``pool``.
 
     Args:
         predictor: The classifier.
         min_score: Predictions with a lower score are unsure, 0 to 1.
         temperature: Divides the logits of calibrated scores; None to leave the scores as they are.
-        heat: Draws heat maps; None where that is not possible.
-        no_heat: Why a page shows no heat map.
-
-    Attributes:
-        pool: The threads in which :meth:`classify` is to be called.
+        heat: Draws heat maps; None where that is not possible, and ``no_heat`` says why.
     """
 
     def __init__(

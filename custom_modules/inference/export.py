@@ -46,11 +46,7 @@ def export_checkpoint(
     config: str | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Exports a checkpoint by the arguments of ``tools/export_onnx.py``, and returns the exit code.
-
-    Raises:
-        InputError: The arguments, the checkpoint or the dataset cannot be used.
-    """
+    """Exports a checkpoint by the arguments of ``tools/export_onnx.py``, and returns the exit code."""
     out = out or checkpoint.with_suffix('.onnx')
     outs = [out, out.with_name(f'{out.stem}_int8.onnx')] if int8 else [out]
     _check_outputs([*outs, card_path(out)], overwrite)

@@ -55,14 +55,7 @@ def predict_files(
     workers: int = WORKERS,
     launcher: str = 'none',
 ) -> int:
-    """Classifies images, and prints or writes the predictions; the arguments are those of ``tools/predict.py``.
-
-    Returns:
-        The exit code: 1 if an image could not be read, else 0.
-
-    Raises:
-        InputError: The arguments, the images or the model cannot be used.
-    """
+    """Classifies images by the arguments of ``tools/predict.py``; returns 1 if an image could not be read, else 0."""
     _check_outputs(out, sort_into)
     paths = list_photos(inputs, (os.fsdecode(line) for line in sys.stdin.buffer) if '-' in inputs else ())
     process = _join(launcher) if launcher != 'none' else Process()

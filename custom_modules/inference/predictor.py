@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class Predictor(ABC):
         with ThreadPoolExecutor(workers) as pool:
             try:
                 futures: list[Future] = []
-                for batch, following in zip(batches, [*batches[1:], []], strict=True):
+                for batch, following in pairwise([*batches, []]):
                     futures = futures or [pool.submit(self.read, path) for path in batch]
                     ahead = [pool.submit(self.read, path) for path in following]
                     yield batch, [future.result() for future in futures]
@@ -93,11 +94,7 @@ class Predictor(ABC):
 
 
 def open_predictor(path: str, config: str | None = None) -> Predictor:
-    """Opens a model: a checkpoint by torch, with ``config`` or the one saved in it; an ``.onnx`` by ONNX Runtime.
-
-    Raises:
-        InputError: The file cannot be used, or a package is missing.
-    """
+    """Opens a model: a checkpoint by torch, with ``config`` or the one saved in it; an ``.onnx`` by ONNX Runtime."""
     # Imported here, so that an exported model needs no torch, and a checkpoint no ONNX Runtime.
     if not is_exported(path):
         from custom_modules.inference.torch_predictor import TorchPredictor, open_checkpoint

@@ -19,11 +19,7 @@ HEAT_MAP = 448  # pixels, the longer side
 
 
 def serve_model(model: str, config: str | None, host: str, port: int, min_score: float) -> None:
-    """Serves until Ctrl-C or SIGTERM; the arguments are those of ``tools/web_demo.py``.
-
-    Raises:
-        InputError: The model or the address cannot be used, or Gradio is missing.
-    """
+    """Serves until Ctrl-C or SIGTERM; the arguments are those of ``tools/web_demo.py``."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves no files behind either
     before = tempfile.tempdir
     try:
@@ -72,11 +68,7 @@ def _serve(model: str, config: str | None, address: tuple[str, int], min_score: 
 
 
 def heat_maps(predictor: Any) -> Heat:
-    """Draws the regions of an image that speak for a class, by Grad-CAM on the model of a ``TorchPredictor``.
-
-    Raises:
-        ModuleNotFoundError: The library grad-cam is missing.
-    """
+    """Draws the regions of an image that speak for a class, by Grad-CAM on the model of a ``TorchPredictor``."""
     from custom_modules.evaluation.cam import explain, heat
 
     lock = Lock()  # gradients gather in the weights, which all threads share

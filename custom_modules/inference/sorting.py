@@ -31,17 +31,9 @@ def check_names(classes: Iterable[str]) -> None:
 
 
 def sort_photos(folder: Path, named: Iterable[tuple[str, str]], mode: str = 'copy') -> None:
-    """Copies or links images into ``folder/<name>``; the folder appears complete or not at all.
+    """Copies or links images, each with the name of its class, into ``folder``, which appears complete or not at all.
 
-    Images of the same name get a number: ``a.jpg``, ``a_2.jpg``.
-
-    Args:
-        folder: Empty, or missing.
-        named: The path of each image and the name of its folder.
-        mode: 'copy', 'hardlink' or 'symlink'.
-
-    Raises:
-        InputError: No such link can be made there.
+    Images of the same name get a number: ``a.jpg``, ``a_2.jpg``. ``mode`` is 'copy', 'hardlink' or 'symlink'.
     """
 
     def fill(root: Path) -> None:

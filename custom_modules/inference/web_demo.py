@@ -161,11 +161,7 @@ def csv_address(answers: Sequence[Answer], classes: Sequence[str]) -> str:
 
 
 async def answer(request: Request, classifier: UploadClassifier) -> Any:
-    """Answers ``POST /classify``: an object for one image, a list of objects for several.
-
-    Raises:
-        HTTPException: The request or its only image cannot be used; ``detail`` is one line.
-    """
+    """Answers ``POST /classify``: an object for one image, a list of objects for several; what is wrong in a line."""
     length = request.headers.get('content-length', '')
     if not length.isdecimal():
         raise HTTPException(411, 'the request has to say its Content-Length')

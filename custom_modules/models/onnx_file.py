@@ -29,18 +29,11 @@ _AGAIN = 'Export the checkpoint again.'
 
 @dataclass(frozen=True)
 class Metadata:
-    """The metadata of an exported model.
+    """The metadata of an exported model."""
 
-    Args:
-        classes: Class names in label order.
-        preprocessing: From an image file to the model's input.
-        about: Origin: ``run``, ``epoch``, ``metric``, ``value``, ``dataset_digest``, ``pretrained``, ``quantized``,
-            ``temperature``, ``versions``, as far as they are known.
-    """
-
-    classes: list[str]
-    preprocessing: Preprocessing
-    about: dict[str, Any] = field(default_factory=dict)
+    classes: list[str]  # in label order
+    preprocessing: Preprocessing  # from an image file to the model's input
+    about: dict[str, Any] = field(default_factory=dict)  # the origin, as far as known: run, epoch, temperature, …
 
     def props(self) -> dict[str, str]:
         """The values of ``metadata_props``, with the checksum still zero."""
@@ -114,9 +107,7 @@ def open_model(path: str | Path) -> tuple[Any, Metadata, str]:
 
 
 def open_session(content: bytes, name: str) -> Any:
-    """An ``InferenceSession`` of a model's bytes, on a GPU where onnxruntime-gpu finds one.
-
-    On the CPU it uses ``OMP_NUM_THREADS`` threads, by default one per core of this process.
+    """An ``InferenceSession``, on a GPU where there is one, else with ``OMP_NUM_THREADS`` threads or one per core.
 
     Raises:
         InputError: The bytes are no ONNX model, or ONNX Runtime is missing.

@@ -34,20 +34,12 @@ _DEFAULTS = {  # further settings of upstream's transforms, which change nothing
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Decodes an image upright, resizes it, and crops its centre; raises ValueError if the settings are impossible.
+    """Decodes an image upright, resizes it, and crops its centre; raises ValueError if the settings are impossible."""
 
-    Args:
-        crop: Height and width of the model's input, in pixels.
-        short_edge: Length of the short edge after the resize, which keeps the aspect; None to resize to ``crop``.
-        min_short_edge: A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if its short edge stays this long; None to
-            decode in full.
-        interpolation: ``'bilinear'``, the only one supported.
-    """
-
-    crop: tuple[int, int]
-    short_edge: int | None = None
-    min_short_edge: int | None = None
-    interpolation: str = 'bilinear'
+    crop: tuple[int, int]  # height and width of the model's input, in pixels
+    short_edge: int | None = None  # its length after the resize, which keeps the aspect; None to resize to the crop
+    min_short_edge: int | None = None  # JPEGs are decoded at 1/2, 1/4 or 1/8 of their size if it stays this long
+    interpolation: str = 'bilinear'  # the only one supported
 
     def __post_init__(self) -> None:
         sizes = [*self.crop, *(size for size in (self.short_edge, self.min_short_edge) if size is not None)]
@@ -60,11 +52,7 @@ class Preprocessing:
 
     @classmethod
     def of_pipeline(cls, pipeline: Sequence[Mapping[str, Any]], name: str) -> Self:
-        """The preprocessing of a config's test pipeline.
-
-        Raises:
-            InputError: The pipeline does more than loading, a bilinear resize and a crop of the centre.
-        """
+        """The preprocessing of a config's test pipeline; raises an :class:`InputError` if it does anything else."""
         kinds, values, problem = [], {}, ''
         for step in pipeline:
             kind = str(step.get('type')).removeprefix('mmpretrain.').removeprefix('mmcv.')
