@@ -131,13 +131,14 @@ class Network:
         model = self.model()
         model.graph.output.extend(ValueInfoProto(name=name) for name in names)
         session = open_session(model.SerializeToString(), 'model')
-        means: dict[str, Any] = dict.fromkeys(names, 0)
-        reaches: dict[str, Any] = dict.fromkeys(names, 0)
+        found: dict[str, list] = {name: [] for name in names}
         for image in self._images:
             for name, values in zip(names, session.run([*names], {self.input: image[None]}), strict=True):
-                means[name] = means[name] + values.mean((2, 3))[0] / len(self._images)
-                reaches[name] = np.maximum(reaches[name], abs(values).max((2, 3))[0])
-        return {name: (means[name], reaches[name]) for name in names}
+                found[name].append((values.mean((2, 3))[0], abs(values).max((2, 3))[0]))
+        return {
+            name: (np.mean([mean for mean, _ in both], axis=0), np.max([reach for _, reach in both], axis=0))
+            for name, both in found.items()
+        }
 
 
 def centre(network: Network) -> None:
