@@ -54,17 +54,14 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
 
     Raises:
         CorruptCheckpointError: The file is cut short, or not what was once written.
-        InputError: The file is missing, no checkpoint, not what its name says, or would run code; one line that says
-            which.
+        InputError: The file is missing, no checkpoint, not what its name says, or would run code.
     """
     patch_upstream()
     path = Path(filename).expanduser()
     require_file(path)
     if (named := named_hash(path)) and not (sha256 := file_sha256(path)).startswith(named):
-        raise InputError(
-            f'{path}: damaged, or another file: its sha256 begins with {sha256[:8]}, not {named} as its name says; '
-            'get it again'
-        )
+        found = f'its sha256 begins with {sha256[:8]}, not {named} as its name says'
+        raise InputError(f'{path}: damaged, or another file: {found}; get it again')
     check_archive(path)
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
@@ -143,22 +140,20 @@ def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+NUMBERED = re.compile(r'(?:epoch_(?P<epoch>\d+)(?:_iter_(?P<iter>\d+))?|iter_\d+)\.pth')
+
+
 def checkpoints_by_progress(work_dir: Path) -> list[Path]:
     """The checkpoints of a run that it can be resumed from, the newest last.
 
     Names decide, not upstream's ``last_checkpoint`` file, which can be corrupt: ``epoch_3.pth`` is older than
-    ``epoch_3_iter_700.pth`` from the middle of the fourth epoch, which is older than ``epoch_4.pth``. For MMEngine's
-    ``iter_700.pth`` the epoch is read from the content.
+    ``epoch_3_iter_700.pth`` from the middle of the fourth epoch, which is older than ``epoch_4.pth``.
     """
-    found = [(progress(path), path) for path in work_dir.glob('*.pth') if NUMBERED.fullmatch(path.name)]
-    return [path for _, path in sorted(found)]
-
-
-NUMBERED = re.compile(r'(?:epoch_(?P<epoch>\d+)(?:_iter_(?P<iter>\d+))?|iter_\d+)\.pth')
+    return sorted((path for path in work_dir.glob('*.pth') if NUMBERED.fullmatch(path.name)), key=progress)
 
 
 def progress(path: Path) -> tuple[float, int]:
-    """Whole epochs and, in the middle of one, iterations in all, which sorts checkpoints by age."""
+    """Whole epochs and, in the middle of one, iterations in all; read from the file where its name lacks the epoch."""
     name = NUMBERED.fullmatch(path.name)
     if name and name['epoch']:
         return int(name['epoch']), int(name['iter'] or 0)
@@ -170,7 +165,7 @@ def progress(path: Path) -> tuple[float, int]:
 
 
 def newest_checkpoint(work_dir: Path) -> Path | None:
-    """The checkpoint of a run to resume from; None without any. Whether it is whole shows when it is loaded."""
+    """The checkpoint of a run to resume from; None without any. Loading it shows whether it is whole."""
     return next(reversed(checkpoints_by_progress(work_dir)), None)
 
 
@@ -192,9 +187,7 @@ def checkpoint_classes(checkpoint: dict, name: str) -> list[str]:
     """
     classes = saved_classes(checkpoint)
     if not classes:
-        raise InputError(
-            f'{name}: holds no class names, so its scores cannot be named; give a best.pth or epoch_N.pth'
-        )
+        raise InputError(f'{name}: holds no class names for its scores; give a best.pth or epoch_N.pth')
     if twice := sorted({item for item in classes if classes.count(item) > 1}):
         raise InputError(f'{name}: has more than one class called {", ".join(twice)}; give a best.pth or epoch_N.pth')
     return classes

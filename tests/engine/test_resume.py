@@ -20,20 +20,14 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def tear(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def test_the_newest(work_dir):
-    found = find_checkpoint(work_dir, 'auto')
-    assert found.path.name == 'epoch_2_iter_5.pth'
-    assert found.set_others_aside() == []
-
-
-def test_torn_ones_are_set_aside_each_with_one_line(work_dir):
+def test_corrupt_ones_are_set_aside_each_with_one_line(work_dir):
     before = names(work_dir)
     for name in ('epoch_2_iter_5.pth', 'epoch_2.pth'):
-        tear(work_dir / name)
+        truncate(work_dir / name)
     found = find_checkpoint(work_dir, 'auto')
     assert found.path.name == 'epoch_1.pth'
     assert names(work_dir) == before, 'looking changes nothing'
@@ -44,8 +38,8 @@ def test_torn_ones_are_set_aside_each_with_one_line(work_dir):
     assert names(work_dir) == {'epoch_1.pth', 'epoch_2.pth.corrupt', 'epoch_2_iter_5.pth.corrupt', 'best.pth'}
 
 
-def test_an_explicit_one_that_is_torn_is_refused(work_dir):
-    tear(work_dir / 'epoch_2.pth')
+def test_an_explicit_one_that_is_corrupt_is_refused(work_dir):
+    truncate(work_dir / 'epoch_2.pth')
     with pytest.raises(InputError, match=r'epoch_2\.pth: corrupt'):
         find_checkpoint(work_dir, str(work_dir / 'epoch_2.pth'))
 
@@ -64,10 +58,10 @@ def test_one_from_elsewhere_moves_nothing(work_dir, tmp_path_factory):
     assert find_checkpoint(work_dir, str(elsewhere)).later == ()
 
 
-def test_all_torn_or_none_at_all(work_dir, tmp_path):
+def test_all_corrupt_or_none_at_all(work_dir, tmp_path):
     assert find_checkpoint(tmp_path / 'new', 'auto') is None
     for path in work_dir.glob('epoch_*'):
-        tear(path)
+        truncate(path)
     with pytest.raises(InputError, match=r'no checkpoint in it is whole .*start again in another --work-dir'):
         find_checkpoint(work_dir, 'auto')
 
