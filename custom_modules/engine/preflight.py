@@ -63,11 +63,7 @@ def findings_of(checks: Mapping[str, Callable[..., Iterable[Finding]]], *argumen
 
 
 def refuse_errors(findings: Iterable[Finding]) -> None:
-    """Raises all errors among the findings at once.
-
-    Raises:
-        InputError: One line for each error.
-    """
+    """Raises one :class:`InputError` with all errors among the findings."""
     if errors := dict.fromkeys(text for level, text in findings if level == 'error'):
         raise InputError(*errors)
 
@@ -75,9 +71,6 @@ def refuse_errors(findings: Iterable[Finding]) -> None:
 def class_names(dataset: Any) -> list[str]:
     """The class names that a dataset gives, in label order; empty without any."""
     return [str(name) for name in (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()]
-
-
-# --- before anything is read -----------------------------------------------------------------------------------------
 
 
 def check_paths(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
@@ -129,9 +122,6 @@ def _how_to_prepare(root: Path) -> str:
 CONFIG_CHECKS = {'paths': check_paths, 'dataloaders': check_loaders}
 
 
-# --- config, datasets and weights ------------------------------------------------------------------------------------
-
-
 def check_classes(run: 'Run') -> Iterator[Finding]:
     """Classes that are the folders of a split, that have no images, or that the config counts differently."""
     counts = {
@@ -144,8 +134,7 @@ def check_classes(run: 'Run') -> Iterator[Finding]:
             yield error(f"{key}: its classes are {split}: the folders of a split; take type='FlowerDataset'")
             continue
         for setting, count in counts.items():
-            n = len(classes)
-            if n and count not in (None, n):
+            if (n := len(classes)) and count not in (None, n):
                 names = ', '.join(classes[:5]) + ', …' * (n > 5)
                 add = f'add: --cfg-options {setting}={n}'
                 yield error(f'the dataset has {n} classes ({names}), but {setting} is {count}; {add}')

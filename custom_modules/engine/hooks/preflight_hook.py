@@ -26,10 +26,8 @@ from custom_modules.engine.run import Run
 from custom_modules.errors import InputError, as_configured
 
 SMALL = 10_000  # training images below which training from scratch is rarely intended
-# Learning rates from which on pretrained weights are lost. SGD with momentum: 0.01 at batch 32 still reached 97 % on
-# these photos, 0.045 destroyed the weights in an epoch, and ImageNet's recipe from scratch has 0.1 at batch 256: hence
-# 0.02 at batch 32, growing with the root of the batch. Adam divides by the gradient's size, so the batch hardly
-# matters: 1e-3 is usual for fine-tuning, and three times that for training from scratch.
+# Learning rates from which on pretrained weights are lost. SGD: 0.01 at batch 32 still reached 97 % on these photos,
+# 0.045 destroyed the weights; the limit grows with the root of the batch. Adam: 1e-3 is usual for fine-tuning.
 SGD_LIMIT, ADAM_LIMIT = 0.02, 0.003
 METRIC_KEYS = {BestCheckpointHook: 'metric', EarlyStoppingHook: 'monitor', CheckpointHook: 'save_best'}
 TRIED = 8  # images of each loader: enough for batch norm, and read in a tenth of a second
