@@ -15,10 +15,11 @@ from custom_modules.engine.preflight import (
     TRAIN_CHECKS,
     Finding,
     class_names,
+    errors_added,
     findings_of,
     refuse_errors,
 )
-from custom_modules.errors import InputError, as_configured
+from custom_modules.errors import as_configured
 from custom_modules.models.checkpoints import load_checkpoint
 
 
@@ -93,15 +94,11 @@ def prepare_run(
     findings: list[Finding] = []
     datasets: dict[str, Any] = {}
     for name in loaders:
-        try:
+        with errors_added(findings):
             datasets[name] = build_dataset(cfg, name)
-        except InputError as error:
-            findings += [Finding('error', problem) for problem in error.problems]
     if cfg.get('load_from') and checkpoint is None:
-        try:
+        with errors_added(findings):
             checkpoint = load_checkpoint(cfg.load_from)
-        except InputError as error:
-            findings += [Finding('error', problem) for problem in error.problems]
     run = Run(cfg, datasets, checkpoint, options or {}, needs_pretrained, findings)
     findings += findings_of(TRAIN_CHECKS if 'train' in loaders else TEST_CHECKS, run)
     refuse_errors(findings)
