@@ -1,12 +1,15 @@
-"""Fills templates of self-contained HTML pages and Markdown documents."""
+"""Fills templates of HTML pages and Markdown documents, and writes reports to the file of --out."""
 
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from custom_modules.errors import InputError
-from custom_modules.files import printable
+from custom_modules.files import check_folder, printable, write_atomically
+
+SUFFIXES = ('.html', '.csv', '.json')  # of reports
 
 
 def render(template: Path, **values: Any) -> str:
@@ -57,3 +60,22 @@ def markdown_code(value: Any) -> str:
     """Formats as code, if the characters allow it."""
     text = printable(str(value))
     return escape_markdown(text) if not text or set('`|') & set(text) else f'`{text}`'
+
+
+def check_out(out: Path, data: Path) -> None:
+    """Raises an :class:`InputError`, before the photos in ``data`` are read, unless ``out`` can be written."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(f'--out {out}: the name must end in {", ".join(SUFFIXES)}')
+    if out.is_dir():
+        raise InputError(f'{out}: is a folder; name a file')
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(data)):
+        raise InputError(f'{out}: lies in {data}, which is only read; name a file elsewhere')
+    check_folder(out.parent)
+    if out.suffix.lower() == '.html':
+        check_jinja()
+
+
+def write_out(out: Path, text: str) -> None:
+    """Writes a report atomically; bytes of names that are not UTF-8 are escaped."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, lambda file: file.write(text.encode(errors='backslashreplace')))

@@ -14,8 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import run_tool
+from custom_modules.pages import check_out, write_out
 from custom_modules.progress import progress_bar, speed
-from custom_modules.report_file import check_out, write_out
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
 from custom_modules.files import printable
+from custom_modules.pages import check_out, write_out
 from custom_modules.progress import progress_bar
-from custom_modules.report_file import check_out, write_out
 
 EXTRAS = {'cleanlab': 'cleanlab', 'sklearn': 'scikit-learn'}
 

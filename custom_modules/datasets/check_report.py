@@ -54,7 +54,7 @@ def verdict(report: CheckReport) -> str:
 
 
 def format_report(report: CheckReport, suffix: str) -> str:
-    """The report in the format of one of :data:`~custom_modules.report_file.SUFFIXES`."""
+    """The report in the format of one of :data:`~custom_modules.pages.SUFFIXES`."""
     return {'.html': format_html, '.csv': format_csv, '.json': format_json}[suffix.lower()](report)
 
 

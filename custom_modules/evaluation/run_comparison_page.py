@@ -14,8 +14,7 @@ from custom_modules.evaluation.run_comparison import Comparison, Run, compare_ru
 from custom_modules.evaluation.runs import read_run
 from custom_modules.metrics.curves import draw, save_figure
 from custom_modules.metrics.plots import as_inline_svg, shorten
-from custom_modules.pages import check_jinja, render
-from custom_modules.report_file import write_out
+from custom_modules.pages import check_jinja, render, write_out
 
 # Okabe and Ito's colours, distinct for colour-blind readers; a second round is dashed.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')

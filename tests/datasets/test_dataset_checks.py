@@ -13,7 +13,7 @@ from custom_modules.datasets.check_report import format_report
 from custom_modules.datasets.dataset_checks import CheckReport, check_dataset, class_weights, weights_option
 from custom_modules.datasets.splitting import split_dataset
 from custom_modules.errors import InputError
-from custom_modules.report_file import SUFFIXES, write_out
+from custom_modules.pages import SUFFIXES, write_out
 
 
 @pytest.fixture

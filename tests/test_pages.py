@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from custom_modules.errors import InputError
-from custom_modules.report_file import SUFFIXES, check_out, write_out
+from custom_modules.pages import SUFFIXES, check_out, write_out
 
 
 def test_what_can_be_written_passes_and_nothing_is_made(tmp_path):
