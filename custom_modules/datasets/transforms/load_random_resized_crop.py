@@ -12,9 +12,6 @@ from mmpretrain.registry import TRANSFORMS
 
 from custom_modules.photos.decoding import decode, greatest_reduction, jpeg_size
 
-# Without the decorator ``cache_randomness``, which copies itself at each call.
-_rand_crop_params = vars(RandomResizedCrop)['rand_crop_params'].func
-
 
 @TRANSFORMS.register_module()
 class LoadRandomResizedCrop(RandomResizedCrop):
@@ -49,7 +46,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         img = np.empty(0) if size else decode(content)  # other formats have to be decoded in full anyway
         height, width = size or img.shape[:2]
         # Upstream looks at the shape alone.
-        top, left, rows, columns = _rand_crop_params(self, SimpleNamespace(shape=(height, width)))
+        top, left, rows, columns = self.rand_crop_params(SimpleNamespace(shape=(height, width)))
         reduction = greatest_reduction(min(rows / self.scale[0], columns / self.scale[1])) if size else 1
         img = decode(content, reduction) if size else img
         edges = [round(edge / reduction) for edge in (top, top + rows, left, left + columns)]

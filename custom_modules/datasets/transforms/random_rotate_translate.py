@@ -1,19 +1,9 @@
 """The registered augmentation: a random rotation and translation in one warp."""
 
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpretrain.registry import TRANSFORMS
-
-
-class RotateTranslateParams(NamedTuple):
-    """One draw: ``angle`` in degrees counter-clockwise, ``dx`` and ``dy`` in pixels to the right and down."""
-
-    angle: float
-    dx: float
-    dy: float
 
 
 @TRANSFORMS.register_module()
@@ -40,18 +30,18 @@ class RandomRotateTranslate(BaseTransform):
         self.prob = prob
         self.pad_val = pad_val
 
-    def make_params(self, height: int, width: int) -> RotateTranslateParams | None:
-        """Draws the parameters for one ``height`` x ``width`` image; None leaves it as it is."""
+    def make_params(self, height: int, width: int) -> tuple[float, float, float] | None:
+        """Draws the arguments of :meth:`apply` for one ``height`` x ``width`` image; None leaves it as it is."""
         if np.random.rand() >= self.prob:
             return None
         angle, dx, dy = np.random.uniform(-1, 1, 3)
-        return RotateTranslateParams(angle * self.degrees, dx * self.translate * width, dy * self.translate * height)
+        return angle * self.degrees, dx * self.translate * width, dy * self.translate * height
 
-    def apply(self, img: np.ndarray, params: RotateTranslateParams) -> np.ndarray:
-        """Warps ``img`` by ``params``, bilinearly."""
+    def apply(self, img: np.ndarray, angle: float, dx: float, dy: float) -> np.ndarray:
+        """Turns ``img`` by degrees counter-clockwise and shifts it by pixels to the right and down, bilinearly."""
         height, width = img.shape[:2]
-        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), params.angle, 1.0)
-        matrix[:, 2] += params.dx, params.dy
+        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
+        matrix[:, 2] += dx, dy
         border = (self.pad_val,) * 4
         warped = cv2.warpAffine(img, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=border)
         return warped.reshape(img.shape)  # OpenCV drops a channel axis of length 1
@@ -60,7 +50,7 @@ class RandomRotateTranslate(BaseTransform):
         """Transforms ``results['img']``."""
         params = self.make_params(*results['img'].shape[:2])
         if params is not None:
-            results['img'] = self.apply(results['img'], params)
+            results['img'] = self.apply(results['img'], *params)
         return results
 
     def __repr__(self) -> str:

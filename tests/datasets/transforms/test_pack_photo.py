@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
@@ -38,11 +37,3 @@ def test_images_of_any_kind(kind):
     assert ours['inputs'].dtype == upstream['inputs'].dtype
     assert ours['inputs'].equal(upstream['inputs'])
     assert ours['inputs'].is_contiguous() == upstream['inputs'].is_contiguous()
-
-
-@pytest.mark.parametrize('label', [3, True, [0, 2], np.array([1, 4]), np.array(4), torch.tensor(1)], ids=repr)
-def test_labels_of_any_kind(label):
-    ours, upstream = (item['data_samples'] for item in packed(img=PHOTO, gt_label=label))
-    assert ours.gt_label.dtype == upstream.gt_label.dtype == torch.int64
-    assert ours.gt_label.equal(upstream.gt_label)
-    assert all('gt_label' not in item['data_samples'] for item in packed(img=PHOTO))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmpretrain.registry import TRANSFORMS
 
-from custom_modules.datasets.transforms.random_rotate_translate import RandomRotateTranslate, RotateTranslateParams
+from custom_modules.datasets.transforms.random_rotate_translate import RandomRotateTranslate
 
 
 def noise(height, width):
@@ -17,7 +17,7 @@ def noise(height, width):
 def test_a_shift_by_pixels_moves_them_and_fills_the_rest(dx, dy):
     img = noise(20, 30)
     assert RandomRotateTranslate(prob=0)({'img': img})['img'] is img
-    out = RandomRotateTranslate(pad_val=7).apply(img, RotateTranslateParams(0, dx, dy))
+    out = RandomRotateTranslate(pad_val=7).apply(img, 0, dx, dy)
     expected = np.full_like(img, 7)
     expected[max(dy, 0) : 20 + min(dy, 0), max(dx, 0) : 30 + min(dx, 0)] = img[
         max(-dy, 0) : 20 + min(-dy, 0), max(-dx, 0) : 30 + min(-dx, 0)
@@ -30,8 +30,8 @@ def test_a_shift_by_pixels_moves_them_and_fills_the_rest(dx, dy):
 def test_rotation_is_counter_clockwise_about_the_centre_and_before_the_shift(size, angle, turns):
     img = noise(size, size)
     transform = RandomRotateTranslate(degrees=180)
-    np.testing.assert_array_equal(transform.apply(img, RotateTranslateParams(angle, 0, 0)), np.rot90(img, turns))
-    shifted = transform.apply(img, RotateTranslateParams(angle, 3, 0))
+    np.testing.assert_array_equal(transform.apply(img, angle, 0, 0), np.rot90(img, turns))
+    shifted = transform.apply(img, angle, 3, 0)
     np.testing.assert_array_equal(shifted[:, 3:], np.rot90(img, turns)[:, :-3])
 
 
