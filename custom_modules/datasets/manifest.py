@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +58,10 @@ def read_manifest(data_root: Path) -> dict[str, Any] | None:
     """Returns the manifest, None when there is none; refuses one whose digest is not that of its contents."""
     file = data_root / 'manifest.json'
     try:
-        found = file.stat()
-        return _parsed(file, (found.st_ino, found.st_mtime_ns, found.st_size))
+        manifest = json.loads(file.read_bytes())
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise InputError(f'{file}: cannot be read ({error}); restore it, or {_SPLIT_AGAIN}') from None
-
-
-@lru_cache(maxsize=1)  # the datasets of both subsets ask for it
-def _parsed(file: Path, state: tuple[int, ...]) -> dict[str, Any]:
-    """The content of a manifest whose file is in ``state``: inode, time of change, size."""
-    try:
-        manifest = json.loads(file.read_bytes())
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f'{file}: cannot be read ({error}); restore it, or {_SPLIT_AGAIN}') from None
     try:
         sound = manifest['digest'] == _digest(manifest)
