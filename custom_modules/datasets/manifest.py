@@ -88,8 +88,6 @@ def described_by_manifest(
         same = manifest['classes'] == classes and files.keys() == set(names)
         if same and all(sha256_of(data / name) == files[name]['sha256'] for name in names):
             return manifest['digest'], ()
-    except OSError as error:
-        return None, (f'{error.filename}: cannot be read: {error.strerror}; so {file} cannot be checked',)
     except InputError as error:
         return None, error.problems
     return None, (f'{file}: no longer describes these files; delete it, or {_SPLIT_AGAIN}',)

@@ -1,6 +1,6 @@
 """Splits raw photos in class folders into a prepared dataset, which appears whole or not at all.
 
-Steps: raw_folders.py lists, comparison.py opens and compares, split_plan.py decides, this module copies.
+Steps: raw_folders.py lists, this module opens and compares, split_plan.py decides, this module copies.
 """
 
 import hashlib
@@ -8,16 +8,16 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from custom_modules.datasets.annotation import SIDES, refuse, write_classes, write_samples
-from custom_modules.datasets.comparison import compare_photos
 from custom_modules.datasets.manifest import write_manifest
 from custom_modules.datasets.raw_folders import HIDDEN, LeftOut, Scan, list_folder, scan_raw
 from custom_modules.datasets.split_plan import Plan, plan_folds, plan_split
 from custom_modules.errors import InputError
 from custom_modules.files import check_folder, printable
+from custom_modules.photos.fingerprint import fingerprint_all, group_near_duplicates
 from custom_modules.progress import Progress
 
 MODES = ('copy', 'hardlink', 'symlink')
@@ -96,7 +96,7 @@ def split_dataset(
     if len(scan.photos) < 2:
         raise InputError(f'two or more classes are needed, found: {", ".join(scan.photos)}')
     if not keep_all:
-        scan = compare_photos(raw, scan, workers, progress)
+        scan = _compare(raw, scan, workers, progress)
     plan = plan_split(scan.photos, ratio, seed, scan.groups)
     if folds:
         plan = plan_folds(plan, folds)
@@ -116,6 +116,52 @@ def parse_rename(pairs: Iterable[str]) -> dict[str, str]:
             problems.append(f'--rename {pair}: {folder} becomes {rename[folder]} already')
     refuse(problems)
     return rename
+
+
+def _compare(raw: Path, scan: Scan, workers: int | None, progress: Progress | None) -> Scan:
+    """Opens all photos of a scan; leaves out unreadable and repeated ones, and groups near-duplicates.
+
+    Raises:
+        InputError: Nothing is left of a class.
+    """
+    names = {path: printable(source) for path, source in scan.sources.items()}
+    paths = sorted(scan.sources)
+    step = None if progress is None else lambda done, total: progress('comparing', done, total)
+    found = fingerprint_all([raw / scan.sources[path] for path in paths], workers, step)
+    fingerprints = dict(zip(paths, found, strict=True))
+    copies: dict[str | None, list[str]] = {}  # photos of the same content, sorted by name
+    reasons: dict[str, str] = {}
+    for path, item in fingerprints.items():
+        if item.problem is not None:
+            reasons[path] = item.problem
+        else:
+            copies.setdefault(item.sha256, []).append(path)
+    for same in copies.values():
+        conflict = len({_class_of(path) for path in same}) > 1
+        for path in same if conflict else same[1:]:
+            other = next(other for other in same if not conflict or _class_of(other) != _class_of(path))
+            reasons[path] = f'same content as {names[other]}{", of another class" if conflict else ""}'
+    kept = [path for path in paths if path not in reasons]
+    problems = []
+    for name in sorted({_class_of(path) for path in paths} - {_class_of(path) for path in kept}):
+        gone = [path for path in paths if _class_of(path) == name]
+        problems.append(
+            f'class {name!r}: none of its {len(gone)} photo(s) can be used, as {names[gone[0]]} '
+            f'({reasons[gone[0]]}): add photos or remove the class'
+        )
+    refuse(problems)
+    groups = group_near_duplicates([fingerprints[path].phash for path in kept])
+    return replace(
+        scan,
+        sources={path: scan.sources[path] for path in kept},
+        left_out=sorted([*scan.left_out, *(LeftOut(names[path], reason) for path, reason in reasons.items())]),
+        fingerprints={path: fingerprints[path] for path in kept},
+        groups=[[kept[position] for position in group] for group in groups],
+    )
+
+
+def _class_of(path: str) -> str:
+    return path.split('/')[0]
 
 
 def _write_prepared(raw: Path, out: Path, scan: Scan, plan: Plan, mode: str, progress: Progress | None) -> str:
@@ -183,7 +229,7 @@ def _about_groups(scan: Scan) -> tuple[tuple[str, ...], tuple[str, ...]]:
         'near-duplicates in different classes, one label may be wrong: '
         + ', '.join(printable(scan.sources[path]) for path in group)
         for group in scan.groups
-        if len({path.split('/')[0] for path in group}) > 1
+        if len({_class_of(path) for path in group}) > 1
     ]
     return (notes,) if scan.groups else (), tuple(warnings)
 

@@ -33,7 +33,7 @@ def map_photos(
     """Calls ``read``, a picklable function that raises nothing, with each path; the results are in their order.
 
     Args:
-        read: The function. Threads would wait for each other's interpreter lock.
+        read: The function.
         paths: The files.
         imports: Modules that ``read`` imports late; on Linux they are imported once for all processes.
         workers: Number of processes; None for one per core, 8 at most, and only this process for few files.
