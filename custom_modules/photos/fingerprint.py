@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL.Image import Image
 
 from custom_modules.errors import InputError
 from custom_modules.photos.opening import open_photo, upright_grey, why_unreadable
 from custom_modules.photos.parallel import map_photos
 from custom_modules.progress import StepProgress
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 PHASH_BITS, DHASH_BITS = 64, 256
 # Two photos are near-duplicates when both distances are within these. Measured on the 2278 flower photos: 456 of them,
@@ -78,8 +77,6 @@ def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
     Every pair is compared, so none is missed; 100 000 hashes take some seconds and some 50 MB. The groups are of two
     or more positions in ``hashes``, each sorted, ordered by their first; None is in no group.
     """
-    import numpy as np
-
     members: dict[int, list[int]] = {}
     for position, value in enumerate(hashes):
         if value is not None:
@@ -109,7 +106,7 @@ def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
     return sorted(sorted(group) for group in together.values() if len(group) > 1)
 
 
-def _perceptual_hash(image: 'Image') -> int:
+def _perceptual_hash(image: Image) -> int:
     """Returns pHash (Zauner 2010, section 3.2.1) and dHash (Krawetz 2013), as imagehash has them, in one number."""
     import imagehash
 

@@ -32,12 +32,8 @@ def map_photos(
 ) -> list[Result]:
     """Calls ``read``, a picklable function that raises nothing, with each path; the results are in their order.
 
-    Args:
-        read: The function.
-        paths: The files.
-        imports: Modules that ``read`` imports late; on Linux they are imported once for all processes.
-        workers: Number of processes; None for one per core, 8 at most, and only this process for few files.
-        progress: Called with the numbers of files done and in all.
+    The modules in ``imports``, which ``read`` imports late, are imported once for all processes on Linux. ``workers``
+    is the number of processes; None for one per core, 8 at most, and only this process for few files.
 
     Raises:
         InputError: There cannot be so many workers, or a process was killed.

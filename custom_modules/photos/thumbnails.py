@@ -8,11 +8,9 @@ import cv2
 
 from custom_modules.photos.decoding import decode
 
-THUMBNAIL = 320  # pixels, the longer side
 
-
-def thumbnail(photo: Path, size: int = THUMBNAIL) -> str | None:
-    """A small, upright JPEG of an image as a ``data:`` URL; None if it cannot be read."""
+def thumbnail(photo: Path, size: int = 320) -> str | None:
+    """An upright JPEG of an image, its longer side ``size`` pixels at most, as a ``data:`` URL; None if unreadable."""
     try:
         picture = decode(photo.read_bytes())
     except (OSError, ValueError):

@@ -1,11 +1,9 @@
 """Validation images: decoded at the scale that the next resize allows, and otherwise as upstream loads them."""
 
-import cv2
 import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import TRANSFORMS
-from PIL import Image
 
 from custom_modules.datasets.transforms import load_photo  # noqa: F401  registers it
 
@@ -16,19 +14,10 @@ def load(path, **step):
     return TRANSFORMS.build(step)({'img_path': str(path)})
 
 
-def write(path, size, orientation=1):
-    """A smooth image, (width, height) pixels in the file."""
-    colours = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(cv2.resize(colours, size)).save(path, exif=exif, quality=95)
-    return path
-
-
 @pytest.mark.parametrize('name', ['a.jpg', 'a.png', 'a.webp'])
 @pytest.mark.parametrize(('size', 'orientation'), [((64, 48), 3), ((511, 800), 1), ((511, 800), 6)])
-def test_small_images_are_those_of_upstream(tmp_path, name, size, orientation):
-    path = write(tmp_path / name, size, orientation)
+def test_small_images_are_those_of_upstream(write, name, size, orientation):
+    path = write(name, size, orientation)
     ours, upstream = load(path, type='LoadPhoto', min_short_edge=256), load(path, type='LoadImageFromFile')
     np.testing.assert_array_equal(ours.pop('img'), upstream.pop('img'))
     assert ours == upstream
@@ -45,15 +34,15 @@ def test_small_images_are_those_of_upstream(tmp_path, name, size, orientation):
         ('a.png', (1100, 1024), 1, (1024, 1100)),  # only JPEGs are reduced
     ],
 )
-def test_the_short_edge_stays_long_enough(tmp_path, name, size, orientation, loaded):
-    results = load(write(tmp_path / name, size, orientation), type='LoadPhoto', min_short_edge=256)
+def test_the_short_edge_stays_long_enough(write, name, size, orientation, loaded):
+    results = load(write(name, size, orientation), type='LoadPhoto', min_short_edge=256)
     assert results['img'].shape == (*loaded, 3)
     assert results['img_shape'] == loaded
     assert results['ori_shape'] == (size if orientation == 6 else size[::-1])
 
 
-def test_after_the_resize_a_large_image_looks_as_before(tmp_path):
-    path = write(tmp_path / 'a.jpg', (4000, 3000))
+def test_after_the_resize_a_large_image_looks_as_before(write):
+    path = write('a.jpg', (4000, 3000))
     resized = []
     for step in ({'type': 'LoadImageFromFile'}, {'type': 'LoadPhoto', 'min_short_edge': 256}):
         results = TRANSFORMS.build({'type': 'ResizeEdge', 'scale': 256})(load(path, **step))

@@ -1,12 +1,10 @@
 """Training images: upstream's crops of small ones to the bit, large ones decoded at the scale that a crop allows."""
 
-import cv2
 import numpy as np
 import pytest
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import TRANSFORMS
-from PIL import Image
 
 from custom_modules.datasets.transforms import load_random_resized_crop, pack_photo  # noqa: F401  registers them
 
@@ -22,15 +20,6 @@ def ours(**crop):
     return [{'type': 'LoadRandomResizedCrop', 'flip_prob': 0.5, **crop}, {'type': 'PackPhoto'}]
 
 
-def write(path, size, orientation=1, mode='RGB'):
-    """A smooth image, (width, height) pixels in the file."""
-    colours = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(cv2.resize(colours, size)).convert(mode).save(path, exif=exif, quality=95)
-    return path
-
-
 def run(pipeline, path, seed):
     """The output of a pipeline, and the next random number."""
     np.random.seed(seed)
@@ -43,8 +32,8 @@ def run(pipeline, path, seed):
     [('a.jpg', 1, 'RGB'), ('a.jpg', 2, 'L'), ('a.jpg', 6, 'CMYK'), ('a.png', 6, 'RGB'), ('a.webp', 1, 'RGB')],
 )
 @pytest.mark.parametrize('crop', [{'scale': 224}, {'scale': (160, 192), 'crop_ratio_range': (0.3, 0.9)}], ids=str)
-def test_small_images_are_those_of_upstream(tmp_path, name, orientation, mode, crop):
-    path = write(tmp_path / name, (320, 213), orientation, mode)
+def test_small_images_are_those_of_upstream(write, name, orientation, mode, crop):
+    path = write(name, (320, 213), orientation, mode)
     for seed in range(8):
         (one, drawn), (other, redrawn) = run(upstream(**crop), path, seed), run(ours(**crop), path, seed)
         assert one['inputs'].equal(other['inputs'])
@@ -53,8 +42,8 @@ def test_small_images_are_those_of_upstream(tmp_path, name, orientation, mode, c
 
 
 @pytest.mark.parametrize('orientation', [1, 6])
-def test_large_images_get_the_same_crops(tmp_path, orientation):
-    path = write(tmp_path / 'a.jpg', (4001, 2997), orientation)
+def test_large_images_get_the_same_crops(write, orientation):
+    path = write('a.jpg', (4001, 2997), orientation)
     for seed in range(3):
         (one, drawn), (other, redrawn) = (run(steps(scale=224), path, seed) for steps in (upstream, ours))
         assert drawn == redrawn
