@@ -1,4 +1,4 @@
-"""What goes wrong in a way the person at the keyboard can mend: raised anywhere, printed by the tools. No logic."""
+"""Errors that a user can fix, and how the tools print them: one line each, without a traceback."""
 
 import errno
 import io
@@ -10,7 +10,7 @@ from traceback import extract_tb
 
 from custom_modules.upstream import quieten
 
-# What a file system says of a folder or disk that cannot be used; other OSErrors are bugs and keep their traceback.
+# Errors of a folder or disk that cannot be used; other OSErrors are bugs and keep their traceback.
 UNUSABLE = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -38,20 +38,20 @@ class InputError(ValueError):
 
 
 class LocalError(InputError):
-    """What only the process that meets it knows of, so that process tells it, whichever it is."""
+    """Unusable input that only one process has met; that process prints it, whatever its rank."""
 
 
 class PhotoError(LocalError):
     """A photo that cannot be read."""
 
     def __init__(self, problem: str) -> None:
-        # A DataLoader's worker hands its exception on as one text: where it was raised, then the message.
+        # A DataLoader's worker passes its exception on as one text: where it was raised, then the message.
         super().__init__(problem.rpartition(f'{__name__}.PhotoError: ')[2].strip())
 
 
 @contextmanager
 def as_configured(part: str, remedy: str = 'correct the config or --cfg-options') -> Iterator[None]:
-    """Makes an :class:`InputError` of what building ``part`` raises, because it is built from what a user wrote."""
+    """Turns what building ``part`` of a config raises into an :class:`InputError`: a user wrote that part."""
     try:
         yield
     except InputError:
@@ -67,10 +67,10 @@ def said_by(error: Exception) -> str:
 
 
 def run_tool(main: Callable[[], int]) -> int:
-    """Runs a tool's ``main``; what the user can mend becomes lines on stderr and exit code 2, Ctrl-C one and 130."""
+    """Runs a tool's ``main``. Errors that a user can fix become lines on stderr and exit code 2; Ctrl-C gives 130."""
     quieten()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal cannot show must not end the tool
+        if isinstance(stream, io.TextIOWrapper):  # escapes file names that the terminal cannot show
             stream.reconfigure(errors='backslashreplace')
     problems: tuple[str, ...]
     everywhere = False
@@ -81,26 +81,26 @@ def run_tool(main: Callable[[], int]) -> int:
     except InputError as error:
         code, problems = 2, error.problems
         everywhere = isinstance(error, LocalError)
-    except BrokenPipeError:  # what read the output has gone, as head does, and needs no words
+    except BrokenPipeError:  # the reader of the output has ended, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     except OSError as error:
         if error.errno not in UNUSABLE:
             raise
-        code, problems = 2, (f'{error.filename or "writing"}: {error.strerror}; make room, or name another folder',)
+        code, problems = 2, (f'{error.filename or "writing"}: {error.strerror}; free some space, or name another folder',)
         everywhere = True
     except ImportError as error:
         remedy = 'pip install -r requirements.txt'
         if 'libGL' in str(error):
             # opencv-python, which mmcv-lite requires, links a library that servers and containers lack.
             remedy = (
-                'apt-get install libgl1, or put the build without windows in its place: '
+                'apt-get install libgl1, or replace it by the headless build: '
                 'pip uninstall -y opencv-python && pip install --force-reinstall opencv-python-headless'
             )
         elif not isinstance(error, ModuleNotFoundError) or (error.name or 'custom_modules').startswith('custom_'):
             raise
         code, problems = 2, (f'{error}: {remedy}',)
-    # Once on each machine, not once a process: what is wrong may be wrong on one machine alone.
+    # Once per machine, not per process: the problem may be on one machine only.
     if everywhere or all(os.environ.get(name, '0') == '0' for name in ('LOCAL_RANK', 'SLURM_LOCALID')):
         for problem in problems:
             print(f'error: {problem}', file=sys.stderr)
