@@ -87,7 +87,10 @@ def run_tool(main: Callable[[], int]) -> int:
     except OSError as error:
         if error.errno not in UNUSABLE:
             raise
-        code, problems = 2, (f'{error.filename or "writing"}: {error.strerror}; free some space, or name another folder',)
+        code, problems = (
+            2,
+            (f'{error.filename or "writing"}: {error.strerror}; free some space, or name another folder',),
+        )
         everywhere = True
     except ImportError as error:
         remedy = 'pip install -r requirements.txt'

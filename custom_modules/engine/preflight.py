@@ -145,16 +145,24 @@ def check_classes(run: 'Run') -> Iterator[Finding]:
 
 
 def check_leaks(run: 'Run') -> Iterator[Finding]:
-    """Validation images that are among the training images."""
-    train, val = (_image_paths(run.datasets.get(name)) for name in ('train', 'val'))
+    """Validation images that are among the training images, by name in a prepared dataset, or by content."""
+    datasets = [run.datasets.get(name) for name in ('train', 'val')]
+    train, val = map(_image_paths, datasets)
     if train and len(val) > len(train):
         yield warning(f'val_dataloader: {len(val)} photos, but only {len(train)} to train on; check the split')
-    if both := same_content(train, val):
-        level = error if len(both) >= LEAKED * len(val) else warning
+    names = {_class_and_name(path) for path in train}
+    prepared = all(type(dataset).__name__ == 'FlowerDataset' for dataset in datasets)
+    same_name = [path for path in val if _class_and_name(path) in names] if prepared else []
+    if both := same_name or same_content(train, val):
+        level = error if same_name or len(both) >= LEAKED * len(val) else warning
         yield level(
             f'val_dataloader: {len(both)} of its {len(val)} photos are also in train (e.g. {both[0]}); split the raw '
             'photos again: python tools/split_dataset.py PHOTOS NEW_FOLDER'
         )
+
+
+def _class_and_name(path: str) -> tuple[str, ...]:
+    return Path(path).parts[-2:]
 
 
 def _image_paths(dataset: Any) -> list[str]:

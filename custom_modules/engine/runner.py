@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -210,6 +211,10 @@ def place(cfg: Config, launcher: str) -> None:
     for ours, theirs in zip(('RANK', 'LOCAL_RANK', 'WORLD_SIZE'), names, strict=True):
         os.environ[ours] = os.environ[theirs]
     os.environ.setdefault('MASTER_PORT', '29500')
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        show_hosts = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
+        hosts = subprocess.run(show_hosts, capture_output=True, text=True, check=True).stdout
+        os.environ['MASTER_ADDR'] = hosts.split()[0]
     if 'MASTER_ADDR' not in os.environ:
         raise InputError(f'--launcher {launcher}: set MASTER_ADDR to the first host, e.g. MASTER_ADDR=127.0.0.1')
     if not is_distributed():

@@ -67,7 +67,11 @@ def test_a_photo_in_train_and_val(copy):
     shutil.copy(copy / 'val' / photo, copy / 'train' / photo)
     with (copy / 'train.txt').open('a') as file:
         file.write(f'{photo} 0\n')
-    assert f'1 of its 15 photos are also in train (e.g. {copy / "val" / photo})' in problems_of(copy)
+    found = f'1 of its 15 photos are also in train (e.g. {copy / "val" / photo})'
+    assert found in problems_of(copy)
+    with (copy / 'train' / photo).open('ab') as file:  # the same name with other bytes
+        file.write(b'\0')
+    assert found in problems_of(copy)
 
 
 def test_all_errors_are_reported_at_once(copy):

@@ -1,6 +1,7 @@
 """Fitting of a config to the device, and of the environment to the launcher."""
 
 import os
+import subprocess
 from datetime import timedelta
 
 import pytest
@@ -89,14 +90,32 @@ NAMES = {
 @pytest.mark.parametrize('launcher', NAMES)
 def test_other_launchers_on_a_cpu(launcher, monkeypatch, environment, started):
     monkeypatch.setattr(runner, 'get_device', lambda: 'cpu')
-    environment.update(NAMES[launcher], LOCAL_RANK='0')
-    with pytest.raises(InputError, match=f'^--launcher {launcher}: set MASTER_ADDR to the first host'):
-        place(config(), launcher)
-    environment['MASTER_ADDR'] = '127.0.0.1'
+    environment.update(NAMES[launcher], LOCAL_RANK='0', MASTER_ADDR='127.0.0.1')
     place(config(), launcher)
     assert started == [('gloo', timedelta(seconds=600))]
     found = [environment[key] for key in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_PORT')]
     assert found == ['3', '1', '4', '29500']
+
+
+def test_mpi_on_a_cpu_needs_the_first_host(monkeypatch, environment, started):
+    monkeypatch.setattr(runner, 'get_device', lambda: 'cpu')
+    environment.update(NAMES['mpi'], LOCAL_RANK='0')
+    with pytest.raises(InputError, match='set MASTER_ADDR to the first host'):
+        place(config(), 'mpi')
+    assert not started
+
+
+def test_slurm_on_a_cpu_finds_the_first_host(monkeypatch, environment, started):
+    monkeypatch.setattr(runner, 'get_device', lambda: 'cpu')
+    environment.update(NAMES['slurm'], LOCAL_RANK='0', SLURM_NODELIST='node[07-08]')
+
+    def scontrol(command, **kwargs):
+        assert command == ['scontrol', 'show', 'hostnames', 'node[07-08]']
+        return subprocess.CompletedProcess(command, 0, stdout='node07\nnode08\n')
+
+    monkeypatch.setattr(runner.subprocess, 'run', scontrol)
+    place(config(), 'slurm')
+    assert environment['MASTER_ADDR'] == 'node07'
 
 
 @pytest.mark.parametrize(('launcher', 'by'), [('pytorch', 'torchrun'), ('slurm', 'srun'), ('mpi', 'mpirun')])

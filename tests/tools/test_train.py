@@ -187,7 +187,10 @@ def test_a_full_disk_ends_a_run_and_leaves_the_last_checkpoint(run_copy, tiny_co
 
     monkeypatch.setattr(os, 'fsync', full)
     options = ['--resume', '--cfg-options', 'train_cfg.max_epochs=3']
-    assert 'No space left on device; free some space' in call('train', tiny_config, '--work-dir', run_copy, *options).error
+    assert (
+        'No space left on device; free some space'
+        in call('train', tiny_config, '--work-dir', run_copy, *options).error
+    )
     load_checkpoint(run_copy / 'epoch_2.pth')
     assert not (run_copy / 'epoch_3.pth').exists()
     assert not list(run_copy.glob('.*.tmp'))
