@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if args.list:
         for name, weights in WEIGHTS.items():
-            path = args.out / weights.file
+            path = args.out / f'{name}.pth'
             print(f'{name}: {path} ({"there" if path.exists() else "not there"})')
             for source in weights.sources:
                 print(f'    {source.owner}: {source.url}')
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     from custom_modules.files import check_folder
     from custom_modules.models.pretrained_weights import TOLERANCE, fetch_weights, import_weights, present
 
-    path = args.out / WEIGHTS[args.name].file
+    path = args.out / f'{args.name}.pth'
     if meta := present(args.name, args.out, args.file):
         print(f'{path}: already there and intact, from {meta["source"]}; nothing done')
         if meta['note']:

@@ -112,7 +112,7 @@ def model_card(
         manifest=manifest,
         libraries=library_licences(),
         files=files,
-        pretrained_licence=LICENCES if pretrained in {weights.file for weights in WEIGHTS.values()} else 'not known',
+        pretrained_licence=LICENCES if pretrained in {f'{name}.pth' for name in WEIGHTS} else 'not known',
         ece=ECE,
         sure=SURE,
     )

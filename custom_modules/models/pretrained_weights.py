@@ -110,7 +110,7 @@ def read_state(path: Path) -> State:
 
 
 def _is_usable(key: Any, value: Any) -> bool:
-    """Whether a value is a dense tensor of finite floating-point numbers, or a step counter, under a name."""
+    """Whether a value is a dense tensor of finite floating-point numbers, or a step counter."""
     if not isinstance(key, str) or not isinstance(value, torch.Tensor):
         return False
     plain = value.is_floating_point() and value.layout == torch.strided and not value.is_meta
@@ -123,9 +123,6 @@ def convert(name: str, state: State, file: str) -> tuple[State, str, float | Non
     Returns:
         The backbone's state, the layout of the source, and the largest difference of the features relative to the
         largest one (``None`` for MMPretrain's own).
-
-    Raises:
-        InputError: It is another model, does not fit, or the features differ.
     """
     layout = recognise(state, name, file)
     table = module_names(name, layout)
@@ -206,24 +203,20 @@ def _match_eps(state: State, backbone: nn.Module, source: nn.Module) -> None:
 def import_weights(name: str, file: Path, out: Path, source: str | None = None) -> Imported:
     """Writes a model's weights file into the folder ``out`` from a checkpoint, whose origin is ``source``.
 
-    Raises:
-        InputError: The file is unusable, or not proven to be that model's; nothing is written.
+    Nothing is written if the file is unusable or another model's (InputError).
     """
     sha256 = file_sha256(file)
     state, layout, difference = convert(name, read_state(file), str(file))
     meta = {'model': name, 'source': source or file.name, 'sha256': sha256, 'converted_from': layout}
     meta['note'] = NOTES.get(sha256, '')
-    path = out / WEIGHTS[name].file
+    path = out / f'{name}.pth'
     out.mkdir(parents=True, exist_ok=True)
     save_atomically({'state_dict': {f'backbone.{key}': value for key, value in state.items()}, 'meta': meta}, path)
     return Imported(path, meta, len(state), difference, named_hash(file) is not None)
 
 
 def fetch_weights(name: str, out: Path, progress: bool = False) -> Imported:
-    """Writes a model's weights file into ``out``, from the first source with a valid file.
-
-    If every source fails, the InputError has the error of each and the remedy.
-    """
+    """Writes a model's weights file into ``out``, from the first source with a valid file."""
     failures = []
     with tempfile.TemporaryDirectory() as folder:
         for source in WEIGHTS[name].sources:
@@ -246,7 +239,7 @@ def present(name: str, out: Path, file: Path | None = None) -> dict | None:
 
     Refuses one that is damaged, is something else, or was made from another file than ``file``.
     """
-    path = out / WEIGHTS[name].file
+    path = out / f'{name}.pth'
     if not path.exists():
         return None
     meta = load_checkpoint(path).get('meta') or {}

@@ -36,9 +36,8 @@ class Source(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """One model's weights."""
+    """One model's weights; its name with ``.pth`` is the file that configs use."""
 
-    file: str  # the file name that configs use
     sources: tuple[Source, ...]  # to try, in order
     backbone: dict[str, Any]  # MMPretrain's, as its base config has it
     timm_name: str
@@ -64,31 +63,26 @@ def _sources(zoo: str, torchvision: str) -> tuple[Source, ...]:
 # server. Of torchvision's two for ResNet50, the one nearer to the zoo's (top-1 76.1 and 76.6; the newer one has 80.9).
 WEIGHTS: dict[str, Weights] = {
     'mobilenet_v2': Weights(
-        'mobilenet_v2.pth',
         _sources('mobilenet_v2/mobilenet_v2_batch256_imagenet_20200708-3b2dc3af.pth', 'mobilenet_v2-b0353104.pth'),
         {'type': 'MobileNetV2', 'widen_factor': 1.0},
         'mobilenetv2_100',
     ),
     'resnet18': Weights(
-        'resnet18.pth',
         _sources('resnet/resnet18_8xb32_in1k_20210831-fbbb1da6.pth', 'resnet18-f37072fd.pth'),
         {'type': 'ResNet', 'depth': 18, 'num_stages': 4, 'out_indices': (3,), 'style': 'pytorch'},
         'resnet18',
     ),
     'resnet50': Weights(
-        'resnet50.pth',
         _sources('resnet/resnet50_8xb32_in1k_20210831-ea4938fc.pth', 'resnet50-0676ba61.pth'),
         {'type': 'ResNet', 'depth': 50, 'num_stages': 4, 'out_indices': (3,), 'style': 'pytorch'},
         'resnet50',
     ),
     'mobilenet_v3_large': Weights(
-        'mobilenet_v3_large.pth',
         _sources('mobilenet_v3/convert/mobilenet_v3_large-3ea3c186.pth', 'mobilenet_v3_large-8738ca79.pth'),
         {'type': 'MobileNetV3', 'arch': 'large'},
         'mobilenetv3_large_100',
     ),
     'mobilenet_v3_small': Weights(
-        'mobilenet_v3_small.pth',
         _sources('mobilenet_v3/convert/mobilenet_v3_small-8427ecf0.pth', 'mobilenet_v3_small-047dcff4.pth'),
         {'type': 'MobileNetV3', 'arch': 'small'},
         'mobilenetv3_small_100',
@@ -99,11 +93,10 @@ WEIGHTS: dict[str, Weights] = {
 def fetch_command(checkpoint_path: str | Path) -> str | None:
     """The command that provides a missing checkpoint; ``None`` for a file name not in the catalogue."""
     path = Path(checkpoint_path)
-    for name, weights in WEIGHTS.items():
-        if path.name == weights.file:
-            out = '' if path.parent.name == 'checkpoints' else f' --out "{path.parent.as_posix()}"'
-            return f'python tools/fetch_weights.py {name}{out}'
-    return None
+    if path.suffix != '.pth' or path.stem not in WEIGHTS:
+        return None
+    out = '' if path.parent.name == 'checkpoints' else f' --out "{path.parent.as_posix()}"'
+    return f'python tools/fetch_weights.py {path.stem}{out}'
 
 
 def require_file(checkpoint_path: str | Path) -> None:
