@@ -60,14 +60,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train(config: str, seed: int, work_dir: Path, data_root: str | None) -> list[dict[str, Any]]:
-    """Runs ``tools/train.py`` as a user does, with its output in ``train.log`` beside the work dir.
+    """Runs ``tools/train.py`` as a user does, with its output in a ``.log`` beside the work dir.
 
     Returns:
         One row per validation: ``config``, ``seed``, ``step`` (as logged), ``seconds`` since the command was started,
         ``top1`` in percent.
-
-    Raises:
-        InputError: The training failed.
     """
     command = [sys.executable, str(ROOT / 'tools' / 'train.py'), config, '--work-dir', str(work_dir)]
     command += ['--seeds', str(seed), *(['--data-root', data_root] if data_root else [])]
@@ -81,9 +78,8 @@ def train(config: str, seed: int, work_dir: Path, data_root: str | None) -> list
     rows = []
     for event in validations(work_dir):
         seconds = event.wall_time - started
-        rows.append(
-            {'config': Path(config).stem, 'seed': seed, 'step': event.step, 'seconds': seconds, 'top1': event.value}
-        )
+        run = {'config': Path(config).stem, 'seed': seed}
+        rows.append({**run, 'step': event.step, 'seconds': seconds, 'top1': event.value})
         print(f'{config}, seed {seed}: {event.value:.2f} % after {seconds:.0f} s', file=sys.stderr)
     return rows
 

@@ -14,9 +14,9 @@ import shlex
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -30,7 +30,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from custom_modules.errors import InputError, run_tool
 from custom_modules.files import check_folder, write_atomically
 
-SIDES = ('stock', 'ours')
 PARTS = ('training', 'inference', 'loader')
 BATCHES = (1, 32)  # of inference
 IMAGES = 64  # of a sample of prediction from files
@@ -68,15 +67,10 @@ def main(argv: list[str] | None = None) -> int:
     samples: dict[str, dict[str, list[float]]] = {}
     for part in args.only:
         samples |= take_turns(part, args)
-    results = {
-        'command': shlex.join(
-            ['python', 'benchmarks/compare_with_stock.py', *(sys.argv[1:] if argv is None else argv)]
-        ),
-        **describe_machine(args.threads),
-        'images_per_second': samples,
-    }
     print(as_table(samples))
     if args.json:
+        command = shlex.join(['python', *(sys.argv if argv is None else [__file__, *argv])])
+        results = {'command': command, **describe_machine(args.threads), 'images_per_second': samples}
         text = json.dumps(results, indent=2, ensure_ascii=False) + '\n'
         write_atomically(Path(args.json), lambda file: file.write(text.encode()))
         print(f'written     {args.json}')
@@ -84,13 +78,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def take_turns(part: str, args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
-    """Measures one part in two processes that take turns.
-
-    Returns:
-        For each measurement the images/s of ``stock`` and ``ours``, one sample per round.
-    """
+    """Measures one part in two new processes that take turns: images/s by measurement and side, one per round."""
     samples: dict[str, dict[str, list[float]]] = {}
-    with both_sides() as sides:
+    with ExitStack() as stack:
+        sides = {
+            side: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context('spawn')))
+            for side in ('stock', 'ours')
+        }
         names = {side: process.submit(prepare, part, side, args) for side, process in sides.items()}
         for side, future in names.items():
             for name in future.result():
@@ -102,16 +96,6 @@ def take_turns(part: str, args: argparse.Namespace) -> dict[str, dict[str, list[
                     found[side] += [speed] if turn else []
             print(f'{name}: {len(found["ours"])} samples', file=sys.stderr)
     return samples
-
-
-@contextmanager
-def both_sides() -> Iterator[dict[str, ProcessPoolExecutor]]:
-    """One new process per side."""
-    with (
-        ProcessPoolExecutor(1, mp_context=get_context('spawn')) as stock,
-        ProcessPoolExecutor(1, mp_context=get_context('spawn')) as ours,
-    ):
-        yield dict(zip(SIDES, (stock, ours), strict=True))
 
 
 def prepare(part: str, side: str, args: argparse.Namespace) -> list[str]:
@@ -266,9 +250,8 @@ def as_table(samples: dict[str, dict[str, list[float]]]) -> str:
 
 def median_and_range(values: Sequence[float]) -> str:
     """E.g. ``28.5 (26.9–30.6)``, in three digits."""
-    middle, low, high = (
-        f'{value:.0f}' if value >= 100 else f'{value:.3g}' for value in (median(values), min(values), max(values))
-    )
+    figures = median(values), min(values), max(values)
+    middle, low, high = (f'{value:.0f}' if value >= 100 else f'{value:.3g}' for value in figures)
     return f'{middle} ({low}–{high})'
 
 
