@@ -104,15 +104,11 @@ _MISSING = object()
 
 
 def check_config(cfg: Config, options: Iterable[str] = ()) -> None:
-    """Refuses a config with keys that nothing reads, or with values that cannot be read.
+    """Refuses a config with keys that nothing reads or values of wrong types; the InputError has a line for each.
 
     Args:
         cfg: The whole config, after all overrides.
         options: The dotted keys that ``--cfg-options`` set, which errors then name as their source.
-
-    Raises:
-        InputError: One line for each problem: its dotted key, what is wrong, and the nearest known name or the
-            expected type.
     """
     lines = []
     for key, problem in [*_unread_variables(cfg), *_problems(cfg._cfg_dict, '')]:
@@ -123,14 +119,9 @@ def check_config(cfg: Config, options: Iterable[str] = ()) -> None:
 
 
 def check_option_names(cfg: Config, options: Iterable[str]) -> None:
-    """Refuses ``--cfg-options`` that set a variable of the config, or that begin with an unknown name.
+    """Refuses ``options`` (dotted keys) that set a variable of the config, or that begin with an unknown name.
 
-    Args:
-        cfg: The config before the options are merged.
-        options: Dotted keys.
-
-    Raises:
-        InputError: One line for each, with the keys to set instead or the nearest known name.
+    They are not merged into ``cfg`` yet. The InputError names the keys to set instead, or the nearest known name.
     """
     known, lines = _keys('', Runner), []
     for option in options:
@@ -162,16 +153,10 @@ def origin(file: str, dotted: str) -> str:
 
 @functools.cache
 def parameters(built: Any) -> tuple[dict[str, inspect.Parameter], bool]:
-    """The parameters of a class or function.
+    """The parameters of a class or function by name, and whether it takes any other name too.
 
     ``**kwargs`` of a class are taken to be passed on to its bases, whose parameters are added. A class from another
     package than the known ones may pass them on anywhere, so it takes any name.
-
-    Args:
-        built: A class, a function, or a partial as of ``torchvision/...``.
-
-    Returns:
-        Parameters by name; and whether any other name may be given too.
     """
     if isinstance(built, functools.partial):  # MMPretrain's wrapper of torchvision's transforms
         built = built.keywords.get('transform', built.func)
@@ -198,9 +183,8 @@ def parameters(built: Any) -> tuple[dict[str, inspect.Parameter], bool]:
         if not is_open:
             break
     init = vars(built).get('__init__') if inspect.isclass(built) else None
-    foreign = init is not None and built.__module__.partition('.')[0] not in KNOWN_PACKAGES
-    if foreign and inspect.getfullargspec(init).varkw:  # a user's class, which may pass them on anywhere
-        is_open = True
+    if init is not None and built.__module__.partition('.')[0] not in KNOWN_PACKAGES:  # a user's class
+        is_open = is_open or bool(inspect.getfullargspec(init).varkw)
     return named, is_open or getattr(built, '__name__', '') in OPEN
 
 
@@ -215,13 +199,8 @@ def _annotation(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:
 def expected_type(parameter: inspect.Parameter, value: Any, loosely: bool = False) -> str | None:
     """The type that ``value`` should have for a parameter; None where it fits.
 
-    An annotation decides. Without one, text for a number is wrong, and a number for text.
-
-    Args:
-        parameter: With annotation or default.
-        value: From a config.
-        loosely: Whether the annotation may be too narrow, as many of MMPretrain and mmcv are: numbers, sequences and
-            None are then accepted.
+    An annotation decides. Without one, text for a number is wrong, and a number for text. Many annotations of
+    MMPretrain and mmcv are too narrow: with ``loosely``, numbers, sequences and None are always accepted.
     """
     default, hint = parameter.default, parameter.annotation
     if value is default or parameter.name in MORE_THAN_ANNOTATED:

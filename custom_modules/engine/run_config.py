@@ -22,11 +22,7 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def parse_options(pairs: list[str] | None) -> dict[str, Any]:
-    """``KEY=VALUE`` strings as a dict of dotted key to value, in the notation of MMEngine's ``DictAction``.
-
-    Raises:
-        InputError: A pair without ``=``, or with unbalanced brackets.
-    """
+    """``KEY=VALUE`` strings as a dict of dotted key to value, in the notation of MMEngine's ``DictAction``."""
     options = {}
     for pair in pairs or []:
         key, equals, value = pair.partition('=')
@@ -56,10 +52,6 @@ def read_config(
         work_dir: The folder that the run writes to; None for the config's, or else ``work_dirs/<config name>``.
         demo: Whether to make it the short run on drawn flowers that configs/_base_/demo.py describes.
         probe: Whether to make it a linear probe.
-
-    Raises:
-        InputError: The file is missing or cannot be read, a key or value in it or in ``options`` is wrong, or the work
-            dir is a file.
     """
     cfg = _load(path)
     _check_model(cfg, path)
@@ -151,11 +143,7 @@ def overview(cfg: Config) -> str:
 
 
 def save_every(cfg: Config, minutes: float) -> None:
-    """Sets the interval, in minutes, of the checkpoints within an epoch.
-
-    Raises:
-        InputError: The config has no MidEpochCheckpointHook.
-    """
+    """Sets the interval, in minutes, of the checkpoints within an epoch."""
     hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] == 'MidEpochCheckpointHook']
     if not hooks:
         raise InputError('--save-every-minutes: the config has no MidEpochCheckpointHook; add it to custom_hooks')

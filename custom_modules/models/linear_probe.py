@@ -15,19 +15,16 @@ from custom_modules.errors import InputError
 
 
 def fit_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[str, Any]]:
-    """Fits the head of ``model`` to the loader's images; the backbone stays as it is.
+    """Fits the ``LinearClsHead`` of ``model`` to the loader's images; the backbone stays as it is.
 
     Args:
-        model: An ``ImageClassifier`` with a ``LinearClsHead``, wrapped for several processes or not.
+        model: An ``ImageClassifier``, wrapped for several processes or not.
         loader: The images, in order; each process has its share, as of DefaultSampler.
         l2: Weight of the penalty, see :func:`logistic_regression`.
 
     Returns:
         The features, (N, D) float32, on ranks but the first those of its share; and as of a training step ``loss``,
         the mean cross-entropy, and ``accuracy_top-1`` of the fitted head, percent.
-
-    Raises:
-        InputError: The head is no ``LinearClsHead``, or the penalty is negative.
     """
     if not l2 >= 0:
         raise InputError(f'linear probe: l2 is {l2}; it must be 0 or more')
@@ -52,13 +49,14 @@ def fit_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[str
 def logistic_regression(features: Tensor, labels: Tensor, classes: int, l2: float) -> tuple[Tensor, Tensor]:
     """Multinomial logistic regression by L-BFGS.
 
-    Minimises the mean cross-entropy + ``l2`` / 2 · the sum of the squared weights; the bias is not penalised.
+    Minimises the mean cross-entropy + ``l2`` / 2 · the sum of the squared weights; the bias is not penalised. Without
+    a penalty, separable classes have no solution.
 
     Args:
         features: (N, D) float32.
-        labels: (N,) int64, 0 to ``classes`` - 1.
+        labels: (N,) int64.
         classes: K.
-        l2: Weight of the penalty; without one, separable classes have no solution.
+        l2: Weight of the penalty.
 
     Returns:
         Weights (K, D) and bias (K,), float32.

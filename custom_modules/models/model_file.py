@@ -53,19 +53,15 @@ class ModelFile:
 
     @cached_property
     def temperature(self) -> float | None:
-        """The temperature that divides the logits of calibrated scores, if any; see :func:`read_temperature`."""
+        """The temperature that divides the logits of calibrated scores, if any."""
         return read_temperature(self.meta, str(self.path))
 
 
 def open_model_file(path: str | Path, config: 'Config | None' = None) -> ModelFile:
     """Opens a checkpoint or an exported model; no code in it is run.
 
-    Args:
-        path: ``best.pth``, ``epoch_N.pth``, a published ``.pth``, or an ``.onnx`` of ``tools/export_onnx.py``.
-        config: For a checkpoint, the config to use in place of the saved one.
-
-    Raises:
-        InputError: The file is missing, corrupt, unsafe, without class names, or of another kind than its name says.
+    ``config`` replaces the saved config of a checkpoint. A file that is corrupt, unsafe or without class names is an
+    InputError.
     """
     if is_exported(path):
         from custom_modules.models.onnx_file import open_model  # imports Pillow and NumPy, which no checkpoint needs
@@ -89,11 +85,7 @@ def open_model_file(path: str | Path, config: 'Config | None' = None) -> ModelFi
 
 
 def read_temperature(about: Mapping[str, Any], name: str) -> float | None:
-    """The ``temperature`` in a model's meta data or a test's results, if any.
-
-    Raises:
-        InputError: It is no positive finite number.
-    """
+    """The ``temperature`` in a model's meta data or a test's results, if any; a positive finite number."""
     value = about.get('temperature')
     if value is None:
         return None

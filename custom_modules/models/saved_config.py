@@ -15,13 +15,10 @@ NOT_PLAIN = ValueError, TypeError, SyntaxError, RecursionError  # raised by pars
 
 
 def read_saved_config(checkpoint: Mapping[str, Any], name: str) -> 'Config':
-    """The config in the ``meta`` of a checkpoint.
+    """The config in the ``meta`` of a checkpoint; ``name`` is the file, for messages.
 
     MMEngine would run it as a program, and build any importable object that a ``type`` names. A checkpoint may come
     from anywhere, so it is parsed here, and each ``type`` has to be a registered name.
-
-    Raises:
-        InputError: There is none, or it is more than settings; ``name`` is the file, for messages.
     """
     from mmengine.config import Config  # seconds of imports, which reading settings does not need
 
@@ -43,8 +40,7 @@ def read_saved_config(checkpoint: Mapping[str, Any], name: str) -> 'Config':
 def parse_settings(text: str) -> dict[str, Any]:
     """Top-level ``name = value`` lines as a dict, where values are literals and ``dict(...)`` of literals.
 
-    Raises:
-        ValueError: Anything else; SyntaxError: no Python.
+    Anything else raises one of :data:`NOT_PLAIN`.
     """
     settings = {}
     for line in ast.parse(text).body:
