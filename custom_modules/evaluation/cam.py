@@ -50,12 +50,9 @@ class AfterBackbone(nn.Module):
 
 
 def explain(model: Any, dataset: Any, wanted: Mapping[int, Sequence[int]]) -> Iterator[Explained]:
-    """Computes heat maps in batches, in the given order.
+    """Computes heat maps of a classifier, possibly wrapped, for the classes ``wanted`` by the index of the image.
 
-    Args:
-        model: An MMPretrain classifier, possibly wrapped; one without ``backbone`` (an exported model) has no maps.
-        dataset: Its test set, whose items have ``inputs``, (3, H, W), and ``data_samples``.
-        wanted: The classes to explain, by the index of the image.
+    A model without ``backbone`` (an exported one) has no maps.
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.get_submodule('module')

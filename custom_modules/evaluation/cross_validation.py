@@ -80,11 +80,7 @@ def read_rows(path: Path) -> tuple[list[Row], list[str]]:
 
 
 def read_table(path: Path) -> list[Recipe]:
-    """Reads the table of predictions; the configs are in its order.
-
-    Raises:
-        InputError: The file cannot be read, or a line is wrong.
-    """
+    """Reads the table of predictions; the configs are in its order."""
     return as_recipes(*read_rows(path), path)
 
 

@@ -28,14 +28,11 @@ TOOLS = Path(__file__).parents[2] / 'tools'
 
 
 class FoldRun(NamedTuple):
-    """One training: its config file, its values of the table's key columns, and the paths of its fold's photos.
+    """One training."""
 
-    In the columns, ``settings`` and ``dataset`` are digests.
-    """
-
-    file: str
-    keys: Row
-    photos: set[str]
+    file: str  # of the config
+    keys: Row  # KEYS of the table; ``settings`` and ``dataset`` are digests
+    photos: set[str]  # paths of the fold's photos
 
     def __str__(self) -> str:
         return '{config} fold{fold} seed{seed}'.format(**self.keys)
@@ -132,10 +129,8 @@ def plan_runs(
 def predict_fold(run: FoldRun, root: Path, work_dir: Path, options: Sequence[str]) -> list[Row]:
     """Trains, or resumes, a run and predicts the photos of its fold with the weights of its last epoch.
 
-    The ``state_dict`` of MMEngine's ``epoch_N.pth`` holds the EMA weights where an EMAHook keeps any.
-
-    Returns:
-        The rows for the table, sorted by path.
+    The ``state_dict`` of MMEngine's ``epoch_N.pth`` holds the EMA weights where an EMAHook keeps any. The rows are
+    sorted by path.
     """
     if read_settings(run.file, options, str(root), work_dir)[0] != run.keys['settings']:
         raise InputError('its config has changed since the start. Start the same command again.')

@@ -69,8 +69,6 @@ def find_label_issues(
 ) -> LabelIssues:
     """Finds the doubtful labels of a raw folder or a prepared dataset, which is only read.
 
-    ``weights`` is a file of tools/fetch_weights.py; ``seed`` decides the folds.
-
     Raises:
         InputError: The folder, the weights or the cache cannot be used, or there are too few classes or photos.
     """
@@ -124,13 +122,7 @@ def find_suspects(
 
     Doubtful are the photos in cleanlab's estimate of the noise per class (Northcutt et al. 2021, "Confident Learning",
     section 3.2), and those whose label is clearly contradicted. Too few classes or photos are an InputError.
-
-    Args:
-        photos: N labelled photos.
-        features: (N, D) float32, their embeddings.
-        groups: (N,), a number per group of near-duplicates.
-        classes: K class names, in label order.
-        seed: Seed of the folds.
+    ``features`` are the embeddings, (N, D); ``groups`` numbers the groups of near-duplicates, (N,).
     """
     from cleanlab.filter import find_label_issues as estimate_issues
 
@@ -175,10 +167,7 @@ def out_of_fold_scores(
 
 
 def format_issues(issues: LabelIssues, suffix: str) -> str:
-    """The report as text: ``'.csv'``, ``'.json'``, or ``'.html'``, a gallery of the first thousand suspects.
-
-    The page needs no network and no other file.
-    """
+    """The report as text: ``'.csv'``, ``'.json'``, or ``'.html'``, a gallery of the first thousand suspects."""
     suspects = issues.suspects
     if suffix == '.json':
         content = {'suspects': suspects, 'unreadable': issues.unreadable}

@@ -75,17 +75,10 @@ def model_card(
     manifest: Mapping[str, Any] | None = None,
     files: Sequence[PublishedFile] = (),
 ) -> str:
-    """The card as Markdown; unknown values are called so.
+    """The card of the file ``name`` as Markdown; unknown values are called so.
 
-    Args:
-        name: The model's file.
-        model: The checkpoint.
-        results: ``metrics.json`` of a test of these weights.
-        manifest: Of :func:`find_manifest`.
-        files: The published files.
-
-    Raises:
-        InputError: The checkpoint's meta holds more than plain values.
+    ``results`` is the ``metrics.json`` of a test of these weights. A meta that holds more than plain values is an
+    InputError.
     """
     meta, settings = describe(model), model.settings
     recipe = dict(settings_table(settings))

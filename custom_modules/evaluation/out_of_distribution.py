@@ -74,11 +74,7 @@ def _share(chosen: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def list_others(folder: str, data_root: Path) -> tuple[list[str], list[Unreadable]]:
-    """The readable images in a folder, at any depth, and the problems of the others.
-
-    Raises:
-        InputError: The folder is missing, has no readable image, or contains or lies in the dataset.
-    """
+    """The readable images in a folder, at any depth, and the problems of the others."""
     if not Path(folder).is_dir():
         raise InputError(f'--ood {folder}: no such folder. Name one with images of none of the classes.')
     here, dataset = Path(folder).resolve(), data_root.resolve()

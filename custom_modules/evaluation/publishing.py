@@ -15,10 +15,7 @@ from custom_modules.models.publishing import describe, plain_weights, publish
 
 
 def publish_checkpoint(path: Path, folder: Path) -> Iterator[str]:
-    """Publishes the checkpoint ``path`` into ``folder``, with the temperature of its test.
-
-    Yields:
-        Lines that say what was done.
+    """Publishes a checkpoint into ``folder``, with the temperature of its test; yields lines on what was done.
 
     Raises:
         InputError: The checkpoint cannot be published, or the files exist.

@@ -38,6 +38,7 @@ from custom_modules.photos.thumbnails import data_address, thumbnail
 
 EXTRAS = {'pytorch_grad_cam': 'grad-cam<2', 'jinja2': 'Jinja2'}
 TEMPLATE = Path(__file__).with_name('report.html')
+TOOLS = custom_modules, torch, mmengine, mmpretrain, mmcv  # whose versions are in the report
 
 MAX_PICTURES = 300  # misclassified images shown, some 30 kB each; the others are listed without a picture
 CONTRAST = 4  # correct images shown, of the least and of the most confident each
@@ -60,11 +61,7 @@ def check_extras() -> None:
 
 
 def write_report(folder: Path, test: Evaluation) -> Path | None:
-    """Writes the report, whole or not at all; an earlier one of the same test is replaced.
-
-    Returns:
-        The new path of the report of another test that was in ``folder``.
-    """
+    """Writes the report, whole or not at all, and returns the new path of the report of another test in ``folder``."""
     file, classes, drawn = test.file, test.file.classes, draw(test)
     page = render(test, drawn)
     card = ''
@@ -149,7 +146,7 @@ def render(test: Evaluation, drawn: dict[str, Figure]) -> str:
         data=_data(test),
         settings=settings_table(test.file.settings),
         config=config_text(test.file.meta),
-        versions=_versions(),
+        versions={**{tool.__name__: str(tool.__version__) for tool in TOOLS}, 'Python': platform.python_version()},
         trained_with=test.file.meta.get('versions') or {},
     )
 
@@ -216,8 +213,3 @@ def _data(test: Evaluation) -> dict[str, Any]:
         facts['Left out'] = len(manifest['left_out'])
     most = max(map(sum, zip(*subsets.values(), strict=True)))
     return {'name': test.data_root.resolve().name, 'subsets': subsets, 'most': most, 'facts': facts}
-
-
-def _versions() -> dict[str, str]:
-    modules = (custom_modules, torch, mmengine, mmpretrain, mmcv)
-    return {**{module.__name__: str(module.__version__) for module in modules}, 'Python': platform.python_version()}

@@ -22,17 +22,9 @@ STYLES = ('-', '--', ':', '-.')
 
 
 def compare(sources: Sequence[Path], outs: Sequence[Path]) -> str:
-    """Compares trainings, or configs by the table of a cross-validation, and writes the comparison.
+    """Compares work dirs, or configs by one table of a cross-validation, and writes the comparison.
 
-    Args:
-        sources: Work dirs, each of which counts once; or one table, a ``.csv``.
-        outs: Files to write: ``.md``, ``.json``, ``.html`` or ``.png`` (the curves of trainings).
-
-    Returns:
-        The comparison in Markdown.
-
-    Raises:
-        InputError: A run or the table cannot be read, or Jinja2 is not installed (``.html``).
+    ``outs`` are ``.md``, ``.json``, ``.html`` or ``.png`` (the curves of trainings). Returns the Markdown.
     """
     if sources[0].suffix == '.csv' and not sources[0].is_dir():
         comparison = compare_recipes(read_table(sources[0]))
@@ -66,10 +58,7 @@ def page(comparison: Comparison) -> str:
 
 
 def curves(runs: Sequence[Run], wide: bool = True) -> Figure:
-    """Validation top-1 and validation loss of each run by epoch, the best epoch marked.
-
-    The two are side by side, or one above the other for a narrow screen.
-    """
+    """Validation top-1 and loss of each run by epoch, side by side or, for a narrow screen, one above the other."""
     figure = Figure(figsize=(9, 3.8) if wide else (5.2, 6.6), layout='constrained')
     FigureCanvasAgg(figure)
     fields = {'val_accuracy': 'Validation top-1 accuracy, %', 'val_loss': 'Validation loss'}

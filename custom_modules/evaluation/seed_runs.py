@@ -23,13 +23,7 @@ def train_seeds(
 ) -> int:
     """Trains once for each seed, in a process and the work dir ``<work_dir>/seed_<seed>``, and prints their table.
 
-    Args:
-        command: tools/train.py and its arguments; ``--seeds`` and ``--work-dir`` are added.
-        seeds: The seeds.
-        config: The config file.
-        work_dir: None for the config's, which ``cfg_options`` may name.
-        cfg_options: ``--cfg-options``.
-        demo: Whether the runs train on drawn flowers.
+    ``command`` is tools/train.py and its arguments, without ``--seeds`` and ``--work-dir``.
 
     Returns:
         The exit code: 0, or 128 + the number of the signal that stopped a run.

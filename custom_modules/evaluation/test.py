@@ -56,7 +56,10 @@ def evaluate_model(
     Raises:
         InputError: The arguments, the config, the model or the dataset cannot be used.
     """
-    folder = Path(work_dir) if work_dir else default_folder(Path(checkpoint))
+    path = Path(checkpoint)
+    # The results of an exported model must not replace those of the checkpoint in the same folder.
+    default = path.with_name(f'{path.stem}_onnx') if is_exported(path) else path.parent
+    folder = Path(work_dir) if work_dir else default
     check_outputs(folder, out, report)
     cfg = read_config(config, parse_options(list(cfg_options)), data_root, str(folder))
     file = open_model_file(checkpoint, cfg)
@@ -85,17 +88,8 @@ def evaluate_model(
     return Evaluation(file, predictions, counts, results, folder, root, runner.model, plain, shown, others, unreadable)
 
 
-def default_folder(checkpoint: Path) -> Path:
-    """The folder of a test's results: the checkpoint's, or of an exported model one of its own, beside it."""
-    return checkpoint.with_name(f'{checkpoint.stem}_onnx') if is_exported(checkpoint) else checkpoint.parent
-
-
 def check_outputs(folder: Path, out: Path | None, report: bool) -> None:
-    """Checks, before a test, that its report in ``folder`` and its table ``out`` can be written.
-
-    Raises:
-        InputError: A package is missing, a folder cannot be written to, or the table exists.
-    """
+    """Raises an :class:`InputError`, before a test, unless its report and its table ``out`` can be written."""
     if report:
         check_extras()
         check_folder(folder / 'report')
@@ -108,11 +102,7 @@ def check_outputs(folder: Path, out: Path | None, report: bool) -> None:
 
 
 def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Run, list[dict], dict[str, Any]]:
-    """The run that tests a model, its pipeline without test-time augmentation, and what is tested.
-
-    Raises:
-        InputError: The model and the dataset do not fit the config.
-    """
+    """The run that tests a model, its pipeline without test-time augmentation, and what is tested."""
     trained_list = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('ann_file')
     keep_test_only(cfg, str(file.path))
     if file.preprocessing is not None:
@@ -146,7 +136,8 @@ def format_test(test: Evaluation) -> str:
     parts = [format_counts(test.counts, results.get('nll/mean'), results[ECE])]
     formats = {'temperature_scaling': format_scaling, 'robustness': format_robustness, 'ood': format_ood}
     parts += [form(results[key]) for key, form in formats.items() if results.get(key)]
-    parts += [f'pretrained  {results["pretrained"]}'] if results['pretrained'] else []
+    if results['pretrained']:
+        parts.append(f'pretrained  {results["pretrained"]}')
     return '\n\n'.join(parts)
 
 

@@ -1,7 +1,7 @@
 """Confusion matrix and the pairs of classes in it. Plain data in, plain data out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,14 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 from custom_modules.metrics.predictions import Proportion
 
 
-@dataclass(frozen=True)
-class ConfusedPair:
+class ConfusedPair(NamedTuple):
     """Images of class ``truth`` predicted as ``label``: their ``share`` of the true class, and their indices."""
 
     truth: int
     label: int
     share: Proportion
-    photos: tuple[int, ...]
+    photos: list[int]
 
 
 def confusion_matrix(truths: ArrayLike, labels: ArrayLike, classes: int) -> NDArray[np.int64]:
@@ -39,8 +38,8 @@ def confused_pairs(truths: Sequence[int], labels: Sequence[int]) -> list[Confuse
     for i, pair in enumerate(zip(truths, labels, strict=True)):
         if pair[0] != pair[1]:
             photos.setdefault(pair, []).append(i)
-    totals = list(truths)
     ordered = sorted(photos.items(), key=lambda item: (-len(item[1]), item[0]))
     return [
-        ConfusedPair(*pair, Proportion(len(found), totals.count(pair[0])), tuple(found)) for pair, found in ordered
+        ConfusedPair(truth, label, Proportion(len(found), truths.count(truth)), found)
+        for (truth, label), found in ordered
     ]
