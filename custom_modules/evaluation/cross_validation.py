@@ -111,10 +111,7 @@ def difference(recipe: Recipe, first: Recipe, seed: int = 0) -> dict[str, Any] |
 
     Each photo counts once, with the mean over the seeds that both have for it. The interval is the percentile interval
     of the mean over photos by bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
-
-    Returns:
-        Number of ``photos``; the ``seeds``; ``accuracy`` (points) and ``nll`` (nats), each as (difference, low, high)
-        with its 95 % interval.
+    ``accuracy`` (points) and ``nll`` (nats) are (difference, low, high) with its 95 % interval.
     """
     from scipy.stats import bootstrap
 

@@ -90,8 +90,7 @@ def embed_photos(
     """Embeds photos, given by the sha256 of their content; those in the cache are not opened.
 
     Returns:
-        Embeddings, (D,) float32, by sha256; the reason for each unreadable photo by sha256; the number of embeddings
-        that were not in the cache.
+        Embeddings and reasons for unreadable photos, both by sha256; the number of new embeddings.
     """
     known = _read_cache(cache)
     missing = [sha256 for sha256 in photos if sha256 not in known]

@@ -7,7 +7,6 @@ import csv
 import hashlib
 import itertools
 import json
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -54,9 +53,7 @@ def cross_validate(
     """Makes the runs that the table lacks, and adds the predictions of each to the table.
 
     An existing table is continued. Each run is in ``<work_dir>/<config>_<settings>_<dataset>/fold<fold>_seed<seed>``.
-
-    Returns:
-        The runs that failed.
+    Returns the runs that failed.
 
     Raises:
         InputError: The input cannot be used, or the table was made with other settings.
@@ -198,8 +195,8 @@ def fold_options(fold: str) -> list[str]:
 
 def find_folds(data_root: Path, wanted: Sequence[int] | None = None) -> list[int]:
     """Numbers of the folds of a prepared dataset: the wanted ones, which must exist, or all."""
-    found = [re.fullmatch(r'fold(\d+)', path.parent.name) for path in data_root.glob('fold*/val.txt')]
-    existing = sorted(int(match[1]) for match in found if match)
+    numbers = [path.parent.name.removeprefix('fold') for path in data_root.glob('fold*/val.txt')]
+    existing = sorted(int(number) for number in numbers if number.isdecimal())
     if not existing:
         raise InputError(
             f'{data_root}: has no folds. Prepare the photos again: '

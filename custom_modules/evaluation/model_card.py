@@ -4,6 +4,7 @@ M. Mitchell et al., Model Cards for Model Reporting, FAT* 2019. The template is 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,14 +42,12 @@ def card_path(model: Path) -> Path:
 
 def find_manifest(model: ModelFile, data_root: Path | None = None) -> dict[str, Any] | None:
     """The manifest with the digest of the training's dataset, in ``data_root`` or the folder in the saved config."""
-    loader = section(model.settings, 'train_dataloader')
+    loader, digest = section(model.settings, 'train_dataloader'), describe(model).get('dataset_digest')
     for root in filter(None, (data_root, section(loader, 'dataset').get('data_root'))):
-        try:
+        with suppress(InputError):  # a changed one has another digest
             manifest = read_manifest(Path(str(root)))
-        except InputError:  # a changed one has another digest
-            continue
-        if manifest and manifest['digest'] == describe(model).get('dataset_digest'):
-            return manifest
+            if manifest and manifest['digest'] == digest:
+                return manifest
     return None
 
 

@@ -165,21 +165,18 @@ def know(model: ModelFile) -> Known:
 def _read_results(file: Path) -> dict[str, Any]:
     try:
         results = json.loads(file.read_bytes())
+        if not isinstance(results, dict):
+            raise ValueError('not a JSON object')
+        return results
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f'{file}: cannot be read as results ({error}). Delete it and test again.') from error
-    if not isinstance(results, dict):
-        raise InputError(f'{file}: cannot be read as results. Delete it and test again.')
-    return results
 
 
 def set_aside(path: Path, results: Mapping[str, Any]) -> Path | None:
     """Renames ``path``, a ``metrics.json`` or a report's folder, if it holds the results of another test.
 
-    The new name says what was tested: ``metrics_epoch_19_tta.json``. A file or folder of that name is replaced if it
-    is of the same test; otherwise a number is added. ``results`` are those that will be written to ``path``.
-
-    Returns:
-        The new name; None if there is nothing to keep.
+    The new name, which is returned, says what was tested: ``metrics_epoch_19_tta.json``. A file or folder of that name
+    is replaced if it is of the same test; otherwise a number is added. ``results`` will be written to ``path``.
     """
     if not path.exists():
         return None

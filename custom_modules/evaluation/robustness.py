@@ -60,11 +60,8 @@ def _compose(steps: Sequence[dict]) -> Compose:
 def pictures(dataset: Any, pipeline: Sequence[dict], index: int) -> dict[str, NDArray[np.uint8]]:
     """The model's view of an image, unchanged and under each condition: (H, W, 3), BGR.
 
-    ``pipeline`` are the transforms of the built ``dataset``, without test-time augmentation.
-
-    Raises:
-        InputError: The last step of the pipeline does not get uint8 pixels.
-        PhotoError: The image cannot be read.
+    ``pipeline`` are the transforms of the built ``dataset``, without test-time augmentation. It is an InputError if its
+    last step does not get uint8 pixels.
     """
     with as_configured('--robustness: test_dataloader.dataset.pipeline without its last step'):
         item = with_pipeline(dataset, pipeline[:-1])[index]
@@ -84,8 +81,7 @@ def predict_changed(
 ) -> dict[str, list[Prediction]]:
     """Predictions under each condition, ``PLAIN`` first, by the model and the loader's settings of a finished test.
 
-    ``loader`` is the config of that test's loader, ``dataset`` its built dataset, ``plain`` its predictions. The
-    images are changed before the last step of the pipeline, which packs the pixels.
+    ``loader`` is the config of that test's loader, ``dataset`` its built dataset, ``plain`` its predictions.
     """
     found, (*before, pack) = {PLAIN: list(plain)}, loader['dataset']['pipeline']
     for condition, steps in CONDITIONS.items():
@@ -99,18 +95,17 @@ def predict_changed(
 def robustness_figures(found: Mapping[str, Sequence[Prediction]], classes: Sequence[str]) -> dict[str, Any]:
     """The figures of the predictions under each condition, for JSON.
 
-    Returns:
-        ``conditions``: for each its name, top-1, the points of top-1 that are ``lost``, calibration, the wrong
-        predictions with a score of 0.9 or more, and how often each class is predicted. ``collapses``: a line for each
-        condition that costs more than 20 points, and for each class that is predicted for more than half of the
-        images and more than a third of the other classes' images.
+    ``answers`` is how often each class is predicted. ``collapses`` has a line for each condition that
+    costs more than 20 points, and for each class that is predicted for more than half of the images and more than a
+    third of the other classes' images.
     """
     conditions: list[dict[str, Any]] = []
     collapses = []
     plain = count(found[PLAIN], classes).top1
+    n = plain.n
     for condition, predictions in found.items():
         counts = count(predictions, classes)
-        n, top1 = plain.n, counts.top1
+        top1 = counts.top1
         lost = 100 * (plain.k - top1.k) / n
         sure_but_wrong = sum(p.label != p.truth and max(p.scores) >= SURE for p in predictions)
         scores, truths = [p.scores for p in predictions], [p.truth for p in predictions if p.truth is not None]

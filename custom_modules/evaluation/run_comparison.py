@@ -69,10 +69,8 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
 def compare_pairs(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """McNemar's exact test (McNemar 1947; the binomial form) for each two runs with tested photos in common.
 
-    Returns:
-        Names of the ``first`` and ``second`` run; number of ``photos`` of both, and of those that ``only_first`` and
-        ``only_second`` predicted correctly; path, truth and both predictions of photos with ``differing`` ones; the
-        two-sided ``p_value``; the ``verdict``, one line.
+    ``only_first`` and ``only_second`` count the photos that only one run predicts correctly; ``differing`` holds path,
+    truth and both predictions.
     """
     from scipy.stats import binomtest
 

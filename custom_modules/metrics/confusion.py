@@ -27,9 +27,8 @@ def confusion_matrix(truths: ArrayLike, labels: ArrayLike, classes: int) -> NDAr
 
 def row_normalised(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
     """Each row in percent of its sum, ``(K, K)``; NaN where a class has no image."""
-    sums = matrix.sum(axis=1, keepdims=True).astype(float)
-    sums[sums == 0] = np.nan
-    return 100 * matrix / sums
+    with np.errstate(invalid='ignore'):
+        return 100 * matrix / matrix.sum(axis=1, keepdims=True)
 
 
 def confused_pairs(truths: Sequence[int], labels: Sequence[int]) -> list[ConfusedPair]:

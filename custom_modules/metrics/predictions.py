@@ -148,10 +148,7 @@ def row(prediction: Prediction, classes: Sequence[str]) -> dict:
 def write_rows(file: BinaryIO, table: Iterable[dict], fields: Sequence[str], suffix: str) -> None:
     """Writes rows with ``fields`` one by one, in UTF-8; bytes of a path that are no UTF-8 are written unchanged.
 
-    ``suffix`` is ``'.csv'``, ``'.json'`` (one list) or ``'.jsonl'`` (one object per line).
-
-    Raises:
-        ValueError: Another suffix.
+    ``suffix`` is ``'.csv'``, ``'.json'`` (one list) or ``'.jsonl'`` (one object per line); others are a ValueError.
     """
     text = io.TextIOWrapper(file, encoding='utf-8', errors='surrogateescape', newline='', write_through=True)
     if suffix == '.csv':
