@@ -60,8 +60,8 @@ def _compose(steps: Sequence[dict]) -> Compose:
 def pictures(dataset: Any, pipeline: Sequence[dict], index: int) -> dict[str, NDArray[np.uint8]]:
     """The model's view of an image, unchanged and under each condition: (H, W, 3), BGR.
 
-    ``pipeline`` are the transforms of the built ``dataset``, without test-time augmentation. It is an InputError if its
-    last step does not get uint8 pixels.
+    ``pipeline`` are the transforms of the built ``dataset``, without test-time augmentation. Unless its last step gets
+    uint8 pixels, that is an InputError.
     """
     with as_configured('--robustness: test_dataloader.dataset.pipeline without its last step'):
         item = with_pipeline(dataset, pipeline[:-1])[index]
@@ -95,9 +95,9 @@ def predict_changed(
 def robustness_figures(found: Mapping[str, Sequence[Prediction]], classes: Sequence[str]) -> dict[str, Any]:
     """The figures of the predictions under each condition, for JSON.
 
-    ``answers`` is how often each class is predicted. ``collapses`` has a line for each condition that
-    costs more than 20 points, and for each class that is predicted for more than half of the images and more than a
-    third of the other classes' images.
+    ``answers`` is how often each class is predicted. ``collapses`` has a line for each condition that costs more than
+    20 points, and for each class that is predicted for more than half of the images and more than a third of the other
+    classes' images.
     """
     conditions: list[dict[str, Any]] = []
     collapses = []
