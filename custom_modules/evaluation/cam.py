@@ -18,7 +18,6 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-BATCH = 16  # images
 COLOURS = 'inferno'  # rises in lightness: legible for colour-blind readers and in grey print
 
 
@@ -50,35 +49,30 @@ class AfterBackbone(nn.Module):
 
 
 def explain(model: Any, dataset: Any, wanted: Mapping[int, Sequence[int]]) -> Iterator[Explained]:
-    """Computes heat maps of a classifier, possibly wrapped, for the classes ``wanted`` by the index of the image.
+    """Computes heat maps of a classifier, possibly wrapped, for the classes ``wanted`` of each image, by its index.
 
     A model without ``backbone`` (an exported one) has no maps.
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.get_submodule('module')
     model.eval()
-    indices = list(wanted)
-    for start in range(0, len(indices), BATCH):
-        chosen = indices[start : start + BATCH]
-        items = [dataset[i] for i in chosen]
-        features = _features(model, items)
-        maps: list[Any] | None = None
+    for i, labels in wanted.items():
+        item = dataset[i]
+        features, maps = _features(model, item), None
         if features is not None:
-            repeated = torch.cat([features[[k] * len(wanted[i])] for k, i in enumerate(chosen)])
-            targets = [ClassifierOutputTarget(label) for i in chosen for label in wanted[i]]
+            repeated = features.repeat(len(labels), 1, 1, 1).requires_grad_()
             after = AfterBackbone(model)
             with torch.enable_grad(), GradCAM(after, [after.feature_map]) as cam:
-                maps = list(np.nan_to_num(cam(repeated.requires_grad_(), targets)).astype(np.float32))
-        for i, item in zip(chosen, items, strict=True):
-            own = None if maps is None else {label: maps.pop(0) for label in wanted[i]}
-            yield Explained(i, _picture(item['inputs'], model), own)
+                found = cam(repeated, [ClassifierOutputTarget(label) for label in labels])
+            maps = dict(zip(labels, np.nan_to_num(found).astype(np.float32), strict=True))
+        yield Explained(i, _picture(item['inputs'], model), maps)
 
 
-def _features(model: Any, items: list[dict]) -> Tensor | None:
-    """The backbone's last feature map, (N, C, h, w); None where there is none of more than one place."""
+def _features(model: Any, item: dict) -> Tensor | None:
+    """The backbone's last feature map of an image, (1, C, h, w); None where there is none of more than one place."""
     if not hasattr(model, 'backbone'):
         return None
-    data: Any = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
+    data: Any = {key: [item[key]] for key in ('inputs', 'data_samples')}
     with torch.no_grad():
         output = model.backbone(model.data_preprocessor(data)['inputs'])
     features = output[-1] if isinstance(output, tuple | list) else output
