@@ -1,6 +1,5 @@
 """A headless Chromium for tests of pages, driven over pipes (DevTools protocol): nothing but a browser is needed."""
 
-import base64
 import json
 import os
 import shutil
@@ -69,18 +68,11 @@ class Chromium:
         elif method == 'Network.requestWillBeSent' and not said['request']['url'].startswith('data:'):
             self.requests.append(said['request']['url'])
 
-    def open(self, page: Path | str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+    def open(self, page: Path | str, width: int = 1280) -> None:
         """Opens a file or an address at a width in CSS pixels (under 600 as a phone), and waits until it is loaded."""
         phone = width < 600
-        self.send(
-            'Emulation.setDeviceMetricsOverride',
-            width=width,
-            height=height,
-            deviceScaleFactor=2 if phone else 1,
-            mobile=phone,
-        )
-        scheme = [{'name': 'prefers-color-scheme', 'value': 'dark' if dark else 'light'}]
-        self.send('Emulation.setEmulatedMedia', features=scheme)
+        screen = {'width': width, 'height': 900, 'deviceScaleFactor': 2 if phone else 1, 'mobile': phone}
+        self.send('Emulation.setDeviceMetricsOverride', **screen)
         self._loaded = False
         self.send('Page.navigate', url=page if isinstance(page, str) else page.resolve().as_uri())
         while not self._loaded:
@@ -97,12 +89,6 @@ class Chromium:
         for kind in ('rawKeyDown', 'keyUp'):
             code = {'Tab': 9, 'Enter': 13, 'End': 35, 'Home': 36, 'ArrowLeft': 37, 'ArrowUp': 38, 'ArrowRight': 39}
             self.send('Input.dispatchKeyEvent', type=kind, key=key, code=key, windowsVirtualKeyCode=code.get(key, 40))
-
-    def screenshot(self, file: Path, **clip: float) -> None:
-        """Writes a PNG of the page, all of it or ``x``, ``y``, ``width``, ``height`` in CSS pixels."""
-        options = {'clip': {**clip, 'scale': 1}} if clip else {}
-        shot = self.send('Page.captureScreenshot', captureBeyondViewport=True, **options)
-        file.write_bytes(base64.b64decode(shot['data']))
 
 
 @contextmanager

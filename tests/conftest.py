@@ -227,6 +227,12 @@ def trained(drawing_config: Path, run_process: Callable[..., Result], make_once:
     return Trained(folder / 'work_dir', Result(**json.loads((folder / 'result.json').read_text())))
 
 
+@pytest.fixture
+def best(trained: Trained) -> Path:
+    """The tiny training's best.pth."""
+    return trained.work_dir / 'best.pth'
+
+
 @pytest.fixture(scope='session')
 def exported(trained: Trained, data: Path, run_process: Callable[..., Result], make_once: Callable[..., Path]) -> Path:
     """The tiny training's best.pth as an .onnx; skips where the packages of an export are missing."""

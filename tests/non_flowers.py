@@ -45,17 +45,11 @@ EDGE = 256  # pixels, of faces
 
 
 def photographs() -> dict[str, Path]:
-    """The photographs by name.
+    """The photographs by name."""
+    import matplotlib
+    import skimage
+    import sklearn
 
-    Raises:
-        InputError: A package is not installed.
-    """
-    try:
-        import matplotlib
-        import skimage
-        import sklearn
-    except ImportError as error:
-        raise InputError(f'{error}: pip install scikit-image scikit-learn matplotlib') from None
     theirs = Path(skimage.__file__).parent / 'data'
     return {
         **{name: theirs / name for name in PHOTOS},

@@ -31,15 +31,7 @@ def run_script(script: Path, argv: list[str], log: Path, environment: dict[str, 
 
 
 class ToolProcess:
-    """A tool that runs in a process of its own.
-
-    Args:
-        name: The tool, for example ``'train'``.
-        argv: Its arguments.
-        log: The file that its output is appended to.
-        path: A folder to import from, for hooks that a test wrote.
-        environment: What is added to the environment.
-    """
+    """A tool in a process of its own; it appends its output to ``log`` and imports a test's hooks from ``path``."""
 
     def __init__(self, name: str, argv: Iterable[object], log: Path, path: Path, environment: dict[str, str]) -> None:
         self.log = log

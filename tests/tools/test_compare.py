@@ -4,7 +4,6 @@ import json
 import shutil
 
 import pytest
-import torch
 
 from custom_modules.evaluation.runs import read_run
 from custom_modules.models.checkpoints import load_checkpoint, weights_digest
@@ -87,40 +86,13 @@ def run_dir(trained, tmp_path):
     return shutil.copytree(trained.work_dir, tmp_path / 'a <i>run\n', ignore=shutil.ignore_patterns('report'))
 
 
-@pytest.mark.parametrize(
-    'table',
-    [
-        b'\xff\xfe',
-        b'path,label\na,b\n',
-        b'path,truth,label\na,b\n',
-        b'path,truth,label\n"' + b'a' * 200_000 + b'"',
-    ],
-    ids=['binary', 'no truth', 'incomplete', 'endless field'],
-)
+@pytest.mark.parametrize('table', [b'\xff\xfe', b'path,label\na,b\n', b'path,truth,label\na,b\n'])
 def test_a_broken_report_is_one_line(call, run_dir, table):
     (run_dir / 'report').mkdir()
     weights = weights_digest(load_checkpoint(run_dir / 'best.pth')['state_dict'])
     (run_dir / 'report' / 'metrics.json').write_text(json.dumps({'weights': weights, 'tta': False}))
     (run_dir / 'report' / 'predictions.csv').write_bytes(table)
     assert 'no readable report (' in call('compare', run_dir).err
-
-
-@pytest.mark.parametrize(
-    'meta',
-    [
-        {'value': 'x', 'photos': 'x', 'seed': [1]},
-        {'value': 250.0, 'photos': -3},
-        {'config': 'model = 3\noptim_wrapper = "x"\ntrain_cfg = 1\ntrain_dataloader = dict(batch_size="8")'},
-    ],
-)
-def test_odd_meta_is_shown_as_unknown(call, run_dir, tmp_path, meta):
-    checkpoint = torch.load(run_dir / 'best.pth', weights_only=False)
-    checkpoint['meta'] |= meta
-    torch.save(checkpoint, run_dir / 'best.pth')
-    result = call('compare', run_dir, '--out', tmp_path / 'c.json')
-    assert result.code == 0, result.err
-    (run,) = json.loads((tmp_path / 'c.json').read_text())['runs']
-    assert ('best top-1', '–') in run.items() or run['photos/s'] == '–'
 
 
 def test_a_run_given_twice_is_one_and_a_line_break_in_its_name_is_escaped(call, run_dir):

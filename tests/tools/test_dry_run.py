@@ -101,8 +101,6 @@ VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile
         ),
         # 4: augmentation on val
         (VAL.format('dict(type="RandomResizedCrop", scale=32)'), 'RandomResizedCrop changes photos at random'),
-        # 7: keys of 0.x
-        ('optimizer = dict(type="SGD", lr=0.001)', "the config has no 'optimizer' (it is of 0.x): set optim_wrapper"),
         # 10: weights missing
         (
             'model = dict(backbone=dict(init_cfg=dict(_delete_=True, type="Pretrained", '
@@ -128,10 +126,6 @@ VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile
         (
             'train_dataloader = dict(dataset=dict(data_root="/home/nobody_here/flower_dataset"))',
             "train_dataloader.dataset.data_root: '/home/nobody_here/flower_dataset' is on somebody else's machine",
-        ),
-        (
-            'val_dataloader = dict(dataset=dict(data_root="D:\\\\flowers"))',
-            "val_dataloader.dataset.data_root: 'D:\\\\flowers' is on somebody else's machine",
         ),
         # 16: classes in the head and the dataset
         ('model = dict(head=dict(num_classes=1000))', 'tulip), but model.head.num_classes is 1000'),
@@ -190,15 +184,6 @@ def test_a_folder_that_is_there_is_no_placeholder(dry_run, data, tmp_path):
     assert dry_run('', '--data-root', tmp_path / 'your_photos').code == 1
 
 
-def test_all_errors_are_reported_at_once(dry_run):
-    result = dry_run(
-        'model = dict(head=dict(topk=(1, 5)))\n'
-        'data_preprocessor = dict(num_classes=7, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])\n'
-        + VAL.format('dict(type="RandomFlip", prob=0.5)')
-    )
-    assert len(result.err.splitlines()) == 4, result.err
-
-
 def test_lr_for_training_from_scratch_and_where_it_comes_from(dry_run, trained):
     """Mistake 8: the value of the base config stays."""
     options = (f'load_from={trained.work_dir / "best.pth"}',)
@@ -250,26 +235,6 @@ def test_an_unreadable_photo_in_the_first_batch_is_named(side, dry_run, data, tm
     photo.write_bytes(b'no photo')
     result = dry_run('', '--data-root', root)
     assert f'{photo}: no readable photo' in result.error
-
-
-@pytest.mark.parametrize(
-    ('name', 'old', 'new', 'said'),
-    [
-        ('val.txt', 'daisy/', 'dandelion/', 'val.txt:1: '),  # 5: index and name
-        ('train.txt', '0\n', '0', 'train.txt:1: annotations without line breaks'),  # 6
-        ('val.txt', '.jpg 0', '.jpg 7', 'val.txt:1: index 7 is out of range'),
-        ('val.txt', 'daisy_0', 'other_0', 'val.txt:1: no file '),
-        ('classes.txt', 'daisy', 'daisy 0', "classes.txt:1: 'daisy 0'"),  # 6
-        ('classes.txt', 'daisy', 'train', "classes.txt:1: 'train' is a part of the split"),  # 1
-    ],
-)
-def test_broken_annotations(name, old, new, said, dry_run, data, tmp_path):
-    root = copy_of(data, tmp_path)
-    file = root / name
-    file.write_text(file.read_text().replace(old, new))
-    result = dry_run('', '--data-root', root)
-    assert result.code == 2
-    assert said in result.err
 
 
 @pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem)

@@ -14,11 +14,6 @@ from custom_modules.models.onnx_file import is_intact
 CLASSES = ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
 
 
-@pytest.fixture
-def best(trained):
-    return trained.work_dir / 'best.pth'
-
-
 def test_an_export_says_what_it_is(exported, data):
     content = exported.read_bytes()
     assert is_intact(content)

@@ -105,15 +105,8 @@ def test_unusable_input_is_one_line_and_writes_nothing(photos, call, monkeypatch
 
     monkeypatch.setattr(label_issues, 'fingerprint_all', None)  # the rest is found before photos are read
     (tmp_path / 'file').touch()
-    (tmp_path / 'x.html').mkdir()
     assert 'no such folder' in call('find_label_issues', 'absent', '--out', 'x.csv').error
-    for out, said in [
-        ('x.html', 'is a folder; name a file'),
-        ('x.xlsx', 'must end in .html, .csv, .json'),
-        (photos / 'x.csv', 'lies in'),
-        ('file/x.csv', 'is a file, not a folder'),
-    ]:
-        assert said in call('find_label_issues', photos, '--out', out).error
+    assert 'lies in' in call('find_label_issues', photos, '--out', photos / 'x.csv').error
     assert 'is a file, not a folder' in call('find_label_issues', photos, '--cache', 'file').error
     for name in ('daisy', 'sunflower'):
         (photos / name).rename(tmp_path / name)

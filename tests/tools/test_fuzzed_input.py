@@ -19,11 +19,6 @@ onnx = pytest.importorskip('onnx', reason='onnx is an extra')
 from custom_modules.models.onnx_file import UNSEALED, seal  # noqa: E402
 
 
-@pytest.fixture
-def best(trained):
-    return trained.work_dir / 'best.pth'
-
-
 def damaged(content, draw):
     """The bytes cut, with bits flipped, with another header, or with a part removed or inserted."""
     kind, at, changed = draw.randrange(5), draw.randrange(len(content)), bytearray(content)
@@ -205,18 +200,9 @@ def test_tampered_onnx_models(exported, ask):
     for place, size in product(range(4), (0, 1, 16000, 2**31, 2**62)):
         with changed() as case:
             case.graph.input[0].type.tensor_type.shape.dim[place].dim_value = size
-    convolutions = [i for i, node in enumerate(model.graph.node) if node.op_type == 'Conv']
-    for i, (name, value) in product(draw.sample(convolutions, 4), (('group', 10**6), ('group', 0), ('strides', 0))):
-        with changed() as case:
-            attribute = next(found for found in case.graph.node[i].attribute if found.name == name)
-            if name == 'group':
-                attribute.i = value
-            else:
-                attribute.ints[0] = value
-    for i in (0, -1):
-        with changed() as case:
-            case.graph.initializer[i].dims[0] = 2**62
-        with changed() as case:
-            case.graph.initializer[i].ClearField('raw_data')
+    with changed() as case:
+        case.graph.initializer[0].dims[0] = 2**62
+    with changed() as case:
+        case.graph.initializer[0].ClearField('raw_data')
     with changed() as case:
         case.graph.node.pop()

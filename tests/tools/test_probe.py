@@ -76,21 +76,3 @@ def test_a_probe_needs_a_validation(tiny_config, call, tmp_path):
     config = tmp_path / 'unseen.py'
     config.write_text(f'_base_ = {str(tiny_config)!r}\nval_cfg = val_dataloader = val_evaluator = None\n')
     assert 'has no val_dataloader' in call('train', config, '--probe').error
-
-
-@pytest.mark.parametrize(
-    ('settings', 'said'),
-    [
-        ("pipeline=[dict(type='LoadPhoto', min_short_edge=9)]", "KeyError: 'inputs'"),  # nothing packs
-        ('l2=-1.0', 'l2 is -1.0'),
-    ],
-)
-def test_a_hook_that_cannot_probe(config_with_probe, call, tmp_path, settings, said):
-    config = tmp_path / 'wrong.py'
-    config.write_text(
-        f'_base_ = {str(config_with_probe)!r}\n'
-        f"default_hooks = dict(linear_probe=dict(_delete_=True, type='LinearProbeHook', {settings}))\n"
-    )
-    done = call('train', config, '--work-dir', 'wrong')
-    assert done.code == 2
-    assert said in done.err.splitlines()[-1]

@@ -128,13 +128,9 @@ def test_unusable_checkpoints_are_refused(run, call, tmp_path, spoil, said):
     assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.parametrize(
-    'spoil', [lambda found: found['accuracy/top1'].pop('k'), lambda found: found.update(classes=3)]
-)
-def test_edited_results_are_refused(run, tiny_config, call, tmp_path, spoil):
+def test_edited_results_are_refused(run, call, tmp_path):
     state = load_checkpoint(run / 'best.pth')['state_dict']
-    found = {'weights': weights_digest(state), 'accuracy/top1': {'k': 1, 'n': 2}, 'classes': {}}
-    spoil(found)
+    found = {'weights': weights_digest(state), 'accuracy/top1': {'n': 2}, 'classes': {}}
     (run / 'metrics.json').write_text(json.dumps(found))
     assert 'metrics.json: not as a test has written it' in call('publish', run / 'best.pth', '--out', 'out').error
     assert not (tmp_path / 'out').exists()

@@ -170,17 +170,6 @@ def test_a_corrupt_newest_checkpoint_is_set_aside_and_the_one_before_is_used(run
     assert not (tmp_path / 'fired').exists()
 
 
-def test_a_lone_best_pth_is_kept(run_copy, tiny_config, call):
-    for file in run_copy.glob('epoch_*.pth'):
-        file.unlink()
-    content = (run_copy / 'best.pth').read_bytes()
-    options = ['--resume', '--cfg-options', 'train_cfg.max_epochs=1']
-    result = call('train', tiny_config, '--work-dir', run_copy, *options)
-    assert result.code == 0
-    assert 'best.pth is of a run that cannot be resumed: kept as best.pth.later' in result.out
-    assert (run_copy / 'best.pth.later').read_bytes() == content
-
-
 def test_a_full_disk_ends_a_run_and_leaves_the_last_checkpoint(run_copy, tiny_config, call, monkeypatch):
     def full(descriptor) -> None:
         raise OSError(errno.ENOSPC, 'No space left on device')
@@ -231,23 +220,11 @@ def test_a_checkpoint_that_would_run_code(tiny_config, data, call, tmp_path):
         (['{tiny}', '--data-root', '{raw}'], 'python tools/split_dataset.py {raw} data/flowers'),
         (['{tiny}', '--launcher', 'pytorch'], '--launcher pytorch: this process was not started by torchrun'),
         (['{tiny}', '--work-dir', '{tiny}/run'], 'is a file, not a folder'),
-        (
-            ['{tiny}', '--save-every-minutes', '5', '--cfg-options', 'custom_hooks=[]'],
-            'the config has no MidEpochCheckpointHook',
-        ),
+        (['{tiny}', '--save-every-minutes', '5', '--cfg-options', 'custom_hooks=[]'], 'no MidEpochCheckpointHook'),
         (['{tiny}', '--cfg-options', 'train_cfg.max_epochs'], 'not of the form KEY=VALUE'),
-        (
-            ['{tiny}', '--cfg-options', 'optim_wrapper.optimizer.lrr=1'],
-            "optim_wrapper.optimizer has no 'lrr'. Did you mean optim_wrapper.optimizer.lr?",
-        ),
-        (
-            ['{tiny}', '--cfg-options', 'model.head.num_classes=3'],
-            'tulip), but model.head.num_classes is 3',
-        ),
-        (
-            ['{mobilenet}', '--data-root', '{data}'],
-            'checkpoints/mobilenet_v2.pth: no such file; get it with: python tools/fetch_weights.py mobilenet_v2',
-        ),
+        (['{tiny}', '--cfg-options', 'optim_wrapper.optimizer.lrr=1'], 'Did you mean optim_wrapper.optimizer.lr?'),
+        (['{tiny}', '--cfg-options', 'model.head.num_classes=3'], 'tulip), but model.head.num_classes is 3'),
+        (['{mobilenet}', '--data-root', '{data}'], 'get it with: python tools/fetch_weights.py mobilenet_v2'),
     ],
 )
 def test_unusable_input_is_one_line_and_nothing_is_written(argv, said, tiny_config, raw, data, call, tmp_path):
@@ -281,21 +258,6 @@ def test_two_runs_at_once_in_one_work_dir(tiny_config, run_process, tmp_path):
     lock.close()
     assert 'another run is writing there' in result.error
     assert [path.name for path in (tmp_path / 'run').iterdir()] == ['.lock']
-
-
-@pytest.mark.parametrize(
-    ('option', 'config', 'more', 'advice'),
-    [
-        ('model.backbone.init_cfg.checkpoint', MOBILENET, [], 'fetch_weights.py NAME --from FILE'),
-        ('load_from', None, ['model.backbone.widen_factor=0.5'], 'use the config that it was trained with'),
-    ],
-)
-def test_weights_of_another_architecture(option, config, more, advice, data, tiny_config, call, tmp_path, trained):
-    options = ['--cfg-options', f'{option}={trained.work_dir / "best.pth"}', *more]
-    result = call('train', config or tiny_config, '--data-root', data, *options)
-    assert re.search(r'has \d+ of the 260 weights of the MobileNetV2 backbone', result.error)
-    assert advice in result.error
-    assert not list(tmp_path.iterdir())
 
 
 def test_demo_does_not_call_real_photos_synthetic(data, tiny_config, call, capfd):
