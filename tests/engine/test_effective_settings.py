@@ -1,9 +1,7 @@
 """The course of the learning rate against a run that really takes all steps, and the table's width."""
 
 import pytest
-import torch
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from custom_modules.engine.effective_settings import lr_course, table
@@ -13,6 +11,7 @@ SCHEDULES = [
     [{'type': 'StepLR', 'step_size': 2, 'gamma': 0.5}],
     [{'type': 'MultiStepLR', 'milestones': [1, 3], 'gamma': 0.1}],
     [{'type': 'ExponentialLR', 'gamma': 0.9, 'by_epoch': False}],
+    [{'type': 'ReduceOnPlateauLR', 'monitor': 'accuracy/top1'}],
     [{'type': 'PolyLR', 'eta_min': 0.001, 'begin': 0, 'end': 4}],
     [{'type': 'OneCycleLR', 'eta_max': 2.0, 'total_steps': 4, 'by_epoch': True, 'convert_to_iter_based': True}],
     [
@@ -39,31 +38,14 @@ def test_the_course_is_the_real_one(schedule, tiny_run):
 
     record = Record()
     record.rates = []
-    tiny_run([record], epochs=4, param_scheduler=schedule or None).train()
+    slower_bias = {'custom_keys': {'fc.bias': {'lr_mult': 0.1}}}
+    optimizer = {'optimizer': {'type': 'SGD', 'lr': 0.5}, 'paramwise_cfg': slower_bias}
+    tiny_run([record], epochs=4, param_scheduler=schedule or None, optim_wrapper=optimizer).train()
     assert len(record.rates) == 12
     assert record.course.first == pytest.approx(record.rates[0], rel=1e-9)
     assert record.course.peak == pytest.approx(max(record.rates), rel=1e-9)
-    assert record.course.last == pytest.approx(record.rates[-1], rel=1e-9)
-
-
-def built(runner: Runner, schedules: list[dict], rates: tuple[float, ...] = (0.5,)) -> Runner:
-    """The runner with its loop, one parameter group per learning rate, and schedules."""
-    runner._train_loop = runner.build_train_loop(runner._train_loop)
-    weights = [{'params': [torch.nn.Parameter(torch.zeros(1))], 'lr': lr} for lr in rates]
-    runner.optim_wrapper = OptimWrapper(torch.optim.SGD(weights))
-    runner.param_schedulers = runner.build_param_scheduler(schedules)
-    return runner
-
-
-def test_a_course_that_validation_decides(tiny_run):
-    schedule = {'type': 'ReduceOnPlateauLR', 'monitor': 'accuracy/top1'}
-    assert lr_course(built(tiny_run([], epochs=4), [schedule])) == (0.5, 0.5, None)
-
-
-def test_the_fastest_group_is_followed(tiny_run):
-    schedule = {'type': 'StepLR', 'step_size': 1, 'gamma': 0.1}
-    runner = built(tiny_run([], epochs=4), [schedule], (0.01, 0.1, 0.001))
-    assert lr_course(runner) == pytest.approx((0.1, 0.1, 1e-4))
+    last = record.rates[-1] if 'ReduceOnPlateauLR' not in str(schedule) else None  # validation decides
+    assert record.course.last == pytest.approx(last, rel=1e-9)
 
 
 @pytest.mark.parametrize('width', [40, 60, 80, 200])

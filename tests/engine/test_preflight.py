@@ -37,14 +37,6 @@ def copy(data, tmp_path) -> Path:
     return Path(shutil.copytree(data, tmp_path / 'data'))
 
 
-def test_a_good_dataset_is_built_once(data):
-    run = prepare(data)
-    assert run.classes == ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
-    assert [len(dataset) for dataset in run.datasets.values()] == [40, 15]
-    assert run.digest
-    assert run.findings == []
-
-
 def test_folders_that_are_no_prepared_dataset(raw, copy, tmp_path):
     assert 'no such folder; prepare it with: python tools/split_dataset.py RAW_PHOTOS' in problems_of(tmp_path / 'no')
     assert f'python tools/split_dataset.py {raw} data/flowers' in problems_of(raw)
@@ -72,14 +64,6 @@ def test_a_photo_in_train_and_val(copy):
     with (copy / 'train' / photo).open('ab') as file:  # the same name with other bytes
         file.write(b'\0')
     assert found in problems_of(copy)
-
-
-def test_all_errors_are_reported_at_once(copy):
-    for subset in ('train', 'val'):
-        (copy / f'{subset}.txt').write_text('rose/absent.jpg 0\n')
-    found = problems_of(copy, **{'model.head.topk': (1, 5)})
-    for part in ('train.txt:1', 'val.txt:1', 'model.head.topk: top-5 of 5 classes'):
-        assert part in found
 
 
 def test_a_changed_manifest_is_reported_before_training(copy):

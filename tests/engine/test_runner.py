@@ -59,16 +59,6 @@ def test_the_loaders_suit_the_device(device, pinned, monkeypatch):
     assert 'model_wrapper_cfg' not in cfg
 
 
-def test_torchrun_on_a_cpu(monkeypatch, environment, started):
-    monkeypatch.setattr(runner, 'get_device', lambda: 'cpu')
-    environment.update(RANK='1', LOCAL_RANK='1', WORLD_SIZE='2', MASTER_ADDR='host', MASTER_PORT='1234')
-    cfg = config()
-    place(cfg, 'pytorch')
-    assert started == [('gloo', timedelta(seconds=600))]
-    assert cfg.model_wrapper_cfg == {'type': 'MMDistributedDataParallel', 'device_ids': None}
-    assert (environment['MASTER_ADDR'], environment['MASTER_PORT']) == ('host', '1234')
-
-
 @pytest.mark.parametrize(
     ('launcher', 'given'), [('pytorch', {'RANK': '0'}), ('slurm', {'SLURM_PROCID': '0'})], ids=lambda v: str(v)
 )

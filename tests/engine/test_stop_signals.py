@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from custom_modules.engine.stop_signals import Stopped, stop_signal, stop_signals_caught
+from custom_modules.engine.stop_signals import stop_signal, stop_signals_caught
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(os.name == 'nt', reason='Windows has other signals')
@@ -86,11 +86,6 @@ if __name__ == '__main__':
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=120)
     assert done.stdout == 'done\n', done.stderr
-
-
-def test_the_message():
-    assert str(Stopped(15, 'after iteration 7')) == 'stopped by SIGTERM after iteration 7'
-    assert Stopped(15, '').exit_code == 143
 
 
 RUN = """

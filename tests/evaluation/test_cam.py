@@ -69,6 +69,9 @@ def test_wrapped_models_and_backbones_without_a_map():
         )
         assert next(cam.explain(model, DATASET, {0: (1,)})).maps is None
         hook.remove()
+    bare = torch.nn.Module()  # an exported model
+    bare.data_preprocessor = model.data_preprocessor
+    assert next(cam.explain(bare, DATASET, {0: (1,)})).maps is None
 
 
 def test_heat_colours_only_the_places_of_the_map():
@@ -77,11 +80,3 @@ def test_heat_colours_only_the_places_of_the_map():
     assert heat.shape == (20, 10, 3)
     assert np.ptp(heat[-1, -1]) <= 1  # grey
     assert np.ptp(heat[0, 0].astype(int)) > 50
-
-
-def test_a_model_without_backbone_has_pictures_and_no_maps():
-    model = torch.nn.Module()
-    model.data_preprocessor = MODELS.build({'type': 'ClsDataPreprocessor', 'to_rgb': True})
-    (found,) = cam.explain(model, DATASET, {1: (0,)})
-    assert found.maps is None
-    assert np.array_equal(found.picture, PHOTOS[1].permute(1, 2, 0).numpy())

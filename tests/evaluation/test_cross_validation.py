@@ -5,8 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation.cross_validation import (
@@ -47,21 +45,6 @@ def test_only_photos_and_seeds_of_both_count():
     text = compare_recipes([first, other, recipe('strange', s7=[0.9])]).markdown
     assert 'other: its difference is on 2 photos and seeds 0 alone' in text
     assert 'strange: has no photo and seed in common with first' in text
-
-
-scores = st.floats(0.01, 0.99)
-
-
-@given(st.lists(st.tuples(scores, scores, scores, scores), min_size=1, max_size=20))
-def test_the_difference_is_that_of_the_means_and_turns_round(photos):
-    columns = list(zip(*photos, strict=True))
-    one, two = recipe('one', s0=columns[0], s1=columns[1]), recipe('two', s0=columns[2], s1=columns[3])
-    there, back = difference(two, one), difference(one, two)
-    percents = [np.mean([share.percent for share in each.top1.values()]) for each in (two, one)]
-    assert there['accuracy'][0] == pytest.approx(percents[0] - percents[1])
-    assert there['nll'][0] == pytest.approx(two.nll - one.nll)
-    assert there['accuracy'] == pytest.approx([-back['accuracy'][i] for i in (0, 2, 1)])
-    assert there['nll'] == pytest.approx([-back['nll'][i] for i in (0, 2, 1)])
 
 
 def test_the_interval_is_that_of_a_mean():

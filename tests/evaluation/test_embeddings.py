@@ -12,7 +12,6 @@ from mmengine.dataset import Compose
 from mmpretrain.registry import MODELS, TRANSFORMS
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation import embeddings
 from custom_modules.evaluation.embeddings import PIPELINE, Embedder, embed_photos
 from custom_modules.models.pretrained_weights import build_backbone
 
@@ -68,37 +67,11 @@ def test_each_content_is_computed_once(photos, random_weights, embedder, tmp_pat
     assert Embedder(tmp_path / 'other.pth').cache_name != embedder.cache_name == Embedder(random_weights).cache_name
 
 
-def test_a_failure_keeps_the_saved_embeddings(photos, embedder, tmp_path, monkeypatch):
-    monkeypatch.setattr(embeddings, 'BATCH', 2)
-    monkeypatch.setattr(embeddings, 'SAVE_EVERY', 1)
-    last = list(photos.values())[4]
-
-    def interrupted(path):
-        if path == last:
-            raise KeyboardInterrupt
-        return Embedder.load(embedder, path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(embedder, 'load', interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            embed_photos(photos, embedder, tmp_path / 'cache.npz')
-    assert embed_photos(photos, embedder, tmp_path / 'cache.npz')[2] == 1
-
-
-@pytest.mark.parametrize(
-    'damage',
-    [
-        lambda file: file.write_bytes(file.read_bytes()[:1000]),
-        lambda file: np.savez(file, sha256=np.array(['0', '1']), features=np.zeros((1, 1280))),
-        lambda file: np.savez(file, other=np.zeros(1)),
-    ],
-    ids=['cut', 'lengths', 'names'],
-)
-def test_a_damaged_cache_is_computed_again(photos, embedder, tmp_path, damage):
+def test_a_damaged_cache_is_computed_again(photos, embedder, tmp_path):
     one = dict(list(photos.items())[:1])
     cache = tmp_path / 'cache.npz'
     embed_photos(one, embedder, cache)
-    damage(cache)
+    cache.write_bytes(cache.read_bytes()[:1000])
     assert [embed_photos(one, embedder, cache)[2] for _ in range(2)] == [1, 0]
 
 
@@ -115,8 +88,6 @@ def test_unreadable_photos_are_named_and_the_others_embedded(photos, embedder, t
 
 
 def test_unusable_weights_are_one_line(tmp_path, random_weights):
-    with pytest.raises(InputError, match='no such file; get it with: python tools/fetch_weights'):
-        Embedder(tmp_path / 'mobilenet_v2.pth')
     torch.save({'state_dict': {}, 'meta': {'classes': ['a', 'b']}}, tmp_path / 'best.pth')
     with pytest.raises(InputError, match='not a file that tools/fetch_weights'):
         Embedder(tmp_path / 'best.pth')

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-import shutil
 from pathlib import Path
 
 import cv2
@@ -20,7 +19,6 @@ from custom_modules.evaluation.label_issues import (
     find_suspects,
     format_issues,
     out_of_fold_scores,
-    read_labelled,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -86,23 +84,6 @@ def test_too_few_classes_or_photos_are_all_named():
         suspects_of(features, labels, classes=[*CLASSES, 'empty'])
     assert len(caught.value.problems) == 5
     assert caught.value.problems[0].startswith("class 'daisy': 3 readable photo(s)")
-    features, labels = clusters(per_class=5)
-    assert len(suspects_of(features, labels)) <= 20
-    with pytest.raises(InputError, match='near-duplicates counted once'):
-        suspects_of(features, labels, np.array([0, 0, *range(18)]))
-
-
-def test_reads_raw_folders_and_prepared_datasets(raw, data, tmp_path):
-    found, prepared = read_labelled(raw), read_labelled(data)
-    assert prepared.classes == found.classes == ['daisy', 'dandelion', 'rose', 'sunflower', 'tulip']
-    assert len(prepared.photos) == len(found.photos) == 55
-    for photo in prepared.photos:
-        assert (data / photo.path).is_file()
-        assert photo.path.split('/')[1] == found.classes[photo.label]
-    shutil.copytree(data, tmp_path / 'data')
-    (tmp_path / 'data' / 'val.txt').unlink()
-    with pytest.raises(InputError, match=r'val\.txt: no such file'):
-        read_labelled(tmp_path / 'data')
 
 
 ODD = '<b onload=x>"&.jpg'
@@ -148,16 +129,6 @@ def test_the_page_shows_every_suspect_and_refers_to_nothing_outside(tmp_path):
     text = re.sub(r'\s+', ' ', re.sub('<[^>]*>', ' ', page))
     for said in ('1 doubtful label among 30 photos', 'labelled rose', 'looks like tulip 0.97', 'Unreadable: 1 photo'):
         assert said in text
-
-
-def test_the_page_says_when_nothing_is_doubtful_and_when_there_is_too_much(tmp_path, monkeypatch):
-    page = format_issues(issues(tmp_path, [], []), '.html')
-    assert '0 doubtful labels among 30 photos' in page
-    assert 'Every label agrees' in page
-    monkeypatch.setattr(label_issues, 'MAX_CARDS', 2)
-    page = format_issues(issues(tmp_path, ['1.jpg', '2.jpg', '3.jpg'], []), '.html')
-    assert page.count('<img') == 2
-    assert re.search(r'the first 2 are shown; the .csv has\s+all', page)
 
 
 @pytest.fixture(scope='module')

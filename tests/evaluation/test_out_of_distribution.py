@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -90,15 +89,3 @@ def test_unusable_folders_are_refused(data, tmp_path):
     }.items():
         with pytest.raises(InputError, match=f'.*{said}.*$'):
             list_others(str(folder), data)
-
-
-def test_images_at_any_depth_are_listed(data, tmp_path):
-    (tmp_path / 'others' / 'deep').mkdir(parents=True)
-    photo = next((data / 'val' / 'rose').iterdir())
-    shutil.copy(photo, tmp_path / 'others' / 'b.png')
-    shutil.copy(photo, tmp_path / 'others' / 'deep' / 'a.png')
-    (tmp_path / 'others' / 'a.jpg').write_bytes(b'\xff\xd8 no picture')
-    (tmp_path / 'others' / 'empty.jpg').touch()
-    readable, unreadable = list_others(str(tmp_path / 'others'), data)
-    assert [path.removeprefix(f'{tmp_path}/others/') for path in readable] == ['b.png', 'deep/a.png']
-    assert [problem for _, problem in unreadable] == ['broken picture, or none that can be read', 'empty file']

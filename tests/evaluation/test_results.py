@@ -8,7 +8,6 @@ import pytest
 from custom_modules.errors import InputError
 from custom_modules.evaluation.results import (
     Known,
-    as_written,
     figures,
     format_scaling,
     know,
@@ -79,14 +78,6 @@ def test_extra_results_and_unreadable_files_are_kept(metrics, old, new, name):
     assert set_aside(metrics, {**BEST, **new}) == (name and metrics.with_name(name))
 
 
-def test_figures_agree_with_each_other():
-    predictions = [Prediction(str(i), [0.7, 0.3] if i % 3 else [0.2, 0.8], i % 2) for i in range(12)]
-    found = json.loads(json.dumps(figures(predictions, count(predictions, ['a', 'b'])), allow_nan=False))
-    assert found['coverage'][0]['right'] == found['accuracy/top1']
-    assert found['temperature_scaling']['before']['ece'] == found['ece/15_bins']
-    assert found['temperature_scaling']['after']['n'] == 12
-
-
 def test_scores_that_are_not_finite_are_refused():
     broken = [Prediction('a.jpg', [0.5, 0.5], 0), Prediction('b.jpg', [float('nan')] * 2, 0)]
     with pytest.raises(InputError, match=r'b\.jpg: its scores are not finite'):
@@ -129,13 +120,6 @@ def test_results_are_found_by_the_digest_of_the_weights(metrics):
     assert found() == newer
 
 
-@pytest.mark.parametrize('content', ['{', '[]'])
-def test_unreadable_results_are_refused(metrics, content):
-    metrics.write_text(content)
-    with pytest.raises(InputError, match=r'metrics\.json: cannot be read as results'):
-        know(model(metrics.parent))
-
-
 def test_the_temperature_of_the_test_comes_before_that_of_the_checkpoint(metrics):
     carrying = model(metrics.parent, temperature=2.0)
     assert know(carrying) == Known(None, None, 2.0, f'2.000, of {carrying.path}')
@@ -169,11 +153,6 @@ def test_a_temperature_with_a_fault_is_not_used(metrics, scaling, about, fault):
     assert (found.results, found.temperature) == (tested, None)
     assert found.source.startswith('none: the ')
     assert fault in found.source
-
-
-def test_errors_without_results_are_not_attributed_to_them():
-    with pytest.raises(KeyError), as_written(None):
-        raise KeyError('value')
 
 
 def test_figures_of_training_images_are_warned_of():

@@ -10,7 +10,6 @@ from mmpretrain.registry import DATASETS, TRANSFORMS
 from scipy.ndimage import gaussian_filter
 
 import custom_modules.datasets.flower_dataset  # noqa: F401  registers it
-from custom_modules.errors import InputError
 from custom_modules.evaluation import robustness
 from custom_modules.evaluation.robustness import CONDITIONS, PLAIN, format_robustness, robustness_figures
 from custom_modules.metrics.calibration import calibration
@@ -57,20 +56,6 @@ def test_the_blur_is_a_gaussian_of_two_pixels(img):
 
     # Pillow approximates a Gaussian by three box filters; a blur of 1.7 or 2.3 pixels differs more.
     assert difference(2).mean() < min(1.5, difference(1.7).mean(), difference(2.3).mean())
-
-
-def test_half_resolution_keeps_the_means_of_two_by_two_pixels(img):
-    small = img.reshape(32, 2, 32, 2, 3).astype(float).mean(axis=(1, 3))
-    found = changed('half resolution', img)
-    # Between the centres of the small pixels, a quarter of the way from one to the next in either direction.
-    expected = (9 * small[3, 4] + 3 * small[3, 5] + 3 * small[4, 4] + small[4, 5]) / 16
-    assert abs(found[7, 9] - expected).max() <= 1.5
-
-
-@pytest.mark.parametrize('size', [32, 33, 224])
-def test_the_rotation_moves_whole_pixels_clockwise(size):
-    img = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(changed('rotated by 90°', img), np.rot90(img, -1))
 
 
 def predictions(labels, truths, score=0.8):
@@ -151,11 +136,3 @@ def test_the_example_is_misclassified_under_the_most_conditions(data, dataset):
     np.testing.assert_array_equal(pixels['rotated by 90°'], np.rot90(pixels[PLAIN], -1))
     path = (data / 'val.txt').read_text().splitlines()[7].rpartition(' ')[0]
     np.testing.assert_array_equal(pixels[PLAIN], cv2.resize(cv2.imread(str(data / 'val' / path)), (32, 32)))
-
-
-def test_pixels_that_cannot_be_changed_are_refused(dataset):
-    normalised = [*PIPELINE[:-1], {'type': 'Normalize', 'mean': [0, 0, 0], 'std': [1, 1, 1]}, PIPELINE[-1]]
-    with pytest.raises(InputError, match=r'--robustness: images are changed .* float32 of shape \(32, 32, 3\)$'):
-        robustness.pictures(dataset, normalised, 0)
-    with pytest.raises(InputError, match=r'--robustness: .* here it gets NoneType$'):
-        robustness.pictures(dataset, [], 0)

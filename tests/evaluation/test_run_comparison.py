@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from custom_modules.evaluation.run_comparison import Run, compare_pairs, compare_runs, spread
+from custom_modules.evaluation.run_comparison import Run, compare_pairs, compare_runs
 
 
 def run(name, labels, truths='rrttt', **more):
@@ -56,11 +56,6 @@ def test_many_pairs_have_a_note_on_chance():
     runs = [run(name, 'rrttt') for name in 'abc']
     assert 'of 3 pairs, 0.1 are below 0.05 by chance alone' in compare_runs(runs).markdown
     assert 'by chance alone' not in compare_runs(runs[:2]).markdown
-
-
-def test_a_mean_is_not_taken_of_what_is_missing():
-    assert spread([95.0, None]) == '–'
-    assert spread([]) == '–'
 
 
 def test_the_markdown_names_the_limits_of_the_table():

@@ -7,10 +7,8 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mmpretrain.structures import DataSample
 from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_fscore_support
 
@@ -23,7 +21,6 @@ from custom_modules.metrics.predictions import (
     row,
     write_rows,
 )
-from custom_modules.metrics.predictions_metric import PredictionsMetric
 
 CLASSES = ['daisy', 'rose, wild', 'tulip']
 
@@ -88,15 +85,6 @@ def test_rows_are_read_back_from_csv_and_json(truth):
     assert (read[0]['label'], read[0]['score']) == ('tulip', '0.625')
 
 
-def test_an_empty_table_has_a_header():
-    fields = columns(CLASSES)
-    assert json.loads(written([], fields, '.json')) == []
-    assert written([], fields, '.jsonl') == ''
-    assert list(csv.reader(io.StringIO(written([], fields, '.csv')))) == [fields]
-    with pytest.raises(ValueError, match=r"unknown format '\.txt'"):
-        written([], fields, '.txt')
-
-
 def test_the_table_for_the_terminal():
     text = format_counts(count(predictions([(0, 0), (0, 1), (1, 1)]), CLASSES), 0.51234, 0.0123)
     for line in (
@@ -109,14 +97,3 @@ def test_the_table_for_the_terminal():
     *_, daisy, _, tulip = text.splitlines()
     assert daisy.split() == ['daisy', '50.00', '%', '(1/2)', '100.00', '%', '(1/1)', '66.67', '%']
     assert tulip.split() == ['tulip', '-', '(0/0)', '-', '(0/0)', '-']
-
-
-def test_the_metric_collects_predictions_in_order():
-    metric = PredictionsMetric()
-    for i in range(3):
-        sample = DataSample(metainfo={'img_path': f'{i}.jpg'}).set_gt_label(i)
-        sample.set_pred_score(torch.tensor([0.25, 0.5, 0.25]))
-        metric.process({}, [sample.to_dict()])
-    assert metric.evaluate(3) == {}
-    assert [(p.path, p.truth, p.label) for p in metric.predictions] == [(f'{i}.jpg', i, 1) for i in range(3)]
-    assert metric.predictions[0].scores == [0.25, 0.5, 0.25]

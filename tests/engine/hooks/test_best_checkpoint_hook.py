@@ -8,7 +8,6 @@ import torch
 from mmengine.hooks import Hook
 
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook, plain_state_dict
-from custom_modules.engine.hooks.validate_on_resume_hook import ValidateOnResumeHook
 from custom_modules.errors import InputError
 
 
@@ -73,13 +72,6 @@ def test_which_epoch_wins(tiny_run, tmp_path, rule, accuracies, epoch):
     assert load(tmp_path)['meta']['epoch'] == epoch
 
 
-def test_no_file_when_nothing_was_finite(tiny_run, tmp_path):
-    hook = BestCheckpointHook()
-    tiny_run([hook], accuracies=[math.nan, math.nan]).train()
-    assert hook.best_value is None
-    assert not (tmp_path / 'best.pth').exists()
-
-
 def test_missing_metric_and_misspelt_rule_are_refused(tiny_run):
     with pytest.raises(InputError, match=r"'accuracy/top5'; there is accuracy/top1"):
         tiny_run([BestCheckpointHook('accuracy/top5')]).train()
@@ -117,18 +109,6 @@ def test_best_survives_a_resume(before, best, tiny_run, tmp_path):
     tiny_run([hook], epochs=3, accuracies=[62.5], resume=True).train()
     assert (hook.best_value, hook.best_epoch, hook.last_value) == (*best, 62.5)
     assert (load(tmp_path)['meta']['value'], load(tmp_path)['meta']['epoch']) == best
-
-
-def test_validation_cut_short_is_made_up_for(tiny_run, tmp_path):
-    class Kill(Hook):
-        def before_val_epoch(self, runner):
-            if runner.epoch == 2:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        tiny_run([BestCheckpointHook(), Kill()], epochs=3, accuracies=[50.0, 75.0]).train()
-    tiny_run([BestCheckpointHook(), ValidateOnResumeHook()], epochs=3, accuracies=[75.0, 62.5], resume=True).train()
-    assert load(tmp_path)['meta']['epoch'] == 2
 
 
 def test_best_of_another_run_in_the_work_dir_is_not_counted(tiny_run, tmp_path):

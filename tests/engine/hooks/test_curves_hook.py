@@ -10,7 +10,6 @@ from mmengine.hooks import Hook
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from custom_modules.engine.hooks.curves_hook import CurvesHook, epoch_line
-from custom_modules.engine.hooks.validate_on_resume_hook import ValidateOnResumeHook
 from custom_modules.metrics.curves import draw_curves, save_figure
 from custom_modules.metrics.nll_metric import MeanNLL
 
@@ -66,21 +65,10 @@ def test_without_validation_and_accuracy(tiny_run, tmp_path):
             del outputs['accuracy_top-1']
 
     tiny_run([NoAccuracy(), CurvesHook()], validate=False).train()
-    text = ''.join(file.read_text() for file in tmp_path.rglob('*.log'))
+    text = log_text(tmp_path)
     assert 'epoch 2/2  lr 0.05  train loss' in text
     assert ' acc ' not in text
     assert (tmp_path / 'curves.png').is_file()
-
-
-def test_history_survives_a_resume(tiny_run):
-    hook = CurvesHook()
-    tiny_run([hook], epochs=2, accuracies=[50.0, 75.0], metrics=[MeanNLL()]).train()
-    resumed = CurvesHook()
-    hooks = [resumed, ValidateOnResumeHook()]
-    tiny_run(hooks, epochs=3, accuracies=[75.0, 100.0], metrics=[MeanNLL()], resume=True).train()
-    timeless = [{**row, 'seconds': 0} for row in resumed.history]
-    assert timeless[:2] == [{**row, 'seconds': 0} for row in hook.history]
-    assert [row['val_accuracy'] for row in resumed.history] == [50.0, 75.0, 100.0]
 
 
 def test_line():
@@ -109,14 +97,3 @@ def test_picture_opens(history, tmp_path):
     picture = cv2.imread(str(tmp_path / 'curves.png'))
     assert picture.shape == (1020, 960, 3)
     assert not list(tmp_path.glob('.*'))
-
-
-def test_picture_marks_the_first_of_equal_bests_and_whole_epochs():
-    figure = draw_curves([record(1, val_accuracy=50.0), record(2, val_accuracy=90.0), record(3, val_accuracy=90.0)])
-    accuracy, _, rate = figure.axes
-    labels = [text.get_text() for text in accuracy.get_legend().get_texts()]
-    assert labels == ['train 80.00 %', 'val 90.00 %', 'best val 90.00 %, epoch 2']
-    assert all(tick == round(tick) for tick in rate.get_xticks())
-    assert draw_curves(HISTORIES['twenty']).axes[2].get_yscale() == 'log'
-    assert draw_curves(HISTORIES['diverged']).axes[1].get_yscale() == 'log'
-    assert draw_curves(HISTORIES['one epoch']).axes[2].get_yscale() == 'linear'

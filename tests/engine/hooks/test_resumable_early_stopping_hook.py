@@ -6,7 +6,6 @@ import pytest
 
 from custom_modules.engine.hooks.resumable_early_stopping_hook import ResumableEarlyStoppingHook
 from custom_modules.engine.hooks.validate_on_resume_hook import ValidateOnResumeHook
-from custom_modules.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -25,11 +24,6 @@ def test_stops_after(tiny_run, arguments, accuracies, epochs):
     runner = tiny_run([ResumableEarlyStoppingHook(**arguments)], epochs=5, accuracies=accuracies)
     runner.train()
     assert runner.epoch == epochs
-
-
-def test_missing_metric_names_those_that_exist(tiny_run):
-    with pytest.raises(InputError, match=r"'accuracy/top5'; there is accuracy/top1"):
-        tiny_run([ResumableEarlyStoppingHook('accuracy/top5')]).train()
 
 
 @pytest.mark.parametrize('stopped_at', [1, 3])
