@@ -1,7 +1,8 @@
 # ruff: noqa: F401
 """Registers all classes of this package, and its reading and writing of checkpoints; named in ``custom_imports``.
 
-Configs know only the classes that are imported here. As the top of the package, it may import every folder.
+To add a hook, transform, metric or model: write it in its folder, one class per file, and import the file here. A hook
+that needs validation also belongs in ``engine/run_config.py: VALIDATION_HOOKS``.
 """
 
 from mmengine.fileio import register_backend

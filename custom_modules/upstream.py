@@ -1,4 +1,4 @@
-"""Everything that is patched in libraries, each with its upstream issue. Nothing else is patched at import.
+"""Everything that is patched in libraries, with the upstream issues. ``register.py`` adds MMEngine's file backend.
 
 Both functions may be called any number of times. What worker processes need is in environment variables, which they
 inherit however they are started.

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     """Tests, prints the figures and writes them; 1 if there is something to warn of."""
     args = parse_args(argv)
 
-    from custom_modules.evaluation.test import evaluate_model, format_test, write_test
+    from custom_modules.evaluation.testing import evaluate_model, format_test, write_test
 
     test = evaluate_model(**vars(args))
     if test is None:  # the main process prints and writes

@@ -1,4 +1,9 @@
-"""Checks before training: mistakes in a config, its datasets and its weights, each found by name."""
+"""Checks before a training or a test: mistakes in a config, its datasets and its weights, each found by name.
+
+To add a check, write a function that yields findings and list it in one of the tables, under the setting that it is
+about: ``CONFIG_CHECKS`` (nothing is read yet), ``TRAIN_CHECKS`` or ``TEST_CHECKS`` (datasets and checkpoint are read),
+``RUNNER_CHECKS`` in ``hooks/preflight_hook.py`` (the model is built).
+"""
 
 import functools
 import inspect
