@@ -37,7 +37,7 @@ def test_a_large_tensor_gets_the_memory_of_an_earlier_one():
     process = subprocess.run(
         [sys.executable, '-c', FAULTS_OF_LARGE_TENSORS], capture_output=True, text=True, check=True
     )
-    assert int(process.stdout) < 50_000_000  # bytes cleared for ten tensors: ten times that, if each were mapped anew
+    assert int(process.stdout) < 50_000_000  # bytes cleared for ten tensors: ten times that if each were mapped again
 
 
 @pytest.mark.parametrize(
