@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import runpy
+import signal
 import socket
 import sys
 import time
@@ -19,6 +20,7 @@ CONTEXT.set_forkserver_preload(PRELOADED)
 def run_script(script: Path, argv: list[str], log: Path, environment: dict[str, str], path: Path) -> None:
     """Runs ``script`` as ``python script argv`` would, as the leader of a process group, in the log's folder."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a background job ignores Ctrl-C
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
