@@ -19,7 +19,7 @@ from custom_modules.models.pretrained_weights import build_backbone, fetch_weigh
 from custom_modules.models.weights_catalogue import WEIGHTS, Source, fetch_command
 
 SHARED = Path(__file__).parents[3] / 'shared' / 'checkpoints'
-# timm's ResNets have torchvision's keys and are taken for them.
+# timm's ResNets have torchvision's keys and are recognised as torchvision's.
 CASES = [
     *((name, 'torchvision') for name in WEIGHTS),
     *((name, 'timm') for name in WEIGHTS if name.startswith('mobilenet')),
