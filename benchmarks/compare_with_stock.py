@@ -135,14 +135,14 @@ def training(side: str, cfg: Any, folder: str) -> dict[str, Work]:
     """One training step: preprocessing, forward and backward pass, optimizer; always on the same batch."""
     from mmengine.runner import Runner
 
-    from custom_modules.engine.runner import TerseRunner, place
+    from custom_modules.engine.runner import PreparedRunner, set_up_device
 
     for loop in ('val', 'test'):
         cfg[f'{loop}_cfg'] = cfg[f'{loop}_dataloader'] = cfg[f'{loop}_evaluator'] = None
     cfg.custom_hooks = []
     if side == 'ours':
-        place(cfg, 'none')
-    runner = (TerseRunner if side == 'ours' else Runner).from_cfg(cfg)
+        set_up_device(cfg, 'none')
+    runner = (PreparedRunner if side == 'ours' else Runner).from_cfg(cfg)
     batch = next(iter(runner.train_dataloader))
     optimizer = runner.build_optim_wrapper(runner.optim_wrapper)
     size = len(batch['inputs'])

@@ -21,9 +21,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('data', type=Path, help='folder with train/ and val/')
     args = parser.parse_args(argv)
 
-    from custom_modules.datasets.indexing import index_prepared
+    from custom_modules.datasets.generate_metadata import generate_metadata
 
-    report = index_prepared(args.data)
+    report = generate_metadata(args.data)
     print(report)
     print(f'next: python tools/train.py configs/flower_mobilenetv2_fast.py --data-root {shlex.quote(str(args.data))}')
     return int(report.has_problems)

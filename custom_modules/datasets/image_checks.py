@@ -17,7 +17,7 @@ from PIL import Image
 from custom_modules.errors import InputError
 from custom_modules.photos.decoding import decode
 from custom_modules.photos.fingerprint import IMPORTS, Fingerprint, fingerprint
-from custom_modules.photos.opening import FORMATS, orientation, why_unreadable
+from custom_modules.photos.image_files import FORMATS, orientation, why_unreadable
 from custom_modules.photos.parallel import map_photos
 from custom_modules.progress import StepProgress
 

@@ -25,7 +25,7 @@ from custom_modules.models.checkpoints import load_checkpoint
 
 @dataclass(frozen=True)
 class Run:
-    """What a training or a test starts from; ``TerseRunner.from_run`` builds its runner.
+    """What a training or a test starts from; ``PreparedRunner.from_run`` builds its runner.
 
     Attributes:
         cfg: The config, completed and checked.
@@ -79,7 +79,7 @@ def prepare_run(
     """Builds the datasets, loads the checkpoint, and checks all of them with the config; writes nothing.
 
     Args:
-        cfg: The config, already fitted to the device by ``place``.
+        cfg: The config, already fitted to the device by ``set_up_device``.
         loaders: The loaders in use: ``['train', 'val']`` or ``['test']``.
         checkpoint: The content of ``cfg.load_from`` where it is loaded already.
         options: ``--cfg-options``. Defaults to none.

@@ -21,8 +21,8 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import nn
 
-from custom_modules.engine.compute import channels_last_pays, keep_freed_memory, to_channels_last
 from custom_modules.engine.loops import ResumableTrainLoop
+from custom_modules.engine.performance import channels_last_pays, keep_freed_memory, to_channels_last
 from custom_modules.engine.run import Run
 from custom_modules.engine.run_config import LOADERS
 from custom_modules.errors import InputError, as_configured
@@ -59,7 +59,7 @@ def lost_processes_reported() -> Iterator[None]:
         raise InputError(f'{why}; go on from the newest checkpoint with --resume') from error
 
 
-def reported(method: str, scope: Callable[[], AbstractContextManager]) -> Callable:
+def with_errors(method: str, scope: Callable[[], AbstractContextManager]) -> Callable:
     """A method that calls MMEngine's of the same name, and whose errors are those of ``scope``."""
 
     def call(self: Runner, *args: Any, **kwargs: Any) -> Any:
@@ -69,19 +69,21 @@ def reported(method: str, scope: Callable[[], AbstractContextManager]) -> Callab
     return call
 
 
-class TerseRunner(Runner):
+class PreparedRunner(Runner):
     """MMEngine's Runner; what is longer than a screen (environment, config, hooks) goes to the log file alone.
 
     A part that cannot be built from the config is an :class:`InputError`, because users write the config.
     """
 
-    train = reported('train', lost_processes_reported)
-    test = reported('test', lost_processes_reported)
-    build_val_loop = reported('build_val_loop', partial(as_configured, 'val_cfg, val_dataloader, val_evaluator'))
-    build_test_loop = reported('build_test_loop', partial(as_configured, 'test_cfg, test_dataloader, test_evaluator'))
-    build_optim_wrapper = reported('build_optim_wrapper', partial(as_configured, 'optim_wrapper'))
-    build_param_scheduler = reported('build_param_scheduler', partial(as_configured, 'param_scheduler'))
-    resume = reported('resume', partial(as_configured, 'resuming with this config'))
+    train = with_errors('train', lost_processes_reported)
+    test = with_errors('test', lost_processes_reported)
+    build_val_loop = with_errors('build_val_loop', partial(as_configured, 'val_cfg, val_dataloader, val_evaluator'))
+    build_test_loop = with_errors(
+        'build_test_loop', partial(as_configured, 'test_cfg, test_dataloader, test_evaluator')
+    )
+    build_optim_wrapper = with_errors('build_optim_wrapper', partial(as_configured, 'optim_wrapper'))
+    build_param_scheduler = with_errors('build_param_scheduler', partial(as_configured, 'param_scheduler'))
+    resume = with_errors('resume', partial(as_configured, 'resuming with this config'))
 
     _run: Run | None = None
 
@@ -179,7 +181,7 @@ class TerseRunner(Runner):
         return checkpoint
 
 
-def place(cfg: Config, launcher: str) -> None:
+def set_up_device(cfg: Config, launcher: str) -> None:
     """Fits ``cfg`` to the device, in place, and starts the process group where MMEngine cannot.
 
     On a CPU this process keeps from now on the memory that it frees.

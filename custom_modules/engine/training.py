@@ -14,9 +14,9 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from custom_modules.datasets.demo_flowers import prepare_demo_flowers
-from custom_modules.engine.compute import half_precision
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.hooks.preflight_hook import DryRunDone, PreflightHook
+from custom_modules.engine.performance import half_precision
 from custom_modules.engine.resume import FoundCheckpoint, find_checkpoint, resume_command, set_aside
 from custom_modules.engine.run import Run, prepare_run
 from custom_modules.engine.run_config import (
@@ -27,7 +27,7 @@ from custom_modules.engine.run_config import (
     read_config,
     save_every,
 )
-from custom_modules.engine.runner import TerseRunner, has_accelerator, place
+from custom_modules.engine.runner import PreparedRunner, has_accelerator, set_up_device
 from custom_modules.engine.stop_signals import Stopped, stop_signals_caught
 from custom_modules.errors import InputError
 from custom_modules.files import lock_folder, remove_leftovers
@@ -97,7 +97,7 @@ def train(
     if save_every_minutes is not None:
         save_every(cfg, save_every_minutes)
     notes += _apply_flags(cfg, amp, no_validate, auto_scale_lr)
-    place(cfg, launcher)
+    set_up_device(cfg, launcher)
     if demo and is_main_process() and not Path(cfg.train_dataloader.dataset.data_root).exists():
         print(f'drawing synthetic flowers into {cfg.train_dataloader.dataset.data_root}')
         prepare_demo_flowers(Path(cfg.train_dataloader.dataset.data_root))
@@ -176,7 +176,7 @@ def _dry_run(run: Run) -> int:
     """Checks the built run in a temporary work dir."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         run.cfg.work_dir = folder
-        runner = TerseRunner.from_run(run)
+        runner = PreparedRunner.from_run(run)
         runner.register_hook(PreflightHook(run, dry_run=True))
         with suppress(DryRunDone):
             runner.train()
@@ -185,7 +185,7 @@ def _dry_run(run: Run) -> int:
 
 def _run(run: Run, notes: Sequence[str], probe: bool) -> Runner:
     """Builds the runner and trains; returns it."""
-    runner = TerseRunner.from_run(run)
+    runner = PreparedRunner.from_run(run)
     for note in [*notes, overview(run.cfg)]:
         print_log(note, logger='current')
     runner.register_hook(PreflightHook(run))

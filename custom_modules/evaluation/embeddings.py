@@ -27,7 +27,7 @@ from custom_modules.files import sha256_of, write_atomically
 from custom_modules.models.checkpoints import load_checkpoint
 from custom_modules.models.pretrained_weights import build_backbone
 from custom_modules.models.weights_catalogue import WEIGHTS
-from custom_modules.photos.opening import why_unreadable
+from custom_modules.photos.image_files import why_unreadable
 from custom_modules.progress import StepProgress
 
 PIPELINE = Path(__file__).parents[2] / 'configs' / '_base_' / 'flower_dataset.py'

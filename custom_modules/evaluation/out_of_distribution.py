@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
 from custom_modules.datasets.unlabelled_photos import UnlabelledPhotos
-from custom_modules.engine.runner import TerseRunner
+from custom_modules.engine.runner import PreparedRunner
 from custom_modules.errors import InputError
 from custom_modules.metrics.calibration import scaling_fault, tempered
 from custom_modules.metrics.predictions import SURE, Prediction, Proportion
 from custom_modules.metrics.predictions_metric import PredictionsMetric
 from custom_modules.photos.decoding import is_readable
+from custom_modules.photos.image_files import BROKEN, Unreadable, file_problem
 from custom_modules.photos.listing import list_photos
-from custom_modules.photos.opening import BROKEN, Unreadable, file_problem
 
 TPR = 0.95  # share of the test images that a threshold has to keep
 
@@ -91,7 +91,7 @@ def list_others(folder: str, data_root: Path) -> tuple[list[str], list[Unreadabl
     return readable, unreadable
 
 
-def predict_others(runner: TerseRunner, loader: Mapping[str, Any], paths: Sequence[str]) -> list[Prediction]:
+def predict_others(runner: PreparedRunner, loader: Mapping[str, Any], paths: Sequence[str]) -> list[Prediction]:
     """Predictions for images without labels, by the model and the loader's settings of a runner's finished test."""
     images, metric = UnlabelledPhotos(paths, loader['dataset']['pipeline']), PredictionsMetric()
     runner.logger.info(f'OOD images: {len(paths)}')

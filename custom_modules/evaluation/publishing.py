@@ -8,7 +8,7 @@ from pathlib import Path
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation.model_card import PublishedFile, card_path, find_manifest, model_card
-from custom_modules.evaluation.results import as_written, know
+from custom_modules.evaluation.results import as_written, find_results
 from custom_modules.files import check_folder, write_atomically
 from custom_modules.models.model_file import open_model_file
 from custom_modules.models.publishing import describe, plain_weights, publish
@@ -23,7 +23,7 @@ def publish_checkpoint(path: Path, folder: Path) -> Iterator[str]:
     check_folder(folder)
     model = open_model_file(path)
     meta, state = describe(model), plain_weights(model)
-    known = know(model)
+    known = find_results(model)
     meta.pop('temperature', None)
     if known.temperature is not None:
         meta['temperature'] = known.temperature

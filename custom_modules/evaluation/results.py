@@ -16,7 +16,7 @@ from custom_modules.metrics import calibration
 from custom_modules.metrics.calibration import at_coverage, scaling_fault
 from custom_modules.metrics.predictions import Counts, Prediction, check_scores
 from custom_modules.models.model_file import ModelFile, read_temperature
-from custom_modules.photos.opening import Unreadable
+from custom_modules.photos.image_files import Unreadable
 
 ECE = f'ece/{calibration.BINS}_bins'  # its key in metrics.json
 COVERAGES = 1.0, 0.95, 0.9, 0.8, 0.5  # shares of the images, the most confident first
@@ -127,7 +127,7 @@ def as_written(file: Path | None) -> AbstractContextManager[None]:
 
 
 @dataclass(frozen=True)
-class Known:
+class FoundResults:
     """The results of a checkpoint's test, and its temperature."""
 
     file: Path | None  # the results' file; None without any
@@ -136,7 +136,7 @@ class Known:
     source: str  # of the temperature, or why there is none
 
 
-def know(model: ModelFile) -> Known:
+def find_results(model: ModelFile) -> FoundResults:
     """Finds the results of a test of a checkpoint's weights without TTA, from the files in its folder.
 
     That is ``metrics.json``, or else the newest file renamed by :func:`set_aside`.
@@ -154,12 +154,16 @@ def know(model: ModelFile) -> Known:
             scaling = results.get('temperature_scaling') or {}
             if (temperature := read_temperature(scaling, str(file))) is not None:
                 if fault := results_warning(results) or scaling_fault(scaling):
-                    return Known(file, results, None, f'none: the {temperature:.3f} of {file} is not used: {fault}')
-                return Known(file, results, temperature, f'{temperature:.3f}, of {file}')
+                    return FoundResults(
+                        file, results, None, f'none: the {temperature:.3f} of {file} is not used: {fault}'
+                    )
+                return FoundResults(file, results, temperature, f'{temperature:.3f}, of {file}')
     if model.temperature is not None:
-        return Known(file, results, model.temperature, f'{model.temperature:.3f}, of {model.path}')
+        return FoundResults(file, results, model.temperature, f'{model.temperature:.3f}, of {model.path}')
     command = shlex.join(['python', 'tools/test.py', 'CONFIG', str(model.path)])
-    return Known(file, results, None, f'none: no test of these weights without --tta in {metrics}; run: {command}')
+    return FoundResults(
+        file, results, None, f'none: no test of these weights without --tta in {metrics}; run: {command}'
+    )
 
 
 def _read_results(file: Path) -> dict[str, Any]:

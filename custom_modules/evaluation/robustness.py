@@ -14,7 +14,7 @@ from mmpretrain.registry import TRANSFORMS
 from numpy.typing import NDArray
 
 import custom_modules.datasets.transforms.recompress_jpeg  # noqa: F401  registered for older configs too
-from custom_modules.engine.runner import TerseRunner
+from custom_modules.engine.runner import PreparedRunner
 from custom_modules.errors import InputError, as_configured
 from custom_modules.metrics.calibration import calibration
 from custom_modules.metrics.predictions import SURE, Prediction, Proportion, count
@@ -77,7 +77,7 @@ def pictures(dataset: Any, pipeline: Sequence[dict], index: int) -> dict[str, ND
 
 
 def predict_changed(
-    runner: TerseRunner, loader: Mapping[str, Any], dataset: Any, plain: Sequence[Prediction]
+    runner: PreparedRunner, loader: Mapping[str, Any], dataset: Any, plain: Sequence[Prediction]
 ) -> dict[str, list[Prediction]]:
     """Predictions under each condition, ``PLAIN`` first, by the model and the loader's settings of a finished test.
 

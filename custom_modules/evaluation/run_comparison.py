@@ -10,7 +10,7 @@ from custom_modules.metrics.predictions import Proportion
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainedRun:
     """A finished training; None for values that its work dir does not hold."""
 
     name: str  # the work dir
@@ -46,7 +46,7 @@ class Comparison:
     notes: list[str]
     content: dict[str, Any]  # the same for JSON
     pairs: list[dict[str, Any]] = field(default_factory=list)
-    runs: Sequence[Run] = ()  # those with curves
+    runs: Sequence[TrainedRun] = ()  # those with curves
 
     @property
     def markdown(self) -> str:
@@ -59,14 +59,14 @@ class Comparison:
         return '\n'.join([*lines, '', *(f'- {text}' for text in [*self.notes, *tests])]) + '\n'
 
 
-def compare_runs(runs: Sequence[Run]) -> Comparison:
+def compare_runs(runs: Sequence[TrainedRun]) -> Comparison:
     """Compares trainings, and each pair of tested ones."""
     pairs = compare_pairs(runs)
     rows, notes = _table(runs), _notes(runs, pairs)
     return Comparison(rows, notes, {'runs': rows, 'notes': notes, 'pairs': pairs}, pairs, runs)
 
 
-def compare_pairs(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def compare_pairs(runs: Sequence[TrainedRun]) -> list[dict[str, Any]]:
     """McNemar's exact test (McNemar 1947; the binomial form) for each two runs with tested photos in common.
 
     ``only_first`` and ``only_second`` count the photos that only one run predicts correctly; ``differing`` holds path,
@@ -109,9 +109,9 @@ def spread(values: Sequence[float | None], unit: str = '') -> str:
     return f'{statistics.fmean(known):.2f}{deviation}{unit}'
 
 
-def _table(runs: Sequence[Run]) -> list[dict[str, str]]:
+def _table(runs: Sequence[TrainedRun]) -> list[dict[str, str]]:
     """One row per run, and one with the mean of runs that differ only in their seed."""
-    groups: dict[tuple[str, str, str | None], list[Run]] = {}
+    groups: dict[tuple[str, str, str | None], list[TrainedRun]] = {}
     for run in runs:
         groups.setdefault((run.settings or run.name, run.recipe, run.dataset), []).append(run)
     rows = []
@@ -130,7 +130,7 @@ def _table(runs: Sequence[Run]) -> list[dict[str, str]]:
     return rows
 
 
-def _row(run: Run) -> dict[str, str]:
+def _row(run: TrainedRun) -> dict[str, str]:
     def score(percent: float | None, epoch: int | None) -> str:
         share = run.share(percent)
         if share is None or share.interval is None:
@@ -150,7 +150,7 @@ def _row(run: Run) -> dict[str, str]:
     }
 
 
-def _notes(runs: Sequence[Run], pairs: Sequence[dict]) -> list[str]:
+def _notes(runs: Sequence[TrainedRun], pairs: Sequence[dict]) -> list[str]:
     """Limits of the table: other datasets, pretrained weights, runs without a test, many tests."""
     found = ['Best is the best epoch, chosen on the same photos; compare last as well. Intervals are Wilson’s 95 %.']
     if len({run.dataset for run in runs}) > 1:

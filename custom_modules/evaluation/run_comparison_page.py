@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from custom_modules.evaluation.cross_validation import compare_recipes, read_table
-from custom_modules.evaluation.run_comparison import Comparison, Run, compare_runs
-from custom_modules.evaluation.runs import read_run
+from custom_modules.evaluation.run_comparison import Comparison, TrainedRun, compare_runs
+from custom_modules.evaluation.trained_runs import read_trained_run
 from custom_modules.metrics.curves import draw, save_figure
 from custom_modules.metrics.plots import as_inline_svg, shorten
 from custom_modules.pages import check_jinja, render, write_out
@@ -29,7 +29,9 @@ def compare(sources: Sequence[Path], outs: Sequence[Path]) -> str:
     if sources[0].suffix == '.csv' and not sources[0].is_dir():
         comparison = compare_recipes(read_table(sources[0]))
     else:
-        comparison = compare_runs([read_run(folder) for folder in {path.resolve(): path for path in sources}.values()])
+        comparison = compare_runs(
+            [read_trained_run(folder) for folder in {path.resolve(): path for path in sources}.values()]
+        )
     for out in outs:
         if out.suffix == '.png':
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +59,7 @@ def page(comparison: Comparison) -> str:
     return render(Path(__file__).with_name('run_comparison.html'), curves=drawn, **parts)
 
 
-def curves(runs: Sequence[Run], wide: bool = True) -> Figure:
+def curves(runs: Sequence[TrainedRun], wide: bool = True) -> Figure:
     """Validation top-1 and loss of each run by epoch, side by side or, for a narrow screen, one above the other."""
     figure = Figure(figsize=(9, 3.8) if wide else (5.2, 6.6), layout='constrained')
     FigureCanvasAgg(figure)

@@ -10,7 +10,7 @@ from custom_modules.engine.stop_signals import run_process, stop_signal
 from custom_modules.engine.training import seed_problems
 from custom_modules.errors import InputError
 from custom_modules.evaluation.run_comparison import compare_runs
-from custom_modules.evaluation.runs import read_run
+from custom_modules.evaluation.trained_runs import read_trained_run
 
 
 def train_seeds(
@@ -44,5 +44,5 @@ def train_seeds(
         if code:
             again = 'correct that' if code == 2 else 'go on with the same command and --resume'
             raise InputError(f'seed {seed} ended with exit code {code}; {again}')
-    print(compare_runs([read_run(run) for run in folders]).markdown, end='')
+    print(compare_runs([read_trained_run(run) for run in folders]).markdown, end='')
     return 0

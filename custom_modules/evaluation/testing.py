@@ -13,7 +13,7 @@ from mmengine.dist import is_main_process
 import custom_modules.register  # noqa: F401
 from custom_modules.engine.run import Run, prepare_run
 from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
-from custom_modules.engine.runner import TerseRunner, has_accelerator, place
+from custom_modules.engine.runner import PreparedRunner, has_accelerator, set_up_device
 from custom_modules.errors import InputError
 from custom_modules.evaluation.out_of_distribution import format_ood, list_others, ood_figures, predict_others
 from custom_modules.evaluation.report import check_extras, write_report
@@ -63,13 +63,13 @@ def evaluate_model(
     check_outputs(folder, out, report)
     cfg = read_config(config, parse_options(list(cfg_options)), data_root, str(folder))
     file = open_model_file(checkpoint, cfg)
-    place(cfg, launcher)
+    set_up_device(cfg, launcher)
     run, pipeline, about = prepare_test(cfg, file, tta, amp)
     root = Path(run.data_root)
     images, unreadable = list_others(ood, root) if ood else ([], [])
     if robustness:
         pictures(run.dataset, pipeline, 0)  # shows before the test whether the pixels can be changed
-    runner, collector, loader = TerseRunner.from_run(run), PredictionsMetric(), cfg.test_dataloader
+    runner, collector, loader = PreparedRunner.from_run(run), PredictionsMetric(), cfg.test_dataloader
     runner.test_evaluator.metrics.append(collector)
     metrics, predictions = runner.test(), collector.predictions
     changed = predict_changed(runner, loader, run.dataset, predictions) if robustness else {}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from custom_modules.inference.predictor import Predictor
 from custom_modules.metrics.calibration import tempered
 from custom_modules.metrics.predictions import Prediction
-from custom_modules.photos.opening import BROKEN, Unreadable, file_problem, open_photo
+from custom_modules.photos.image_files import BROKEN, Unreadable, file_problem, open_photo
 
 MAX_MEGABYTES = 20  # of one image
 MAX_BYTES = MAX_MEGABYTES << 20  # a megabyte as Gradio counts it

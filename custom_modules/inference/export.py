@@ -12,9 +12,9 @@ from custom_modules.datasets.demo_flowers import draw_demo_flowers
 from custom_modules.datasets.prepared_dataset import PreparedDataset, read_prepared
 from custom_modules.errors import InputError
 from custom_modules.evaluation.model_card import PublishedFile, card_path, find_manifest, model_card
-from custom_modules.evaluation.results import as_written, know, split_warning
+from custom_modules.evaluation.results import as_written, find_results, split_warning
 from custom_modules.files import check_folder, write_atomically
-from custom_modules.inference.onnx_export import (
+from custom_modules.inference.onnx_conversion import (
     TOLERANCE,
     describe,
     difference,
@@ -28,7 +28,7 @@ from custom_modules.inference.torch_predictor import TorchPredictor, open_checkp
 from custom_modules.metrics.predictions import Proportion
 from custom_modules.models.model_file import ModelFile
 from custom_modules.models.onnx_file import Metadata
-from custom_modules.models.preprocessing import Pixels, Preprocessing
+from custom_modules.models.onnx_preprocessing import Pixels, Preprocessing
 from custom_modules.models.publishing import plain_weights
 from custom_modules.pages import check_jinja
 from custom_modules.progress import progress_bar
@@ -56,7 +56,7 @@ def export_checkpoint(
     data = _read_data(data_root, file) if data_root else None
     predictor = TorchPredictor(file, 'cpu')
     plain_weights(file)  # refuses broken ones
-    known = know(file)
+    known = find_results(file)
     metadata = _metadata(file, known.temperature)
     # Before the export, which takes seconds: an image may be unreadable.
     pixels = _calibration_pixels(predictor, data) if data and int8 else np.empty(0, np.uint8)

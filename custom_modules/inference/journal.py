@@ -9,7 +9,7 @@ from custom_modules.errors import InputError, said_by
 from custom_modules.files import lock_folder
 from custom_modules.inference.predictor import Predictor
 from custom_modules.metrics.predictions import Prediction
-from custom_modules.photos.opening import Unreadable
+from custom_modules.photos.image_files import Unreadable
 from custom_modules.progress import Progress
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from custom_modules.inference.predictor import Predictor
 from custom_modules.models.onnx_file import score
-from custom_modules.models.preprocessing import Pixels
+from custom_modules.models.onnx_preprocessing import Pixels
 
 
 class OnnxPredictor(Predictor):

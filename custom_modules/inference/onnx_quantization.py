@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.inference.onnx_export import quiet, with_metadata
+from custom_modules.inference.onnx_conversion import quiet, with_metadata
 from custom_modules.models.onnx_file import Metadata, open_session
-from custom_modules.models.preprocessing import Pixels
+from custom_modules.models.onnx_preprocessing import Pixels
 
 OPERATORS = ['Conv', 'Clip', 'Relu', 'Add', 'Mul', 'ReduceMean', 'GlobalAveragePool', 'Gemm', 'MatMul', 'MaxPool']
 MOST_SCALED = 8.0  # a channel that calibration images hardly move may move more on others

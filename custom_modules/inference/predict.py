@@ -13,8 +13,8 @@ from custom_modules.inference.journal import Process, predict_resumably
 from custom_modules.inference.predictor import WORKERS, open_predictor
 from custom_modules.inference.sorting import check_names, check_target, sort_photos
 from custom_modules.metrics.predictions import Prediction, columns, row, write_rows
+from custom_modules.photos.image_files import Unreadable
 from custom_modules.photos.listing import list_photos
-from custom_modules.photos.opening import Unreadable
 from custom_modules.progress import progress_bar
 
 UNSURE = 'unsure'  # the class of images with a low score
@@ -98,10 +98,10 @@ def _join(launcher: str) -> Process:
     from mmengine.config import Config
     from mmengine.dist import barrier, get_dist_info
 
-    from custom_modules.engine.runner import place  # imports torch, which an exported model does not need
+    from custom_modules.engine.runner import set_up_device  # imports torch, which an exported model does not need
 
     patience = {'backend': 'nccl', 'timeout': 86400}  # seconds, for the slowest process
-    place(Config({'env_cfg': {'mp_cfg': {}, 'dist_cfg': patience}}), launcher)
+    set_up_device(Config({'env_cfg': {'mp_cfg': {}, 'dist_cfg': patience}}), launcher)
     rank, processes = get_dist_info()
     return Process(rank, processes, barrier)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from custom_modules.errors import InputError, PhotoError
 from custom_modules.metrics.predictions import Prediction, check_scores
 from custom_modules.models.model_file import ONNX_PACKAGES, ModelFile, is_exported, open_model_file
-from custom_modules.photos.opening import BROKEN, Unreadable, file_problem
+from custom_modules.photos.image_files import BROKEN, Unreadable, file_problem
 
 WORKERS = 2  # threads that read images
 

@@ -49,9 +49,9 @@ def _serve(model: str, config: str | None, address: tuple[str, int], min_score: 
         no_heat = 'An exported model shows no heat map.'
         classifier = UploadClassifier(predictor, min_score, predictor.temperature, no_heat=no_heat)
     else:
-        from custom_modules.evaluation.results import know  # needs packages that an exported model does not
+        from custom_modules.evaluation.results import find_results  # needs packages that an exported model does not
 
-        known = know(predictor.file)
+        known = find_results(predictor.file)
         print(f'temperature {known.source}')
         classifier = UploadClassifier(predictor, min_score, known.temperature)
         try:

@@ -13,7 +13,12 @@ from mmpretrain.registry import MODELS, TRANSFORMS
 from numpy.typing import NDArray
 
 from custom_modules import register  # noqa: F401  the classes that configs name
-from custom_modules.engine.compute import channels_last_pays, keep_freed_memory, to_channels_last, without_batch_norm
+from custom_modules.engine.performance import (
+    channels_last_pays,
+    keep_freed_memory,
+    to_channels_last,
+    without_batch_norm,
+)
 from custom_modules.engine.run_config import model_settings, read_config
 from custom_modules.errors import InputError, PhotoError, as_configured, said_by
 from custom_modules.inference.predictor import Predictor

@@ -29,7 +29,7 @@ from custom_modules.inference.classify_upload import (
 from custom_modules.inference.predict import summarize
 from custom_modules.metrics.predictions import columns, row, write_rows
 from custom_modules.pages import render
-from custom_modules.photos.opening import MAX_PIXELS, TOO_LARGE, Unreadable
+from custom_modules.photos.image_files import MAX_PIXELS, TOO_LARGE, Unreadable
 from custom_modules.photos.thumbnails import thumbnail
 
 TEMPLATE = Path(__file__).with_name('web_demo.html')

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import Tensor
 
-    from custom_modules.models.preprocessing import Preprocessing
+    from custom_modules.models.onnx_preprocessing import Preprocessing
 
 ONNX_PACKAGES = 'pip install onnxruntime opencv-python-headless Pillow numpy'  # all that an exported model needs
 

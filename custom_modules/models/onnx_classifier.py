@@ -8,7 +8,7 @@ from mmpretrain.structures import DataSample
 
 from custom_modules.errors import InputError
 from custom_modules.models.onnx_file import open_model, score
-from custom_modules.models.preprocessing import Preprocessing
+from custom_modules.models.onnx_preprocessing import Preprocessing
 
 
 @MODELS.register_module()

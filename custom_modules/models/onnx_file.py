@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from custom_modules.errors import InputError
 from custom_modules.models.model_file import ONNX_PACKAGES
-from custom_modules.models.preprocessing import Pixels, Preprocessing
+from custom_modules.models.onnx_preprocessing import Pixels, Preprocessing
 from custom_modules.photos.parallel import cores
 from custom_modules.upstream import quieten
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from custom_modules.photos.opening import orientation
+from custom_modules.photos.image_files import orientation
 
 REDUCTIONS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,

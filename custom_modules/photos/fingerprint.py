@@ -11,7 +11,7 @@ import numpy as np
 from PIL.Image import Image
 
 from custom_modules.errors import InputError
-from custom_modules.photos.opening import open_photo, upright_grey, why_unreadable
+from custom_modules.photos.image_files import open_photo, upright_grey, why_unreadable
 from custom_modules.photos.parallel import map_photos
 from custom_modules.progress import StepProgress
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 
 from custom_modules.engine import runner
-from custom_modules.engine.runner import TerseRunner, place
+from custom_modules.engine.runner import PreparedRunner, set_up_device
 from custom_modules.errors import InputError
 
 
@@ -51,7 +51,7 @@ def test_the_loaders_suit_the_device(device, pinned, monkeypatch):
     monkeypatch.setattr(runner, 'get_device', lambda: device)
     cfg = config()
     cfg.test_dataloader = {'pin_memory': 'as given', 'num_workers': 1}
-    place(cfg, 'none')
+    set_up_device(cfg, 'none')
     assert cfg.test_dataloader.pin_memory == 'as given'
     assert cfg.launcher == 'none'
     assert cfg.train_dataloader == {'num_workers': 2, 'persistent_workers': True, 'pin_memory': pinned}
@@ -66,7 +66,7 @@ def test_on_an_accelerator_mmengine_starts_the_group(launcher, given, monkeypatc
     monkeypatch.setattr(runner, 'get_device', lambda: 'cuda')
     environment.update(given)
     cfg = config()
-    place(cfg, launcher)
+    set_up_device(cfg, launcher)
     assert started == [(launcher, {'backend': 'nccl', 'timeout': 600})]
     assert 'model_wrapper_cfg' not in cfg
 
@@ -81,7 +81,7 @@ NAMES = {
 def test_other_launchers_on_a_cpu(launcher, monkeypatch, environment, started):
     monkeypatch.setattr(runner, 'get_device', lambda: 'cpu')
     environment.update(NAMES[launcher], LOCAL_RANK='0', MASTER_ADDR='127.0.0.1')
-    place(config(), launcher)
+    set_up_device(config(), launcher)
     assert started == [('gloo', timedelta(seconds=600))]
     found = [environment[key] for key in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_PORT')]
     assert found == ['3', '1', '4', '29500']
@@ -91,7 +91,7 @@ def test_mpi_on_a_cpu_needs_the_first_host(monkeypatch, environment, started):
     monkeypatch.setattr(runner, 'get_device', lambda: 'cpu')
     environment.update(NAMES['mpi'], LOCAL_RANK='0')
     with pytest.raises(InputError, match='set MASTER_ADDR to the first host'):
-        place(config(), 'mpi')
+        set_up_device(config(), 'mpi')
     assert not started
 
 
@@ -104,14 +104,14 @@ def test_slurm_on_a_cpu_finds_the_first_host(monkeypatch, environment, started):
         return subprocess.CompletedProcess(command, 0, stdout='node07\nnode08\n')
 
     monkeypatch.setattr(runner.subprocess, 'run', scontrol)
-    place(config(), 'slurm')
+    set_up_device(config(), 'slurm')
     assert environment['MASTER_ADDR'] == 'node07'
 
 
 @pytest.mark.parametrize(('launcher', 'by'), [('pytorch', 'torchrun'), ('slurm', 'srun'), ('mpi', 'mpirun')])
 def test_a_process_that_the_launcher_did_not_start(launcher, by, environment, started):
     with pytest.raises(InputError, match=f'--launcher {launcher}: this process was not started by {by}'):
-        place(config(), launcher)
+        set_up_device(config(), launcher)
     assert not started
 
 
@@ -126,4 +126,4 @@ def test_half_a_loop_is_refused(absent, loop, tiny_config):
     cfg = Config.fromfile(tiny_config)
     cfg.update(dict.fromkeys(absent))
     with pytest.raises(InputError, match=f'^{", ".join(absent)}: the config has none; give {loop} together$'):
-        TerseRunner.from_cfg(cfg)
+        PreparedRunner.from_cfg(cfg)

@@ -7,10 +7,10 @@ import pytest
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation.results import (
-    Known,
+    FoundResults,
     figures,
+    find_results,
     format_scaling,
-    know,
     set_aside,
     split_warning,
 )
@@ -103,7 +103,7 @@ def test_results_are_found_by_the_digest_of_the_weights(metrics):
         file.write_text(json.dumps({**BEST, **results}))
 
     def found(digest='w'):
-        return know(model(metrics.parent, digest)).file
+        return find_results(model(metrics.parent, digest)).file
 
     assert found() is None
     write(metrics)  # a test before the weights were named
@@ -122,18 +122,18 @@ def test_results_are_found_by_the_digest_of_the_weights(metrics):
 
 def test_the_temperature_of_the_test_comes_before_that_of_the_checkpoint(metrics):
     carrying = model(metrics.parent, temperature=2.0)
-    assert know(carrying) == Known(None, None, 2.0, f'2.000, of {carrying.path}')
+    assert find_results(carrying) == FoundResults(None, None, 2.0, f'2.000, of {carrying.path}')
     for scaling, temperature, source in (
         (scaled(1.25), 1.25, f'1.250, of {metrics}'),
         (None, 2.0, f'2.000, of {carrying.path}'),
     ):
         tested = {'weights': 'w', 'temperature_scaling': scaling}
         metrics.write_text(json.dumps(tested))
-        assert know(carrying) == Known(metrics, tested, temperature, source)
-    assert know(model(metrics.parent, 'v')).source.endswith(f'python tools/test.py CONFIG {carrying.path}')
+        assert find_results(carrying) == FoundResults(metrics, tested, temperature, source)
+    assert find_results(model(metrics.parent, 'v')).source.endswith(f'python tools/test.py CONFIG {carrying.path}')
     metrics.write_text(json.dumps({'weights': 'w', 'temperature_scaling': [1.25]}))
     with pytest.raises(InputError, match=r'metrics\.json: not as a test has written it'):
-        know(carrying)
+        find_results(carrying)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_the_temperature_of_the_test_comes_before_that_of_the_checkpoint(metrics
 def test_a_temperature_with_a_fault_is_not_used(metrics, scaling, about, fault):
     tested = {'weights': 'w', 'temperature_scaling': scaling, **about}
     metrics.write_text(json.dumps(tested))
-    found = know(model(metrics.parent, temperature=2.0))
+    found = find_results(model(metrics.parent, temperature=2.0))
     assert (found.results, found.temperature) == (tested, None)
     assert found.source.startswith('none: the ')
     assert fault in found.source

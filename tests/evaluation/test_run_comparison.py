@@ -2,22 +2,22 @@
 
 from dataclasses import replace
 
-from custom_modules.evaluation.run_comparison import Run, compare_pairs, compare_runs
+from custom_modules.evaluation.run_comparison import TrainedRun, compare_pairs, compare_runs
 
 
 def run(name, labels, truths='rrttt', **more):
     answers = {f'x/{i}.jpg': (truth, label) for i, (truth, label) in enumerate(zip(truths, labels, strict=True))}
-    return Run(name, answers=answers, **more)
+    return TrainedRun(name, answers=answers, **more)
 
 
 def test_a_pair_counts_on_the_photos_of_both():
     first, second = run('a', 'rrtrr'), run('b', 'rtttr')
     del second.answers['x/0.jpg']
-    (pair,) = compare_pairs([first, second, Run('untested')])
+    (pair,) = compare_pairs([first, second, TrainedRun('untested')])
     assert (pair['photos'], pair['only_first'], pair['only_second'], pair['p_value']) == (4, 1, 1, 1)
     assert pair['differing'] == [('x/1.jpg', 'r', 'r', 't'), ('x/3.jpg', 't', 'r', 't')]
     assert 'no evidence of a difference' in pair['verdict']
-    assert compare_pairs([first, Run('c', answers={'y/0.jpg': ('r', 'r')})]) == []
+    assert compare_pairs([first, TrainedRun('c', answers={'y/0.jpg': ('r', 'r')})]) == []
 
 
 def test_a_clear_difference_is_called_one():
@@ -28,10 +28,10 @@ def test_a_clear_difference_is_called_one():
 
 def test_seeds_of_one_recipe_are_summed_up():
     seeds = [
-        Run(f'run_{s}', settings='x', seed=s, best=best, last=best - 1, photos=400, epochs=9, best_epoch=7)
+        TrainedRun(f'run_{s}', settings='x', seed=s, best=best, last=best - 1, photos=400, epochs=9, best_epoch=7)
         for s, best in enumerate([95.0, 96.0, 97.0])
     ]
-    other = Run('other', settings='y', seed=0, best=90.0)
+    other = TrainedRun('other', settings='y', seed=0, best=90.0)
     rows = compare_runs([*seeds[:2], other, seeds[2]]).rows
     assert [row['run'] for row in rows] == ['run_0', 'run_1', 'run_2', 'mean of 3 seeds', 'other']
     assert rows[0]['best top-1'].startswith('95.00 % (380/400, 92.4')
@@ -43,7 +43,10 @@ def test_seeds_of_one_recipe_are_summed_up():
 
 
 def test_what_differs_in_more_than_the_seed_has_no_mean():
-    run, more = Run('a', settings='x', recipe='batch 8', seed=0), Run('b', settings='x', recipe='batch 8 × 4', seed=1)
+    run, more = (
+        TrainedRun('a', settings='x', recipe='batch 8', seed=0),
+        TrainedRun('b', settings='x', recipe='batch 8 × 4', seed=1),
+    )
     assert [row['run'] for row in compare_runs([run, more]).rows] == ['a', 'b']
     assert [row['run'] for row in compare_runs([run, replace(run, name='copy')]).rows] == ['a', 'copy']
     assert [row['run'] for row in compare_runs([run, replace(run, name='unknown', seed=None)]).rows] == [
@@ -60,7 +63,7 @@ def test_many_pairs_have_a_note_on_chance():
 
 def test_the_markdown_names_the_limits_of_the_table():
     first = run('a', 'rrttt', dataset='1', pretrained='weights; PARTLY pretrained')
-    text = compare_runs([first, Run('b|c', dataset='2')]).markdown
+    text = compare_runs([first, TrainedRun('b|c', dataset='2')]).markdown
     assert 'validated on different splits' in text
     assert 'a: began with weights; PARTLY pretrained' in text
     assert r'b\|c' in text

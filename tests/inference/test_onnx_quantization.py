@@ -7,7 +7,7 @@ from onnx import numpy_helper
 
 from custom_modules.inference.onnx_quantization import quantize
 from custom_modules.models.onnx_file import Metadata, multiplies_8_bits_exactly, open_session
-from custom_modules.models.preprocessing import Preprocessing
+from custom_modules.models.onnx_preprocessing import Preprocessing
 
 
 def outputs(model, photos):

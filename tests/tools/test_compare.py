@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from custom_modules.evaluation.runs import read_run
+from custom_modules.evaluation.trained_runs import read_trained_run
 from custom_modules.models.checkpoints import load_checkpoint, weights_digest
 
 
@@ -21,7 +21,7 @@ def seeds(tiny_config, run_process, tmp_path_factory):
 
 def test_seeds_end_with_their_mean(seeds):
     work_dir, out = seeds
-    runs = [read_run(work_dir / f'seed_{seed}') for seed in (3, 4)]
+    runs = [read_trained_run(work_dir / f'seed_{seed}') for seed in (3, 4)]
     assert [run.seed for run in runs] == [3, 4]
     assert runs[0].settings == runs[1].settings
     for run in runs:
@@ -49,14 +49,14 @@ def test_tested_runs_are_paired(seeds, tiny_config, call, tmp_path):
     assert 'photos, only the first is correct on' in page
     assert '://' not in page
     (pair,) = json.loads((tmp_path / names[2]).read_text())['pairs']
-    accuracies = [read_run(run).share(read_run(run).best).k for run in runs]
+    accuracies = [read_trained_run(run).share(read_trained_run(run).best).k for run in runs]
     assert pair['only_first'] - pair['only_second'] == accuracies[0] - accuracies[1]
     assert (tmp_path / names[3]).read_bytes()[:4] == b'\x89PNG'
 
     results = json.loads((runs[0] / 'report' / 'metrics.json').read_text())
     for other in ({'weights': 'of an earlier best.pth'}, {'tta': True}):
         (runs[0] / 'report' / 'metrics.json').write_text(json.dumps({**results, **other}))
-        assert read_run(runs[0]).answers == {}
+        assert read_trained_run(runs[0]).answers == {}
 
 
 def test_unusable_arguments_are_one_line(call, tiny_config, capfd, tmp_path):

@@ -13,7 +13,7 @@ from custom_modules.engine.hooks import preflight_hook
 from custom_modules.engine.hooks.preflight_hook import DryRunDone, PreflightHook
 from custom_modules.engine.run import prepare_run
 from custom_modules.engine.run_config import read_config
-from custom_modules.engine.runner import TerseRunner
+from custom_modules.engine.runner import PreparedRunner
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
@@ -250,7 +250,7 @@ def test_the_shipped_recipes_are_not_warned_of(path, data, tmp_path, monkeypatch
     for name in ('train', 'val'):
         cfg[f'{name}_dataloader'].update(num_workers=0, persistent_workers=False)
     run = prepare_run(cfg, ['train', 'val'])
-    runner = TerseRunner.from_run(run)
+    runner = PreparedRunner.from_run(run)
     runner.register_hook(PreflightHook(run, dry_run=True))
     with pytest.raises(DryRunDone):
         runner.train()

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from custom_modules.evaluation.runs import read_run
+from custom_modules.evaluation.trained_runs import read_trained_run
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_probe_ends_as_a_training_does_whatever_the_seed(config_with_probe, tiny
     assert 'top-1 on validation photos: best' in done.out
     first, second = head('probe/best.pth'), head('again/best.pth')
     assert all(torch.equal(first[key], second[key]) for key in first)
-    run = read_run(tmp_path / 'probe')
+    run = read_trained_run(tmp_path / 'probe')
     assert run.recipe == 'linear probe'
     assert run.best == run.last
     assert run.history[0]['train_accuracy'] > 30  # chance is 20

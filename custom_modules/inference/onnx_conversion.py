@@ -16,8 +16,8 @@ from torch import nn
 from custom_modules.errors import InputError, said_by
 from custom_modules.inference.torch_predictor import TorchPredictor
 from custom_modules.models.onnx_file import Metadata, open_session, score, seal
-from custom_modules.models.preprocessing import Pixels
-from custom_modules.photos.opening import Unreadable
+from custom_modules.models.onnx_preprocessing import Pixels
+from custom_modules.photos.image_files import Unreadable
 from custom_modules.progress import Progress
 
 TOLERANCE = 1e-4  # of a score; float32 rounding makes some 1e-6

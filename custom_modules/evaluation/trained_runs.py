@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.run_comparison import Run
+from custom_modules.evaluation.run_comparison import TrainedRun
 from custom_modules.evaluation.training_log import read_history, read_scalars
 from custom_modules.files import printable
 from custom_modules.models.model_file import ModelFile, open_model_file
@@ -18,7 +18,7 @@ from custom_modules.models.saved_config import section
 PLACES = ('work_dir', 'randomness', 'resume', 'launcher', 'pretrained')
 
 
-def read_run(work_dir: Path) -> Run:
+def read_trained_run(work_dir: Path) -> TrainedRun:
     """Reads a work dir; one without a readable best.pth is an InputError."""
     best = work_dir / 'best.pth'
     if not best.is_file():
@@ -41,7 +41,7 @@ def read_run(work_dir: Path) -> Run:
     if section(settings, 'train_cfg').get('type') == 'LinearProbeLoop':
         parts = ['linear probe']
     time = iteration_seconds(work_dir)
-    return Run(
+    return TrainedRun(
         name=printable(work_dir.as_posix()).removeprefix('work_dirs/'),
         model=f'{backbone.get("type", "?")}{backbone.get("depth", "")}',
         recipe=', '.join(parts),

@@ -9,19 +9,19 @@ import torch
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
-from custom_modules.engine.compute import (
+from custom_modules.engine.performance import (
     channels_last_pays,
     half_precision,
     without_batch_norm,
 )
 from custom_modules.engine.run_config import read_config
-from custom_modules.engine.runner import TerseRunner
+from custom_modules.engine.runner import PreparedRunner
 
 # The first seven tensors each leave a crumb, of their alignment, in glibc's cache of small pieces, and so a gap too
 # small for the next; then that cache is full. In a process of its own, for what ran before leaves gaps as well.
 FAULTS_OF_LARGE_TENSORS = """
 import resource, torch
-from custom_modules.engine.compute import keep_freed_memory
+from custom_modules.engine.performance import keep_freed_memory
 
 assert keep_freed_memory()
 for number in range(30):
@@ -56,7 +56,7 @@ def test_bfloat16_where_it_is_native(native, dtype, monkeypatch):
 
 CRASH = """
 import torch
-from custom_modules.engine.compute import to_channels_last
+from custom_modules.engine.performance import to_channels_last
 
 conv = to_channels_last(torch.nn.Conv2d(3, 48, 1, 2, bias=False))
 for _ in range(20):
@@ -103,7 +103,7 @@ def test_batch_norm_of_another_convolution_stays():
 
 def test_a_seed_gives_upstreams_weights_in_either_layout(tiny_config, tmp_path):
     weights = []
-    for kind in (Runner, TerseRunner):
+    for kind in (Runner, PreparedRunner):
         cfg = read_config(str(tiny_config), {}, None, str(tmp_path / kind.__name__))
         cfg.experiment_name = f'{tmp_path.name}_{kind.__name__}'
         runner = kind.from_cfg(cfg)

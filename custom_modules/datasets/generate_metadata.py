@@ -17,7 +17,7 @@ from custom_modules.datasets.raw_folders import LeftOut, scan_raw
 from custom_modules.datasets.splitting import SplitReport
 
 
-def index_prepared(data: Path) -> SplitReport:
+def generate_metadata(data: Path) -> SplitReport:
     """Writes ``classes.txt``, ``train.txt`` and ``val.txt`` for existing ``train`` and ``val`` folders.
 
     The order of an existing ``classes.txt`` with the same names is kept; otherwise classes are sorted.

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from custom_modules.errors import InputError
-from custom_modules.models.preprocessing import Preprocessing
+from custom_modules.models.onnx_preprocessing import Preprocessing
 
 PIPELINES = {
     'reduced': [
