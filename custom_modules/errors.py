@@ -4,7 +4,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from traceback import extract_tb
 
@@ -23,6 +23,7 @@ UNUSABLE = {
     errno.EEXIST,
     errno.ENAMETOOLONG,
 }
+MAX_PRINTED = 20
 
 
 class InputError(ValueError):
@@ -47,6 +48,22 @@ class PhotoError(LocalError):
     def __init__(self, problem: str) -> None:
         # A DataLoader's worker passes its exception on as one text: where it was raised, then the message.
         super().__init__(problem.rpartition(f'{__name__}.PhotoError: ')[2].strip())
+
+
+@contextmanager
+def collect(problems: list[str]) -> Iterator[None]:
+    """Appends the problems of an :class:`InputError` to a list, so that :func:`refuse` raises all together later."""
+    try:
+        yield
+    except InputError as error:
+        problems += error.problems
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raises an :class:`InputError` with the first 20 problems and the number of the others, if there are any."""
+    rest = len(problems) - MAX_PRINTED
+    if problems:
+        raise InputError(*problems[:MAX_PRINTED], *([f'and {rest} more'] if rest > 0 else []))
 
 
 @contextmanager

@@ -2,19 +2,17 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, refuse
 from custom_modules.files import write_atomically
 from custom_modules.photos.listing import IMAGE_SUFFIXES
 
 SIDES = ('train', 'val')
 SPLIT_NAMES = (*SIDES, 'test')
-MAX_PRINTED = 20
 
 _GLUED = re.compile(rf'/[^/]*({"|".join(map(re.escape, IMAGE_SUFFIXES))}) \d+[^/]*/', re.IGNORECASE)
 _REGENERATE = 'regenerate with tools/generate_metadata.py'
@@ -32,22 +30,6 @@ class Sample(NamedTuple):
 def label_photos(photos: Mapping[str, Iterable[str]], classes: Sequence[str]) -> list[Sample]:
     """Returns the samples of photo names by class, for class names in label order."""
     return [Sample(f'{name}/{image}', label) for label, name in enumerate(classes) for image in photos[name]]
-
-
-def refuse(problems: Sequence[str]) -> None:
-    """Raises an :class:`InputError` with the first 20 problems and the number of the others, if there are any."""
-    rest = len(problems) - MAX_PRINTED
-    if problems:
-        raise InputError(*problems[:MAX_PRINTED], *([f'and {rest} more'] if rest > 0 else []))
-
-
-@contextmanager
-def collect(problems: list[str]) -> Iterator[None]:
-    """Appends the problems of an :class:`InputError` to a list, so that all are raised together later."""
-    try:
-        yield
-    except InputError as error:
-        problems += error.problems
 
 
 def name_problem(name: str) -> str | None:

@@ -8,19 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from custom_modules.datasets.annotation import (
-    SIDES,
-    Sample,
-    check_disjoint,
-    collect,
-    is_prepared,
-    read_classes,
-    read_samples,
-)
+from custom_modules.datasets.annotation import SIDES, Sample, check_disjoint, is_prepared, read_classes, read_samples
 from custom_modules.datasets.image_checks import CheckedImage, check_images
 from custom_modules.datasets.manifest import read_manifest
 from custom_modules.datasets.raw_folders import HIDDEN, survey_raw
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, collect
 from custom_modules.files import printable
 from custom_modules.photos.fingerprint import group_near_duplicates
 from custom_modules.progress import Progress

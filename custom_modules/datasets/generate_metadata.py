@@ -5,16 +5,15 @@ from pathlib import Path
 from custom_modules.datasets.annotation import (
     SIDES,
     check_disjoint,
-    collect,
     label_photos,
     read_classes,
-    refuse,
     write_classes,
     write_samples,
 )
 from custom_modules.datasets.manifest import described_by_manifest
 from custom_modules.datasets.raw_folders import LeftOut, scan_raw
 from custom_modules.datasets.splitting import SplitReport
+from custom_modules.errors import collect, refuse
 
 
 def generate_metadata(data: Path) -> SplitReport:

@@ -3,16 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from custom_modules.datasets.annotation import (
-    SIDES,
-    Sample,
-    check_disjoint,
-    collect,
-    read_classes,
-    read_samples,
-    refuse,
-)
+from custom_modules.datasets.annotation import SIDES, Sample, check_disjoint, read_classes, read_samples
 from custom_modules.datasets.manifest import read_manifest_digest
+from custom_modules.errors import collect, refuse
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from custom_modules.datasets.annotation import SIDES, class_name_problem, collect, name_problem, refuse
-from custom_modules.errors import InputError
+from custom_modules.datasets.annotation import SIDES, class_name_problem, name_problem
+from custom_modules.errors import InputError, collect, refuse
 from custom_modules.files import printable
 from custom_modules.photos.fingerprint import Fingerprint
 from custom_modules.photos.listing import IMAGE_SUFFIXES

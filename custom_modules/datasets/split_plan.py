@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from custom_modules.datasets.annotation import SIDES, Sample, label_photos, refuse
+from custom_modules.datasets.annotation import SIDES, Sample, label_photos
+from custom_modules.errors import refuse
 
 
 @dataclass(frozen=True)

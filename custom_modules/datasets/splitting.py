@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from custom_modules.datasets.annotation import SIDES, refuse, write_classes, write_samples
+from custom_modules.datasets.annotation import SIDES, write_classes, write_samples
 from custom_modules.datasets.manifest import write_manifest
 from custom_modules.datasets.raw_folders import HIDDEN, LeftOut, Scan, list_folder, scan_raw
 from custom_modules.datasets.split_plan import Plan, plan_folds, plan_split
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, refuse
 from custom_modules.files import check_folder, printable
 from custom_modules.photos.fingerprint import fingerprint_all, group_near_duplicates
 from custom_modules.progress import Progress

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.datasets.annotation import Sample, is_prepared, label_photos, refuse
+from custom_modules.datasets.annotation import Sample, is_prepared, label_photos
 from custom_modules.datasets.prepared_dataset import read_prepared
 from custom_modules.datasets.raw_folders import LeftOut, scan_raw
+from custom_modules.errors import refuse
 from custom_modules.evaluation.embeddings import Embedder, embed_photos
 from custom_modules.files import check_folder
 from custom_modules.pages import render
