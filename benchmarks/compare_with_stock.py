@@ -115,7 +115,9 @@ def prepare(part: str, side: str, args: argparse.Namespace) -> list[str]:
                 raise InputError(f'{args.config}: has no {name}. Add one, for the comparison also tests.')
             cfg[name].update(num_workers=0, persistent_workers=False)  # loading is measured per core
             if side == 'stock':
-                cfg[name].dataset.pipeline = upstream_pipeline(cfg[name].dataset.pipeline)
+                dataset = cfg[name].dataset
+                folders = {'data_root': dataset.data_root, 'data_prefix': dataset.data_prefix}
+                cfg[name].dataset = {'type': 'CustomDataset', **folders, 'pipeline': dataset.pipeline}
         build = {'training': training, 'inference': inference, 'loader': loader}[part]
         prepared.update(build(side, cfg, folder))
     return list(prepared)
@@ -201,22 +203,6 @@ def loader(side: str, cfg: Any, folder: str) -> dict[str, Work]:
 def consume(give: Callable[[], Any]) -> None:
     """Takes everything from what ``give`` returns, and keeps nothing."""
     deque(give(), maxlen=0)
-
-
-def upstream_pipeline(pipeline: Sequence[dict]) -> list[dict]:
-    """A pipeline with upstream's transforms in place of this project's."""
-    steps: list[dict] = []
-    for step in pipeline:
-        if step['type'] == 'LoadPhoto':
-            steps.append({'type': 'LoadImageFromFile'})
-        elif step['type'] == 'LoadRandomResizedCrop':
-            crop = {key: value for key, value in step.items() if key not in ('type', 'flip_prob')}
-            steps += [{'type': 'LoadImageFromFile'}, {'type': 'RandomResizedCrop', **crop}]
-            if step.get('flip_prob'):
-                steps.append({'type': 'RandomFlip', 'prob': step['flip_prob']})
-        else:
-            steps.append({**step, 'type': 'PackInputs'} if step['type'] == 'PackPhoto' else step)
-    return steps
 
 
 def describe_machine(threads: int | None) -> dict[str, Any]:

@@ -12,14 +12,16 @@ _base_ = 'flower_mobilenetv2_fast.py'
 model = dict(backbone=dict(frozen_stages=2, norm_eval=False))
 
 train_pipeline = [
-    dict(type='LoadRandomResizedCrop', scale=224, flip_prob=0.5, crop_ratio_range=(0.35, 1.0)),
-    dict(type='PackPhoto'),
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=224, crop_ratio_range=(0.35, 1.0)),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadPhoto', min_short_edge=288),
+    dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=288, edge='short'),
     dict(type='CenterCrop', crop_size=256),
-    dict(type='PackPhoto'),
+    dict(type='PackInputs'),
 ]
 # Batch norm takes its statistics from the batch: a rest of one or two photos gives poor ones.
 train_dataloader = dict(drop_last=True, dataset=dict(pipeline=train_pipeline))

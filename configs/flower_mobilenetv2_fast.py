@@ -23,8 +23,10 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type='LoadRandomResizedCrop', scale=160, flip_prob=0.5, crop_ratio_range=(0.35, 1.0)),
-    dict(type='PackPhoto'),
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=160, crop_ratio_range=(0.35, 1.0)),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='PackInputs'),
 ]
 train_dataloader = dict(batch_size=16, dataset=dict(pipeline=train_pipeline))
 

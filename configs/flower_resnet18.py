@@ -19,10 +19,12 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type='LoadRandomResizedCrop', scale=224, flip_prob=0.5),
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=224),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='RandomRotateTranslate', degrees=15.0, translate=0.1),
     dict(type='ColorJitter', brightness=0.2, contrast=0.2),
-    dict(type='PackPhoto'),
+    dict(type='PackInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 

@@ -10,14 +10,14 @@ Measured on 457 validation photos from PARTLY pretrained weights, so no measure 
 _base_ = 'flower_resnet18.py'
 
 train_pipeline = [
-    dict(type='LoadPhoto', min_short_edge=256),
+    dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=256, edge='short'),
     dict(type='RandomCrop', crop_size=224),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='RandomFlip', prob=0.5, direction='vertical'),
     dict(type='RandomRotateTranslate', degrees=15.0, translate=0.0),
     dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2),
-    dict(type='PackPhoto'),
+    dict(type='PackInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 

@@ -7,12 +7,13 @@ that needs validation also belongs in ``engine/run_config.py: VALIDATION_HOOKS``
 
 from mmengine.fileio import register_backend
 from mmengine.runner.checkpoint import CheckpointLoader
+from mmpretrain.datasets import PackInputs
+from mmpretrain.registry import TRANSFORMS
 
 from custom_modules.datasets import flower_dataset
 from custom_modules.datasets.transforms import (
     load_photo,
     load_random_resized_crop,
-    pack_photo,
     random_rotate_translate,
     recompress_jpeg,
 )
@@ -35,5 +36,6 @@ from custom_modules.models.checkpoints import AtomicLocalBackend, load_checkpoin
 from custom_modules.upstream import patch_upstream
 
 patch_upstream()
+TRANSFORMS.register_module(name='PackPhoto', module=PackInputs, force=True)  # its name in configs until 2.4
 register_backend('local', AtomicLocalBackend, force=True, prefixes='')
 CheckpointLoader.register_scheme(prefixes='', loader=load_checkpoint, force=True)

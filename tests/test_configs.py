@@ -64,8 +64,7 @@ def test_validation_images_are_neither_shuffled_nor_augmented(name):
     for loader in others:
         assert (loader.sampler.shuffle, loader.dataset.ann_file) == (False, 'val.txt')
         steps = loader.dataset.pipeline
-        assert [step.type for step in steps] == ['LoadPhoto', 'ResizeEdge', 'CenterCrop', 'PackPhoto']
-        assert steps[0].min_short_edge == steps[1].scale
+        assert [step.type for step in steps] == ['LoadImageFromFile', 'ResizeEdge', 'CenterCrop', 'PackInputs']
     for loader in (train, *others):
         assert loader.dataset.data_root == 'data/flowers'
         for step in loader.dataset.pipeline:
@@ -137,7 +136,9 @@ def test_report_2():
     }
     assert cfg.model.backbone.depth == 18
     assert augmentations(cfg) == {
-        ('LoadRandomResizedCrop', ''): {'scale': 224, 'flip_prob': 0.5},
+        ('LoadImageFromFile', ''): {},
+        ('RandomResizedCrop', ''): {'scale': 224},
+        ('RandomFlip', 'horizontal'): {'prob': 0.5},
         ('RandomRotateTranslate', ''): {'degrees': 15.0, 'translate': 0.1},
         ('ColorJitter', ''): {'brightness': 0.2, 'contrast': 0.2},
     }
@@ -150,7 +151,7 @@ def test_report_1_experiment_2():
     cfg = read('flower_resnet18_adam')
     assert {k: v for k, v in cfg.optim_wrapper.optimizer.items() if k != '_scope_'} == {'type': 'Adam', 'lr': 0.001}
     assert set(augmentations(cfg)) == {
-        ('LoadPhoto', ''),
+        ('LoadImageFromFile', ''),
         ('ResizeEdge', ''),
         ('RandomCrop', ''),
         ('RandomFlip', 'horizontal'),

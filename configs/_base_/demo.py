@@ -4,14 +4,16 @@ data_root = 'data/demo_flowers'
 epochs = 14
 
 train_pipeline = [
-    dict(type='LoadRandomResizedCrop', scale=96, flip_prob=0.5, crop_ratio_range=(0.7, 1.0)),
-    dict(type='PackPhoto'),
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.7, 1.0)),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadPhoto', min_short_edge=96),
+    dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=96, edge='short'),
     dict(type='CenterCrop', crop_size=96),
-    dict(type='PackPhoto'),
+    dict(type='PackInputs'),
 ]
 
 train_dataloader = dict(batch_size=16, dataset=dict(data_root=data_root, pipeline=train_pipeline))

@@ -14,14 +14,16 @@ data_preprocessor = dict(
 )
 
 train_pipeline = [
-    dict(type='LoadRandomResizedCrop', scale=224, flip_prob=0.5),
-    dict(type='PackPhoto'),
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=224),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadPhoto', min_short_edge=256),
+    dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=256, edge='short'),
     dict(type='CenterCrop', crop_size=224),
-    dict(type='PackPhoto'),
+    dict(type='PackInputs'),
 ]
 
 train_dataloader = dict(

@@ -3,7 +3,9 @@
 _base_ = '../flower_mobilenetv2_best.py'
 
 train_pipeline = [
-    dict(type='LoadRandomResizedCrop', scale=224, flip_prob=0.5, crop_ratio_range=(0.35, 1.0)),
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=224, crop_ratio_range=(0.35, 1.0)),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
         type='RandAugment',
         policies='timm_increasing',
@@ -13,6 +15,6 @@ train_pipeline = [
         magnitude_std=0.5,
         hparams=dict(pad_val=[104, 116, 124], interpolation='bilinear'),  # the mean photo, BGR
     ),
-    dict(type='PackPhoto'),
+    dict(type='PackInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -3,7 +3,9 @@
 _base_ = '../flower_mobilenetv2_best.py'
 
 train_pipeline = [
-    dict(type='LoadRandomResizedCrop', scale=224, flip_prob=0.5),
-    dict(type='PackPhoto'),
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=224),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='PackInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -8,6 +8,7 @@ from mmpretrain.registry import DATASETS
 
 from custom_modules.datasets.annotation import read_classes, read_samples
 from custom_modules.datasets.manifest import read_manifest_digest
+from custom_modules.datasets.transforms.reduced_decoding import decode_reduced
 from custom_modules.errors import PhotoError
 from custom_modules.photos.decoding import is_readable
 
@@ -42,6 +43,7 @@ class FlowerDataset(BaseDataset):
         self.digest = read_manifest_digest(Path(data_root))
         kwargs.setdefault('classes', read_classes(Path(data_root) / 'classes.txt'))
         super().__init__(ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, pipeline=pipeline, **kwargs)
+        decode_reduced(self.pipeline)
 
     def load_data_list(self) -> list[dict]:
         """Reads and checks the whole annotation; a dict with ``img_path`` and ``gt_label`` for each photo."""

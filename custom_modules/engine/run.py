@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 
+from custom_modules.datasets.transforms.reduced_decoding import decode_reduced
 from custom_modules.engine.preflight import (
     CONFIG_CHECKS,
     TEST_CHECKS,
@@ -111,4 +112,6 @@ def build_dataset(cfg: Config, loader: str) -> Any:
         dataset = DATASETS.build(deepcopy(cfg[f'{loader}_dataloader'].dataset))
         if hasattr(dataset, 'full_init'):
             dataset.full_init()
+        if hasattr(dataset, 'pipeline'):
+            decode_reduced(dataset.pipeline)
     return dataset

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from mmcv.cnn import fuse_conv_bn
 from mmengine.config import Config
-from mmengine.dataset import Compose
 from mmengine.device import get_device
-from mmpretrain.registry import MODELS, TRANSFORMS
+from mmpretrain.registry import MODELS
 from numpy.typing import NDArray
 
-from custom_modules.datasets.transforms import load_photo, pack_photo  # noqa: F401  (registers them)
+from custom_modules.datasets.transforms.reduced_decoding import build_pipeline
 from custom_modules.errors import InputError
 from custom_modules.files import sha256_of, write_atomically
 from custom_modules.models.checkpoints import load_checkpoint
@@ -62,7 +61,7 @@ class Embedder:
         config = Config.fromfile(PIPELINE)
         described = json.dumps([name, config.test_pipeline, config.data_preprocessor, sha256_of(weights)])
         self.cache_name = f'{name}-{hashlib.sha256(described.encode()).hexdigest()[:16]}.npz'
-        self._pipeline = Compose([TRANSFORMS.build(step) for step in config.test_pipeline])
+        self._pipeline = build_pipeline(config.test_pipeline)
         self._device = torch.device(get_device())
         preprocessor = {'type': 'ClsDataPreprocessor', **config.data_preprocessor}
         self._preprocessor = MODELS.build(preprocessor).to(self._device)

@@ -5,15 +5,14 @@ D. Hendrycks and T. Dietterich, Benchmarking Neural Network Robustness to Common
 """
 
 from collections.abc import Mapping, Sequence
-from copy import copy, deepcopy
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
-from mmengine.dataset import Compose
-from mmpretrain.registry import TRANSFORMS
 from numpy.typing import NDArray
 
 import custom_modules.datasets.transforms.recompress_jpeg  # noqa: F401  registered for older configs too
+from custom_modules.datasets.transforms.reduced_decoding import build_pipeline
 from custom_modules.engine.runner import PreparedRunner
 from custom_modules.errors import InputError, as_configured
 from custom_modules.metrics.calibration import calibration
@@ -49,12 +48,8 @@ class Example(NamedTuple):
 def with_pipeline(dataset: Any, steps: Sequence[dict]) -> Any:
     """A built dataset with other transforms on the same annotations, which are not read again."""
     changed = copy(dataset)
-    changed.pipeline = _compose(steps)
+    changed.pipeline = build_pipeline(steps)
     return changed
-
-
-def _compose(steps: Sequence[dict]) -> Compose:
-    return Compose([TRANSFORMS.build(deepcopy(step)) for step in steps])
 
 
 def pictures(dataset: Any, pipeline: Sequence[dict], index: int) -> dict[str, NDArray[np.uint8]]:
@@ -72,7 +67,7 @@ def pictures(dataset: Any, pipeline: Sequence[dict], index: int) -> dict[str, ND
             '--robustness: images are changed before the last step of test_dataloader.dataset.pipeline, which has to '
             f'pack uint8 pixels of three channels; here it gets {kind}'
         )
-    changed = {condition: _compose(steps)({'img': img.copy()})['img'] for condition, steps in CONDITIONS.items()}
+    changed = {condition: build_pipeline(steps)({'img': img.copy()})['img'] for condition, steps in CONDITIONS.items()}
     return {PLAIN: img, **changed}
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.registry import FUNCTIONS, init_default_scope
-from mmpretrain.registry import MODELS, TRANSFORMS
+from mmpretrain.registry import MODELS
 from numpy.typing import NDArray
 
 from custom_modules import register  # noqa: F401  the classes that configs name
+from custom_modules.datasets.transforms.reduced_decoding import build_pipeline
 from custom_modules.engine.performance import (
     channels_last_pays,
     keep_freed_memory,
@@ -46,7 +46,7 @@ class TorchPredictor(Predictor):
         with as_configured(f'{file.path}: model, test_dataloader', 'give another --config'):
             settings = model_settings(file.config)
             model = MODELS.build(settings)
-            self._pipeline = Compose([TRANSFORMS.build(step) for step in loader.dataset.pipeline])
+            self._pipeline = build_pipeline(loader.dataset.pipeline)
             self._collate = FUNCTIONS.get(loader.get('collate_fn', {'type': 'pseudo_collate'})['type'])
             _load_weights(model, file)
             self.model: Any = without_batch_norm(model.to(device).eval())

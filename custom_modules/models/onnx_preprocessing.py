@@ -68,7 +68,8 @@ class Preprocessing:
                 raise ValueError(problem)
             size: Any = values.get('CenterCrop', values.get('Resize'))  # one number, or two
             width, height = (size, size) if isinstance(size, int) else size
-            return cls((height, width), values.get('ResizeEdge'), values.get('LoadPhoto'))
+            short_edge = values.get('ResizeEdge')  # up to which JPEGs are decoded reduced: see decode_reduced
+            return cls((height, width), short_edge, values.get('LoadPhoto', short_edge))
         except (TypeError, ValueError) as error:
             raise InputError(
                 f'{name}: its test pipeline cannot be exported: {error}. Supported are LoadImageFromFile or '

@@ -33,7 +33,7 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'compile=True load_from=x.pth randomness.seed=3 auto_scale_lr.enable=True data_preprocessor.to_rgb=False',
         'env_cfg.cudnn_benchmark=True env_cfg.mp_cfg.mp_start_method=spawn val_dataloader=None',
         'train_dataloader.prefetch_factor=4 train_dataloader.num_batch_per_epoch=2',
-        'train_dataloader.dataset.indices=10 train_dataloader.dataset.pipeline.0.crop_ratio_range=(0.5,1)',
+        'train_dataloader.dataset.indices=10 train_dataloader.dataset.pipeline.1.crop_ratio_range=(0.5,1)',
         'train_dataloader.collate_fn.type=pseudo_collate train_cfg.val_interval=2',
         'optim_wrapper.optimizer.nesterov=True optim_wrapper.clip_grad.max_norm=1 param_scheduler.end=10',
         'optim_wrapper.paramwise_cfg.norm_decay_mult=0 param_scheduler.convert_to_iter_based=True',
@@ -55,7 +55,7 @@ def test_options_that_upstream_honours_are_accepted(given, flat):
     [
         ('optim_wrapper.optimizer.lrr=1', "has no 'lrr'. Did you mean optim_wrapper.optimizer.lr?"),
         ('optimizer.lr=1', "the config has no 'optimizer'"),
-        ('train_dataloader.dataset.pipeline.0.scal=x', 'Did you mean train_dataloader.dataset.pipeline.0.scale?'),
+        ('train_dataloader.dataset.pipeline.1.scal=x', 'Did you mean train_dataloader.dataset.pipeline.1.scale?'),
         ('train_dataloader.dataset.pipeline.17.scale=1', "Index 17 exceeds the length"),
         ('model.head.num_classes.x=3', "num_classes={'x': 3} in child config cannot inherit"),
         ('train_cfg.max_epoch=5', 'Did you mean train_cfg.max_epochs?'),

@@ -13,8 +13,14 @@ from custom_modules.models.onnx_preprocessing import Preprocessing
 
 PIPELINES = {
     'reduced': [
-        {'type': 'LoadPhoto', 'min_short_edge': 64},
+        {'type': 'LoadImageFromFile'},
         {'type': 'ResizeEdge', 'scale': 64, 'edge': 'short'},
+        {'type': 'CenterCrop', 'crop_size': (56, 48)},
+        {'type': 'PackInputs'},
+    ],
+    'names until 2.4': [
+        {'type': 'LoadPhoto', 'min_short_edge': 64},
+        {'type': 'ResizeEdge', 'scale': 64},
         {'type': 'CenterCrop', 'crop_size': (56, 48)},
         {'type': 'PackPhoto'},
     ],
@@ -52,14 +58,13 @@ def photos(tmp_path_factory):
 
 @pytest.mark.parametrize('pipeline', PIPELINES.values(), ids=PIPELINES)
 def test_pixels_are_those_of_the_test_pipeline(pipeline, photos):
-    from mmengine.dataset import Compose
     from mmengine.registry import init_default_scope
-    from mmpretrain.registry import TRANSFORMS
 
-    from custom_modules.datasets.transforms import load_photo, pack_photo  # noqa: F401  registers them
+    import custom_modules.register  # noqa: F401
+    from custom_modules.datasets.transforms.reduced_decoding import build_pipeline
 
     init_default_scope('mmpretrain')
-    transforms = Compose([TRANSFORMS.build(step) for step in pipeline])
+    transforms = build_pipeline(pipeline)
     preprocessing = Preprocessing.of_pipeline(pipeline, 'a')
     assert Preprocessing.from_dict(asdict(preprocessing)) == preprocessing
     for photo in photos:

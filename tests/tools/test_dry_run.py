@@ -65,9 +65,7 @@ def test_a_good_run(dry_run, tmp_path):
     assert rows['optimizer'] == 'SGD, momentum 0.9, weight_decay 4e-05'
     assert rows['lr'] == 'first 0.02, peak 0.02, last 0.0196 (StepLR)'
     assert rows['length'] == '2 epochs × 5 iterations = 10'
-    assert rows['train pipeline'].startswith(
-        'LoadImageFromFile, RandomResizedCrop(scale=(32, 32)), RandomFlip(prob=0.5)'
-    )
+    assert rows['train pipeline'].startswith('LoadRandomResizedCrop(scale=(32, 32)), RandomFlip(prob=0.5), PackInputs')
     assert rows['metrics'] == 'accuracy/top1, nll/mean'
     assert rows['device'].startswith('cpu, float32')
     assert re.search(r's per step \(4 timed\): 0:00:\d\d h without validation', rows['time'])

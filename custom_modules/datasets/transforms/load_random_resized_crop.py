@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import mmcv
 import numpy as np
-from mmpretrain.datasets import RandomResizedCrop
+from mmpretrain.datasets import RandomFlip, RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 
 from custom_modules.photos.decoding import decode, greatest_reduction, jpeg_size
@@ -15,7 +14,7 @@ from custom_modules.photos.decoding import decode, greatest_reduction, jpeg_size
 
 @TRANSFORMS.register_module()
 class LoadRandomResizedCrop(RandomResizedCrop):
-    """``LoadImageFromFile`` and MMPretrain's ``RandomResizedCrop`` in one.
+    """``LoadImageFromFile`` and MMPretrain's ``RandomResizedCrop`` in one, which configs need not name.
 
     The crop is drawn as upstream does, from the size in a JPEG's header. Where it will be shrunk to half or less, the
     JPEG is decoded at 1/2, 1/4 or 1/8, and the edges of the crop move to the nearest of those larger pixels. Other
@@ -26,17 +25,14 @@ class LoadRandomResizedCrop(RandomResizedCrop):
 
     Args:
         scale: Height and width of the result, or one number for both, in pixels.
-        flip_prob: Probability of mirroring the crop. ``RandomFlip`` as the next transform gives the same result, but
-            takes one twentieth of the loading time. Defaults to ``0.0``.
+        flip_prob: Probability of ``RandomFlip`` afterwards, as configs of 2.x have it. Defaults to ``0.0``.
         **kwargs: ``RandomResizedCrop``'s: ``crop_ratio_range``, ``aspect_ratio_range``, ``max_attempts``,
             ``interpolation``, ``backend``.
     """
 
     def __init__(self, scale: Sequence[int] | int, flip_prob: float = 0.0, **kwargs: Any) -> None:
         super().__init__(scale, **kwargs)
-        if not 0 <= flip_prob <= 1:
-            raise ValueError(f'flip_prob must lie in [0, 1], got {flip_prob}')
-        self.flip_prob = flip_prob
+        self.flip = RandomFlip(flip_prob) if flip_prob else None
 
     def transform(self, results: dict) -> dict:
         """Loads and crops ``results['img_path']``."""
@@ -52,15 +48,5 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         edges = [round(edge / reduction) for edge in (top, top + rows, left, left + columns)]
         img = img[edges[0] : edges[1], edges[2] : edges[3]]
         img = mmcv.imresize(img, self.scale[::-1], interpolation=self.interpolation, backend=self.backend)
-        if self.flip_prob:
-            results['flip'] = np.random.rand() < self.flip_prob
-            results['flip_direction'] = 'horizontal' if results['flip'] else None
-            if results['flip']:
-                cv2.flip(img, 1, img)  # in place: no new memory to fill
-        results['img'] = img
-        results['img_shape'] = img.shape
-        results['ori_shape'] = (height, width)
-        return results
-
-    def __repr__(self) -> str:
-        return f'{super().__repr__()[:-1]}, flip_prob={self.flip_prob})'
+        results.update(img=img, img_shape=img.shape, ori_shape=(height, width))
+        return self.flip(results) if self.flip else results

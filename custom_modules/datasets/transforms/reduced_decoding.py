@@ -1,0 +1,37 @@
+"""Decodes JPEGs no larger than a pipeline needs, where it loads images and then crops or resizes them."""
+
+from collections.abc import Iterable
+from copy import deepcopy
+
+from mmengine.dataset import Compose
+from mmpretrain.datasets import LoadImageFromFile, RandomResizedCrop, ResizeEdge
+from mmpretrain.registry import TRANSFORMS
+
+from custom_modules.datasets.transforms.load_photo import LoadPhoto
+from custom_modules.datasets.transforms.load_random_resized_crop import LoadRandomResizedCrop
+
+
+def build_pipeline(steps: Iterable[dict]) -> Compose:
+    """The transforms of a config's pipeline, with :func:`decode_reduced` applied."""
+    pipeline = Compose([TRANSFORMS.build(deepcopy(step)) for step in steps])
+    decode_reduced(pipeline)
+    return pipeline
+
+
+def decode_reduced(pipeline: Compose) -> None:
+    """Replaces ``LoadImageFromFile`` in a built pipeline, if it has its default settings and one of these follows:
+
+    - ``RandomResizedCrop``: both become :class:`LoadRandomResizedCrop`;
+    - ``ResizeEdge`` of the short edge: it becomes :class:`LoadPhoto`.
+
+    Images that are not shrunk to half or less keep their pixels, and all draw the same random numbers.
+    """
+    if len(pipeline.transforms) < 2:
+        return
+    load, step = pipeline.transforms[:2]
+    if type(load) is not LoadImageFromFile or vars(load) != vars(LoadImageFromFile()):
+        return
+    if type(step) is RandomResizedCrop:
+        pipeline.transforms[:2] = [LoadRandomResizedCrop(**vars(step))]
+    elif type(step) is ResizeEdge and step.edge == 'short':
+        pipeline.transforms[0] = LoadPhoto(step.scale)
