@@ -40,36 +40,14 @@ def main(argv: list[str] | None = None) -> int:
         for name, weights in WEIGHTS.items():
             path = args.out / f'{name}.pth'
             print(f'{name}: {path} ({"there" if path.exists() else "not there"})')
-            for source in weights.sources:
-                print(f'    {source.owner}: {source.url}')
+            for publisher, url in weights.sources.items():
+                print(f'    {publisher}: {url}')
         return 0
 
-    from custom_modules.files import check_folder
-    from custom_modules.models.pretrained_weights import TOLERANCE, fetch_weights, import_weights, present
+    from custom_modules.models.pretrained_weights import provide_weights
 
-    path = args.out / f'{args.name}.pth'
-    if meta := present(args.name, args.out, args.file):
-        print(f'{path}: already there and intact, from {meta["source"]}; nothing done')
-        if meta['note']:
-            print(f'note: {meta["note"]}')
-        return 0
-    check_folder(args.out)
-    if args.file:
-        done = import_weights(args.name, args.file, args.out)
-    else:
-        done = fetch_weights(args.name, args.out, progress=sys.stderr.isatty())
-    print(f'{done.converted} tensors from {done.meta["converted_from"]} keys: 100 % of the backbone')
-    if done.difference is None:
-        print('proof: loads strictly into the backbone')
-    else:
-        print(
-            f'proof: features differ by at most {done.difference:.1e} of the largest ({TOLERANCE:.0e} allowed: '
-            'float32 rounding)'
-        )
-    print(f'source sha256 {done.meta["sha256"]} ({"as in its name" if done.hash_known else "not in its name"})')
-    if done.meta['note']:
-        print(f'note: {done.meta["note"]}')
-    print(f'written: {done.path}')
+    for line in provide_weights(args.name, args.out, args.file, progress=sys.stderr.isatty()):
+        print(line)
     return 0
 
 

@@ -59,7 +59,7 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
     patch_upstream()
     path = Path(filename).expanduser()
     require_file(path)
-    if (named := named_hash(path)) and not (sha256 := file_sha256(path)).startswith(named):
+    if (named := named_hash(path)) and not (sha256 := sha256_of(path)).startswith(named):
         found = f'its sha256 begins with {sha256[:8]}, not {named} as its name says'
         raise InputError(f'{path}: damaged, or another file: {found}; get it again')
     check_archive(path)
@@ -90,18 +90,6 @@ def named_hash(path: Path) -> str | None:
     """The first digits of a published file's sha256 as its name gives them; None for other names."""
     found = _NAMED_HASH.fullmatch(path.name)
     return found and found[1]
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hex.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise InputError(f'{path}: {error.strerror or error}') from error
 
 
 def check_archive(path: Path) -> None:

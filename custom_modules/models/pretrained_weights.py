@@ -5,12 +5,10 @@ as the model that the file was made for.
 """
 
 import http.client
-import re
 import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,9 @@ from mmpretrain.registry import MODELS
 from torch import hub, nn
 
 from custom_modules.errors import InputError
-from custom_modules.models.checkpoints import file_sha256, load_checkpoint, named_hash, save_atomically
-from custom_modules.models.weights_catalogue import NOTES, WEIGHTS, Source
+from custom_modules.files import check_folder, sha256_of
+from custom_modules.models.checkpoints import load_checkpoint, named_hash, save_atomically
+from custom_modules.models.weights_catalogue import NOTES, WEIGHTS, require_file
 
 State = dict[str, torch.Tensor]
 
@@ -36,69 +35,87 @@ Rounding in float32 gives 1e-6. Two swapped layers of equal shape give 0.5 or mo
 
 COUNTER = 'num_batches_tracked'  # batch norm's step counter, not read by any computation here
 
-_CLASSIFIER = re.compile(r'(classifier|fc|head|conv_head)(\.|$)')
 
+def provide_weights(name: str, out: Path, file: Path | None = None, progress: bool = False) -> list[str]:
+    """Writes a model's weights as ``{name}.pth`` into the folder ``out``, unless they are there.
 
-@dataclass(frozen=True)
-class Imported:
-    """A written weights file, and its proof."""
+    Args:
+        name: A model of the catalogue.
+        out: The folder.
+        file: A checkpoint to convert; None to fetch one, from the first source with a valid file.
+        progress: Whether to show a bar for downloads.
 
-    path: Path
-    meta: dict[str, str]  # model, source, sha256 and layout of the source (``converted_from``), note
-    converted: int  # tensors
-    difference: float | None  # of features, relative to the largest; None where strict loading is the proof
-    hash_known: bool  # whether the source file's name has the beginning of its sha256
+    Returns:
+        Lines for the user.
 
-
-def module_names(name: str, layout: str) -> dict[str, str]:
-    """Maps the modules of a source model (mmpretrain, torchvision or timm) to those of MMPretrain's backbone.
-
-    The models define the same layers in the same order, so the n-th module of one is the n-th of the other; the
-    classifier comes last, and is left out. :func:`convert` proves each mapping by the features.
+    Raises:
+        InputError: No file is usable, or another one is there. Nothing is written then.
     """
-    targets = _modules(build_backbone(name).state_dict())
-    if layout == 'mmpretrain':
-        return {f'backbone.{target}': target for target in targets}
-    return dict(zip(_modules(_build_source(name, layout)[0].state_dict()), targets, strict=False))
-
-
-def _modules(state: Iterable[str]) -> list[str]:
-    """The modules that hold the tensors of a state_dict, each once, in order."""
-    return list(dict.fromkeys(key.rpartition('.')[0] for key in state))
-
-
-def recognise(state: Mapping[str, Any], name: str, file: str) -> str:
-    """The layout of a state_dict by its keys, which must be those of the model ``name``."""
-    modules = set(_modules(state))
-    if any(module.startswith('backbone.') for module in modules):
-        layout = 'mmpretrain'
-    else:  # timm's ResNets have torchvision's keys
-        layout = 'timm' if 'conv_stem' in modules else 'torchvision'
-
-    def differences(model: str) -> set[str]:
-        return {part for part in modules ^ set(module_names(model, layout)) if not _CLASSIFIER.match(part)}
-
-    if not (found := differences(name)):
-        return layout
-    if other := [model for model in WEIGHTS if not differences(model)]:
-        raise InputError(
-            f'{file}: looks like {other[0]} ({layout} keys), not {name}. '
-            f'Call python tools/fetch_weights.py {other[0]} --from "{file}".'
-        )
+    if file is not None:
+        require_file(file)
+    path = out / f'{name}.pth'
+    if path.exists():
+        return _check_existing(path, name, file)
+    check_folder(out)
+    if file is not None:
+        return _import(file, name, path, file.name)
+    failures = []
+    with tempfile.TemporaryDirectory() as folder:
+        for publisher, url in WEIGHTS[name].sources.items():
+            file = Path(folder, Path(url).name)
+            try:
+                _download(url, file, progress)
+                return _import(file, name, path, url)
+            except InputError as error:
+                failures.append(f'{publisher}: {url}: {error}'.replace(f'{file}: ', ''))
     raise InputError(
-        f'{file}: another model, no {name} with {layout} keys: they differ in {_some(found)}. '
-        f'Give one of {", ".join(WEIGHTS)} with MMPretrain, torchvision or timm keys.'
+        f'{name}: no source could be used',
+        *failures,
+        'Download one of these by other means, then call: '
+        f'python tools/fetch_weights.py {name} --from FILE (MMPretrain, torchvision or timm keys)',
     )
 
 
-def _some(names: Iterable[str]) -> str:
-    known = sorted(names)
-    return ', '.join(known[:3]) + (f' … ({len(known)} in all)' if len(known) > 3 else '')
+def _check_existing(path: Path, name: str, file: Path | None) -> list[str]:
+    """Refuses an existing weights file that is damaged, is something else, or was made from another file."""
+    checkpoint = load_checkpoint(path)
+    meta = checkpoint.get('meta') or {}
+    if meta.get('model') != name:
+        raise InputError(
+            f'{path}: exists, and was not written by this tool. Move it elsewhere, then call: '
+            f'python tools/fetch_weights.py {name} --from FILE'
+        )
+    convert(name, usable_state(checkpoint, path), path)
+    if file is not None and sha256_of(file) != meta.get('sha256'):
+        raise InputError(f'{path}: exists with other weights (from {meta.get("source")}). Move it elsewhere first.')
+    done = f'{path}: already there and intact, from {meta["source"]}; nothing done'
+    return [done, *_remark(meta)]
 
 
-def read_state(path: Path) -> State:
+def _import(file: Path, name: str, path: Path, source: str) -> list[str]:
+    """Writes the weights in ``file``, which came from ``source``, to ``path``."""
+    sha256 = sha256_of(file)
+    state, layout, proof = convert(name, usable_state(load_checkpoint(file), file), file)
+    meta = {'model': name, 'source': source, 'sha256': sha256, 'converted_from': layout}
+    meta['note'] = NOTES.get(sha256, '')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_atomically({'state_dict': {f'backbone.{key}': value for key, value in state.items()}, 'meta': meta}, path)
+    return [
+        f'{len(state)} tensors from {layout} keys: 100 % of the backbone',
+        f'proof: {proof}',
+        f'source sha256 {sha256} ({"as in its name" if named_hash(file) else "not in its name"})',
+        *_remark(meta),
+        f'written: {path}',
+    ]
+
+
+def _remark(meta: Mapping[str, str]) -> list[str]:
+    return [f'note: {meta["note"]}'] if meta['note'] else []
+
+
+def usable_state(checkpoint: dict[str, Any], path: Path) -> State:
     """The tensors of a checkpoint, bare or under ``state_dict`` or ``model``, in float32; all must be finite."""
-    state: Any = load_checkpoint(path)
+    state: Any = checkpoint
     for wrapper in ('state_dict', 'model'):
         if isinstance(state.get(wrapper), dict):
             state = state[wrapper]
@@ -117,38 +134,50 @@ def _is_usable(key: Any, value: Any) -> bool:
     return key.endswith(COUNTER) or (plain and bool(value.isfinite().all()))
 
 
-def convert(name: str, state: State, file: str) -> tuple[State, str, float | None]:
+def _some(names: Iterable[str]) -> str:
+    known = sorted(names)
+    return ', '.join(known[:3]) + (f' … ({len(known)} in all)' if len(known) > 3 else '')
+
+
+def convert(name: str, state: State, file: Path) -> tuple[State, str, str]:
     """Converts a float32 state_dict of the model ``name`` to MMPretrain's names; its features must be the same.
 
+    The models define the same layers in the same order, so the n-th tensor of one is the n-th of the other. The
+    classifier comes last, and is left out.
+
     Returns:
-        The backbone's state, the layout of the source, and the largest difference of the features relative to the
-        largest one (``None`` for MMPretrain's own).
+        The backbone's state, the layout of the source (mmpretrain, torchvision or timm), and the proof in words.
     """
-    layout = recognise(state, name, file)
-    table = module_names(name, layout)
-    state = {key: value for key, value in state.items() if key.rpartition('.')[0] in table}
-    split = {key: key.rpartition('.') for key in state}
-    converted = {f'{table[module]}.{leaf}': state[key].clone() for key, (module, _, leaf) in split.items()}
     backbone = build_backbone(name)
-    if layout == 'mmpretrain':
-        _load(backbone, converted, name, file)
-        return converted, layout, None
+    ours = list(backbone.state_dict())
+    if any(key.startswith('backbone.') for key in state):
+        inner = {key.removeprefix('backbone.'): value for key, value in state.items() if key.startswith('backbone.')}
+        _load(backbone, inner, ours, f'{file}: does not fit {name}')
+        return inner, 'mmpretrain', 'loads strictly into the backbone'
+
+    # timm's ResNets have torchvision's keys.
+    layout = 'timm' if any(key.startswith('conv_stem.') for key in state) else 'torchvision'
     source, features = _build_source(name, layout)
-    _load(source, state, f"{layout}'s {name}", file)
+    theirs = list(source.state_dict())
+    needed, classifier = theirs[: len(ours)], theirs[len(ours) :]
+    state = {key: value for key, value in state.items() if key not in classifier}
+    _load(source, state, needed, f"{file}: does not fit {layout}'s {name}")
+    converted = {own: state[key] for own, key in zip(ours, needed, strict=True) if key in state}
     _match_eps(converted, backbone, source)
-    backbone.load_state_dict(converted, strict=False)
+    backbone.load_state_dict(converted)
 
     batch = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        theirs, ours = features(batch), backbone(batch)[-1]
-    largest = theirs.abs().max()
-    difference = float((theirs - ours).abs().max() / largest) if theirs.shape == ours.shape else float('inf')
+        expected, found = features(batch), backbone(batch)[-1]
+    largest = expected.abs().max()
+    difference = float((expected - found).abs().max() / largest) if expected.shape == found.shape else float('inf')
     if not difference <= TOLERANCE:  # NaN is no proof
         raise InputError(
             f'{file}: not written, the features differ by {difference:.1e} of the largest after conversion from '
             f'{layout} keys ({TOLERANCE:.0e} allowed). Give another file.'
         )
-    return converted, layout, difference
+    proof = f'features differ by at most {difference:.1e} of the largest ({TOLERANCE:.0e} allowed: float32 rounding)'
+    return converted, layout, proof
 
 
 def build_backbone(name: str) -> nn.Module:
@@ -174,18 +203,21 @@ def _build_source(name: str, layout: str) -> tuple[nn.Module, Callable]:
     return model, model.forward_features
 
 
-def _load(model: nn.Module, state: State, name: str, file: str) -> None:
-    """Loads strictly, except for modules that the state lacks (the classifier) and batch norm's step counters."""
-    modules = set(_modules(state))
+def _load(model: nn.Module, state: State, needed: list[str], complaint: str) -> None:
+    """Loads a state with exactly the ``needed`` keys; step counters may be missing."""
+    problems = []
     try:
+        # A state_dict without torch's own metadata may lack batch norm's step counters.
         missing, unexpected = model.load_state_dict(state, strict=False)
-        missing = [key for key in missing if key.rpartition('.')[0] in modules and not key.endswith(COUNTER)]
-        problems = [f'unexpected {_some(unexpected)}'] * bool(unexpected)
-        problems += [f'{_some(missing)} not in the file'] * bool(missing)
+        if unexpected:
+            problems.append(f'unexpected {_some(unexpected)}')
+        if missing := set(missing).intersection(needed):
+            problems.append(f'{_some(missing)} not in the file')
     except RuntimeError as error:  # shapes
         problems = [line.strip() for line in str(error).splitlines()[1:2]]
     if problems:
-        raise InputError(f'{file}: does not fit {name}: {"; ".join(problems)}. Give another file.')
+        known = ', '.join(WEIGHTS)
+        raise InputError(f'{complaint}: {"; ".join(problems)}. Give another file, or the name of its model: {known}.')
 
 
 def _match_eps(state: State, backbone: nn.Module, source: nn.Module) -> None:
@@ -197,69 +229,16 @@ def _match_eps(state: State, backbone: nn.Module, source: nn.Module) -> None:
     for name, module in backbone.named_modules():
         if isinstance(module, nn.BatchNorm2d) and module.eps != source_eps:
             var = state[f'{name}.running_var']
-            state[f'{name}.weight'] *= ((var + module.eps) / (var + source_eps)).sqrt()
+            scale = ((var + module.eps) / (var + source_eps)).sqrt()
+            state[f'{name}.weight'] = state[f'{name}.weight'] * scale
 
 
-def import_weights(name: str, file: Path, out: Path, source: str | None = None) -> Imported:
-    """Writes a model's weights file into the folder ``out`` from a checkpoint, whose origin is ``source``.
-
-    Nothing is written if the file is unusable or another model's (InputError).
-    """
-    sha256 = file_sha256(file)
-    state, layout, difference = convert(name, read_state(file), str(file))
-    meta = {'model': name, 'source': source or file.name, 'sha256': sha256, 'converted_from': layout}
-    meta['note'] = NOTES.get(sha256, '')
-    path = out / f'{name}.pth'
-    out.mkdir(parents=True, exist_ok=True)
-    save_atomically({'state_dict': {f'backbone.{key}': value for key, value in state.items()}, 'meta': meta}, path)
-    return Imported(path, meta, len(state), difference, named_hash(file) is not None)
-
-
-def fetch_weights(name: str, out: Path, progress: bool = False) -> Imported:
-    """Writes a model's weights file into ``out``, from the first source with a valid file."""
-    failures = []
-    with tempfile.TemporaryDirectory() as folder:
-        for source in WEIGHTS[name].sources:
-            file = Path(folder, source.file_name)
-            try:
-                _download(source, file, progress)
-                return import_weights(name, file, out, source.url)
-            except InputError as error:
-                failures.append(f'{source.owner}: {source.url}: {error}'.replace(f'{file}: ', ''))
-    raise InputError(
-        f'{name}: no source could be used',
-        *failures,
-        'Download one of these by other means, then call: '
-        f'python tools/fetch_weights.py {name} --from FILE (MMPretrain, torchvision or timm keys)',
-    )
-
-
-def present(name: str, out: Path, file: Path | None = None) -> dict | None:
-    """The ``meta`` of an existing weights file in ``out``, or ``None`` if there is none.
-
-    Refuses one that is damaged, is something else, or was made from another file than ``file``.
-    """
-    path = out / f'{name}.pth'
-    if not path.exists():
-        return None
-    meta = load_checkpoint(path).get('meta') or {}
-    if meta.get('model') != name:
-        raise InputError(
-            f'{path}: exists, and was not written by this tool. Move it elsewhere, then call: '
-            f'python tools/fetch_weights.py {name} --from FILE'
-        )
-    convert(name, read_state(path), str(path))
-    if file is not None and file_sha256(file) != meta.get('sha256'):
-        raise InputError(f'{path}: exists with other weights (from {meta.get("source")}). Move it elsewhere first.')
-    return meta
-
-
-def _download(source: Source, file: Path, progress: bool) -> None:
+def _download(url: str, file: Path, progress: bool) -> None:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torch.hub sets none, and would wait for a silent server forever
     try:
-        hub.download_url_to_file(source.url, str(file), hash_prefix=source.hash_prefix, progress=progress)
-    except (OSError, http.client.HTTPException, RuntimeError) as error:  # RuntimeError: the hash
+        hub.download_url_to_file(url, str(file), progress=progress)
+    except (OSError, http.client.HTTPException) as error:
         raise InputError(str(error) or type(error).__name__) from error
     finally:
         socket.setdefaulttimeout(before)

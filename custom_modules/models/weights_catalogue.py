@@ -20,43 +20,26 @@ LICENCES = (
 """As checkpoints/README.md has it."""
 
 
-class Source(NamedTuple):
-    """A publisher's file on a server; its name ends in the first 8 hex digits of its sha256."""
-
-    owner: str
-    url: str
-
-    @property
-    def file_name(self) -> str:
-        return self.url.rpartition('/')[2]
-
-    @property
-    def hash_prefix(self) -> str:
-        return self.file_name.removesuffix('.pth').rpartition('-')[2]
-
-
 class Weights(NamedTuple):
     """One model's weights; its name with ``.pth`` is the file that configs use."""
 
-    sources: tuple[Source, ...]  # to try, in order
+    sources: dict[str, str]  # publishers and URLs, to try in order; a name ends in the first 8 digits of its sha256
     backbone: dict[str, Any]  # MMPretrain's, as its base config has it
     timm_name: str
 
 
-def _sources(zoo: str, torchvision: str) -> tuple[Source, ...]:
+def _sources(zoo: str, torchvision: str) -> dict[str, str]:
     """The servers, in order.
 
     A test compares them with mmpretrain's metafiles and torchvision's weights enums. The zoo's domain lapsed in June
     2026 (mmdetection #12445-7); the mirror of the maintained fork has its files under the same paths.
     """
-    return (
-        Source('OpenMMLab model zoo', f'https://download.openmmlab.com/mmclassification/v0/{zoo}'),
-        Source(
-            'mirror of onedl-mmpretrain',
-            f'https://pub-ed9ed750ddcc469da251e2d1a2cea382.r2.dev/mmclassification/v0/{zoo}',
-        ),
-        Source('torchvision', f'https://download.pytorch.org/models/{torchvision}'),
-    )
+    mirror = 'https://pub-ed9ed750ddcc469da251e2d1a2cea382.r2.dev'
+    return {
+        'OpenMMLab model zoo': f'https://download.openmmlab.com/mmclassification/v0/{zoo}',
+        'mirror of onedl-mmpretrain': f'{mirror}/mmclassification/v0/{zoo}',
+        'torchvision': f'https://download.pytorch.org/models/{torchvision}',
+    }
 
 
 # MobileNetV3: the zoo's conversion of torchvision's weights, better than the zoo's own and the same from every
@@ -90,17 +73,12 @@ WEIGHTS: dict[str, Weights] = {
 }
 
 
-def fetch_command(checkpoint_path: str | Path) -> str | None:
-    """The command that provides a missing checkpoint; ``None`` for a file name not in the catalogue."""
-    path = Path(checkpoint_path)
-    if path.suffix != '.pth' or path.stem not in WEIGHTS:
-        return None
-    out = '' if path.parent.name == 'checkpoints' else f' --out "{path.parent.as_posix()}"'
-    return f'python tools/fetch_weights.py {path.stem}{out}'
-
-
-def require_file(checkpoint_path: str | Path) -> None:
-    """Checks that a checkpoint exists; if not, the InputError names the command that provides it, if there is one."""
-    if not Path(checkpoint_path).is_file():
-        fetch = fetch_command(checkpoint_path)
-        raise InputError(f'{checkpoint_path}: no such file' + (f'; get it with: {fetch}' if fetch else ''))
+def require_file(path: Path) -> None:
+    """Raises an :class:`InputError` unless a checkpoint exists, with the command that provides it if there is one."""
+    if path.is_file():
+        return
+    fetch = ''
+    if path.suffix == '.pth' and path.stem in WEIGHTS:
+        out = '' if path.parent.name == 'checkpoints' else f' --out "{path.parent.as_posix()}"'
+        fetch = f' Get it with: python tools/fetch_weights.py {path.stem}{out}'
+    raise InputError(f'{path}: no such file.{fetch}')

@@ -15,8 +15,9 @@ from torch import nn
 
 from custom_modules.errors import InputError
 from custom_modules.models import pretrained_weights
-from custom_modules.models.pretrained_weights import build_backbone, fetch_weights, import_weights, present
-from custom_modules.models.weights_catalogue import WEIGHTS, Source, fetch_command
+from custom_modules.models.checkpoints import named_hash
+from custom_modules.models.pretrained_weights import build_backbone, provide_weights
+from custom_modules.models.weights_catalogue import WEIGHTS
 
 SHARED = Path(__file__).parents[3] / 'shared' / 'checkpoints'
 # timm's ResNets have torchvision's keys and are recognised as torchvision's.
@@ -59,14 +60,14 @@ def saved(tmp_path):
 @pytest.mark.parametrize(('name', 'layout'), CASES)
 def test_import_gives_the_source_models_features(name, layout, saved, tmp_path):
     file = saved(random_state(name, layout))
-    done = import_weights(name, file, tmp_path / 'out')
-    assert (done.difference is None) == (layout == 'mmpretrain')
+    lines = provide_weights(name, tmp_path / 'out', file)
+    assert (lines[1] == 'proof: loads strictly into the backbone') == (layout == 'mmpretrain')
     assert os.listdir(tmp_path / 'out') == [f'{name}.pth']
-    written = torch.load(done.path, weights_only=True)
+    written = torch.load(tmp_path / 'out' / f'{name}.pth', weights_only=True)
     assert set(written['state_dict']) == {f'backbone.{key}' for key in build_backbone(name).state_dict()}
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     expected = {'model': name, 'source': 'given.pth', 'sha256': sha256, 'converted_from': layout, 'note': ''}
-    assert written['meta'] == expected == present(name, tmp_path / 'out', file)
+    assert written['meta'] == expected
 
 
 def test_half_precision_without_classifier_and_step_counters_loads_as_configs_name_it(saved, tmp_path):
@@ -75,9 +76,9 @@ def test_half_precision_without_classifier_and_step_counters_loads_as_configs_na
     leave_out = 'classifier', 'num_batches_tracked'
     state = random_state('mobilenet_v2', 'torchvision')
     state = {key: value.half() for key, value in state.items() if not any(part in key for part in leave_out)}
-    done = import_weights('mobilenet_v2', saved({'model': state, 'epoch': 3}), tmp_path / 'out')
-    assert done.converted == len(state)
-    init_cfg = {'type': 'Pretrained', 'checkpoint': str(done.path), 'prefix': 'backbone'}
+    lines = provide_weights('mobilenet_v2', tmp_path, saved({'model': state, 'epoch': 3}))
+    assert lines[0].startswith(f'{len(state)} tensors from torchvision keys')
+    init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'mobilenet_v2.pth'), 'prefix': 'backbone'}
     backbone = MODELS.build({'type': 'MobileNetV2', 'init_cfg': init_cfg})
     backbone.init_weights()
     assert torch.equal(backbone.conv1.conv.weight, state['features.0.0.weight'].float())
@@ -102,7 +103,7 @@ class Touch:
 
 def refusal(name: str, file: Path, out: Path) -> str:
     with pytest.raises(InputError) as caught:
-        import_weights(name, file, out)
+        provide_weights(name, out, file)
     assert not out.exists()
     (line,) = str(caught.value).splitlines()
     return line
@@ -111,18 +112,18 @@ def refusal(name: str, file: Path, out: Path) -> str:
 @pytest.mark.parametrize(
     ('model', 'name', 'said'),
     [
-        ('resnet18', 'mobilenet_v2', 'looks like resnet18 (torchvision keys), not mobilenet_v2. Call python tools/'),
-        ('resnet34', 'resnet18', 'another model, no resnet18 with torchvision keys: they differ in layer1.2.bn1'),
-        ('alexnet', 'mobilenet_v2', 'another model, no mobilenet_v2'),
+        ('resnet18', 'mobilenet_v2', "does not fit torchvision's mobilenet_v2: unexpected bn1.bias"),
+        ('resnet34', 'resnet18', "does not fit torchvision's resnet18: unexpected layer1.2.bn1.bias"),
+        ('resnet18', 'resnet50', 'size mismatch for layer1.0.conv1.weight'),
     ],
 )
 def test_another_model_is_refused(model, name, said, saved, tmp_path):
-    assert said in refusal(name, saved(torchvision.models.get_model(model).state_dict()), tmp_path / 'out')
+    line = refusal(name, saved(torchvision.models.get_model(model).state_dict()), tmp_path / 'out')
+    assert said in line
+    assert 'Give another file, or the name of its model: mobilenet_v2, resnet18' in line
 
 
 def test_tensors_that_do_not_fit_are_named(saved, tmp_path):
-    narrow = torchvision.models.mobilenet_v2(width_mult=0.5).state_dict()
-    assert 'size mismatch' in refusal('mobilenet_v2', saved(narrow), tmp_path / 'out')
     state = random_state('mobilenet_v2', 'torchvision')
     state['features.0.1.variance'] = state.pop('features.0.1.running_var')
     line = refusal('mobilenet_v2', saved(state), tmp_path / 'out')
@@ -154,15 +155,16 @@ def test_no_checkpoint_is_one_line_and_runs_nothing(saved, tmp_path, monkeypatch
 
 
 def test_an_existing_file_is_not_overwritten(saved, tmp_path):
-    done = import_weights('mobilenet_v2', saved(random_state('mobilenet_v2', 'mmpretrain')), tmp_path / 'out')
-    other = saved(random_state('mobilenet_v2', 'mmpretrain', seed=1), 'other.pth')
+    out = tmp_path / 'out'
+    provide_weights('mobilenet_v2', out, saved(random_state('mobilenet_v2', 'mmpretrain')))
+    path, other = out / 'mobilenet_v2.pth', saved(random_state('mobilenet_v2', 'mmpretrain', seed=1), 'other.pth')
     with pytest.raises(InputError, match='exists with other weights'):
-        present('mobilenet_v2', tmp_path / 'out', other)
-    for content, said in [(done.path.read_bytes()[:-1000], 'corrupt'), (other.read_bytes(), 'not written by this')]:
-        done.path.write_bytes(content)
+        provide_weights('mobilenet_v2', out, other)
+    for content, said in [(path.read_bytes()[:-1000], 'corrupt'), (other.read_bytes(), 'not written by this')]:
+        path.write_bytes(content)
         with pytest.raises(InputError, match=said):
-            present('mobilenet_v2', tmp_path / 'out')
-    assert present('resnet18', tmp_path / 'out') is None
+            provide_weights('mobilenet_v2', out)
+        assert path.read_bytes() == content
 
 
 def test_fetch_takes_the_first_source_that_delivers(saved, tmp_path, monkeypatch):
@@ -190,26 +192,28 @@ def test_fetch_takes_the_first_source_that_delivers(saved, tmp_path, monkeypatch
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), lambda *a: Handler(*a, directory=tmp_path)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         names = ['silent-12345678.pth', 'absent-12345678.pth', 'damaged-00000000.pth', page.name, good.name]
-        sources = tuple(Source(name, f'http://127.0.0.1:{server.server_port}/{name}') for name in names)
+        sources = [(name, f'http://127.0.0.1:{server.server_port}/{name}') for name in names]
         try:
-            monkeypatch.setitem(WEIGHTS, 'mobilenet_v2', WEIGHTS['mobilenet_v2']._replace(sources=sources[:4]))
+            weights = WEIGHTS['mobilenet_v2']
+            monkeypatch.setitem(WEIGHTS, 'mobilenet_v2', weights._replace(sources=dict(sources[:4])))
             with pytest.raises(InputError) as caught:
-                fetch_weights('mobilenet_v2', tmp_path / 'none')
-            monkeypatch.setitem(WEIGHTS, 'mobilenet_v2', WEIGHTS['mobilenet_v2']._replace(sources=sources[1:]))
-            done = fetch_weights('mobilenet_v2', tmp_path / 'out')
+                provide_weights('mobilenet_v2', tmp_path / 'none')
+            monkeypatch.setitem(WEIGHTS, 'mobilenet_v2', weights._replace(sources=dict(sources[1:])))
+            lines = provide_weights('mobilenet_v2', tmp_path / 'out')
         finally:
             stop.set()
             server.shutdown()
     first, *failures, last = caught.value.problems
     assert 'no source could be used' in first
-    reasons = 'timed out', '404', 'invalid hash', 'checkpoint'
-    for source, failure, reason in zip(sources[:4], failures, reasons, strict=True):
-        assert failure.startswith(f'{source.owner}: {source.url}: ')
+    reasons = 'timed out', '404', 'not 00000000 as its name says', 'checkpoint'
+    for (publisher, url), failure, reason in zip(sources[:4], failures, reasons, strict=True):
+        assert failure.startswith(f'{publisher}: {url}: ')
         assert reason in failure
     assert '--from FILE' in last
     assert not (tmp_path / 'none').exists()
-    assert done.hash_known
-    assert torch.load(done.path, weights_only=True)['meta']['source'] == sources[-1].url
+    assert '(as in its name)' in lines[2]
+    written = torch.load(tmp_path / 'out' / 'mobilenet_v2.pth', weights_only=True)
+    assert written['meta']['source'] == sources[-1][1]
 
 
 def test_sources_are_those_the_publishers_name():
@@ -218,21 +222,15 @@ def test_sources_are_those_the_publishers_name():
     configs = Path(mmpretrain.__file__).parent.glob('.mim/configs/*/metafile.yml')
     metafiles = ''.join(path.read_text() for path in configs)
     for name, weights in WEIGHTS.items():
-        zoo, mirror, torchvisions = weights.sources
-        assert f'Weights: {zoo.url}\n' in metafiles
-        assert mirror.url.partition('/mmclassification/')[2] == zoo.url.partition('/mmclassification/')[2]
-        assert torchvisions.url == torchvision.models.get_model_weights(name)['IMAGENET1K_V1'].url
-        assert all(len(source.hash_prefix) == 8 and int(source.hash_prefix, 16) for source in weights.sources)
-
-
-def test_fetch_command():
-    assert fetch_command('checkpoints/mobilenet_v2.pth') == 'python tools/fetch_weights.py mobilenet_v2'
-    assert fetch_command(Path('a b/resnet18.pth')) == 'python tools/fetch_weights.py resnet18 --out "a b"'
-    assert fetch_command('work_dirs/run/best.pth') is None
+        zoo, mirror, torchvisions = weights.sources.values()
+        assert f'Weights: {zoo}\n' in metafiles
+        assert mirror.partition('/mmclassification/')[2] == zoo.partition('/mmclassification/')[2]
+        assert torchvisions == torchvision.models.get_model_weights(name)['IMAGENET1K_V1'].url
+        assert all(named_hash(Path(url)) for url in weights.sources.values())
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason='needs ../shared/checkpoints, the real weights')
 def test_a_real_file_with_a_note(tmp_path):
-    done = import_weights('resnet18', SHARED / 'resnet18_partial_torchvision-keys_fp16.pth', tmp_path)
-    assert done.meta['note'].startswith('partly pretrained')
-    assert torch.load(done.path, weights_only=True)['meta'] == done.meta
+    lines = provide_weights('resnet18', tmp_path, SHARED / 'resnet18_partial_torchvision-keys_fp16.pth')
+    assert lines[-2].startswith('note: partly pretrained')
+    assert provide_weights('resnet18', tmp_path)[-1] == lines[-2]

@@ -103,7 +103,7 @@ VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile
         (
             'model = dict(backbone=dict(init_cfg=dict(_delete_=True, type="Pretrained", '
             'checkpoint="checkpoints/mobilenet_v2.pth")))',
-            'checkpoints/mobilenet_v2.pth: no such file; get it with: python tools/fetch_weights.py mobilenet_v2',
+            'checkpoints/mobilenet_v2.pth: no such file. Get it with: python tools/fetch_weights.py mobilenet_v2',
         ),
         # 11: mean and std of pixels scaled to 0-1, or the other way round
         (

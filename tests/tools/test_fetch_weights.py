@@ -9,12 +9,7 @@ from custom_modules.models.weights_catalogue import WEIGHTS
 
 def test_import_then_again(call, tmp_path):
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / 'weights.pth')
-    assert (
-        'looks like resnet18' in call('fetch_weights', 'mobilenet_v2', '--from', 'weights.pth', '--out', 'new').error
-    )
-    for name in ('garbage.pth', 'absent.pth'):
-        (tmp_path / 'garbage.pth').write_bytes(b'no checkpoint at all')
-        assert name in call('fetch_weights', 'resnet18', '--from', name, '--out', 'new').error
+    assert 'no such file' in call('fetch_weights', 'resnet18', '--from', 'absent.pth', '--out', 'new').error
     assert not (tmp_path / 'new').exists()
 
     out = call('fetch_weights', 'resnet18', '--from', 'weights.pth', '--out', 'new').out

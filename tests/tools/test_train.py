@@ -224,7 +224,7 @@ def test_a_checkpoint_that_would_run_code(tiny_config, data, call, tmp_path):
         (['{tiny}', '--cfg-options', 'train_cfg.max_epochs'], 'not of the form KEY=VALUE'),
         (['{tiny}', '--cfg-options', 'optim_wrapper.optimizer.lrr=1'], 'Did you mean optim_wrapper.optimizer.lr?'),
         (['{tiny}', '--cfg-options', 'model.head.num_classes=3'], 'tulip), but model.head.num_classes is 3'),
-        (['{mobilenet}', '--data-root', '{data}'], 'get it with: python tools/fetch_weights.py mobilenet_v2'),
+        (['{mobilenet}', '--data-root', '{data}'], 'Get it with: python tools/fetch_weights.py mobilenet_v2'),
     ],
 )
 def test_unusable_input_is_one_line_and_nothing_is_written(argv, said, tiny_config, raw, data, call, tmp_path):
