@@ -4,12 +4,17 @@ An exported model (``.onnx``) needs onnxruntime, opencv-python-headless, Pillow,
 """
 
 import argparse
+import os
+import signal
 import sys
+import tempfile
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.errors import run_tool
+from custom_modules.errors import InputError, run_tool
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -44,12 +49,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serves until Ctrl-C or SIGTERM."""
+    """Serves until Ctrl-C or SIGTERM, and leaves no files behind."""
     args = parse_args(argv)
+    if find_spec('gradio') is None:
+        raise InputError("the page needs Gradio: pip install 'gradio>=6,<7'")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix='web_demo_') as folder:
+        tempfile.tempdir = os.environ['GRADIO_TEMP_DIR'] = folder  # read when Gradio is imported
+        try:
+            from custom_modules.inference.web_demo import serve_model
 
-    from custom_modules.inference.serve_model import serve_model
-
-    serve_model(**vars(args))
+            serve_model(**vars(args))
+        finally:
+            tempfile.tempdir = None
     return 0
 
 

@@ -1,6 +1,5 @@
 """The web page and ``POST /classify``, on one server."""
 
-import asyncio
 import base64
 import io
 import os
@@ -17,17 +16,19 @@ from fastapi import FastAPI, HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
+from custom_modules.datasets.demo_flowers import draw_demo_flowers
+from custom_modules.errors import InputError
 from custom_modules.inference.classify_upload import (
     KINDS,
     MAX_BYTES,
     MAX_MEGABYTES,
     NO_IMAGE,
     TOO_BIG,
-    Answer,
     UploadClassifier,
+    open_classifier,
 )
 from custom_modules.inference.predict import summarize
-from custom_modules.metrics.predictions import columns, row, write_rows
+from custom_modules.metrics.predictions import Prediction, columns, row, write_rows
 from custom_modules.pages import render
 from custom_modules.photos.image_files import MAX_PIXELS, TOO_LARGE, Unreadable
 from custom_modules.photos.thumbnails import thumbnail
@@ -43,9 +44,23 @@ ON_EXAMPLE = """element.querySelectorAll('button').forEach((button, number) =>
 STATUS = {TOO_BIG: 413, TOO_LARGE: 413, NO_IMAGE: 415}  # of HTTP; 400 for any other problem
 
 
-def serve(listener: socket.socket, app: FastAPI) -> None:
-    """Serves until Ctrl-C or SIGTERM, without waiting for connected browsers."""
-    uvicorn.Server(uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1)).run([listener])
+def serve_model(model: str, config: str | None, host: str, port: int, min_score: float) -> None:
+    """Serves until Ctrl-C or SIGTERM; the arguments are those of ``tools/web_demo.py``."""
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        raise InputError(f'{host}:{port}: {error.strerror}. Name another --host or --port.') from None
+    classifier = open_classifier(model, config, min_score)
+    flowers = Path(tempfile.mkdtemp(), 'examples')
+    draw_demo_flowers(flowers, per_class=1, size=320)
+    examples = [file for file in sorted(flowers.glob('*/*')) if file.parent.name in classifier.classes]
+    app = build_app(classifier, '/'.join(Path(model).parts[-2:]), examples)
+    print(f'http://{host}:{listener.getsockname()[1]} (Ctrl-C ends it)', flush=True)
+    try:
+        # Does not wait for connected browsers at the end.
+        uvicorn.Server(uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1)).run([listener])
+    finally:
+        classifier.pool.shutdown(cancel_futures=True)
 
 
 def build_app(classifier: UploadClassifier, model: str, examples: Sequence[Path]) -> FastAPI:
@@ -113,25 +128,22 @@ async def result(images: Sequence[Path], classifier: UploadClassifier) -> str:
     """The page's result: one image with its scores and heat map, several as a table, and unreadable files."""
     alone = len(images) == 1
 
-    def look(image: Path, name: str) -> tuple[Answer | Unreadable, str | None, str | None]:
-        """The outcome, the picture and the heat map."""
-        outcome = classifier.classify(image, name)
+    def look(image: Path) -> dict[str, Any]:
+        outcome = classifier.classify(image, image.name)
         if isinstance(outcome, Unreadable):
-            return outcome, None, None
-        heat = classifier.heat(image, outcome.prediction.label) if classifier.heat and alone else None
-        return outcome, thumbnail(image, LARGE if alone else SMALL), heat
+            return {'outcome': outcome}
+        heat = classifier.heat(image, outcome.label) if classifier.heat and alone else None
+        picture = thumbnail(image, LARGE if alone else SMALL)
+        return {'outcome': outcome, 'picture': picture, 'heat': heat, **classifier.fields(outcome)}
 
     with tempfile.TemporaryDirectory() as folder:
-        waiting = []
-        for i, image in enumerate(images):
-            mine = Path(folder, str(i))
-            os.link(image, mine)  # Gradio deletes its own after a while, or replaces it by an upload of the same image
-            waiting.append(asyncio.get_running_loop().run_in_executor(classifier.pool, look, mine, image.name))
-        seen: list[Any] = await asyncio.gather(*waiting)
-    read = [
-        {'answer': one, 'picture': picture, 'heat': heat} for one, picture, heat in seen if isinstance(one, Answer)
-    ]
-    outcomes = [outcome.prediction if isinstance(outcome, Answer) else outcome for outcome, *_ in seen]
+        links = []
+        for image in images:
+            links.append(Path(tempfile.mkdtemp(dir=folder), image.name))
+            os.link(image, links[-1])  # Gradio deletes its own after a while, or replaces it by another upload
+        seen = await classifier.in_threads(look, links)
+    outcomes = [item['outcome'] for item in seen]
+    read = [item for item in seen if isinstance(item['outcome'], Prediction)]
     return render(
         TEMPLATE,
         part='result',
@@ -142,21 +154,21 @@ async def result(images: Sequence[Path], classifier: UploadClassifier) -> str:
         min_score=classifier.min_score,
         calibrated=classifier.temperature is not None,
         no_heat=classifier.no_heat,
-        csv=csv_address([item['answer'] for item in read], classifier.classes),
+        csv=csv_address([item['outcome'] for item in read], classifier),
     )
 
 
-def csv_address(answers: Sequence[Answer], classes: Sequence[str]) -> str:
+def csv_address(predictions: Sequence[Prediction], classifier: UploadClassifier) -> str:
     """The table of tools/predict.py, with calibrated scores and whether each is sure, as a ``data:`` URL.
 
     A path that a spreadsheet would take for a formula begins with ``./``.
     """
-    rows = [{**row(one.prediction, classes), 'sure': one.sure} for one in answers]
-    for values in rows:
-        if values['path'].startswith(('=', '+', '-', '@')):
-            values['path'] = f'./{values["path"]}'
+    rows = []
+    for one in predictions:
+        path = f'./{one.path}' if one.path.startswith(('=', '+', '-', '@')) else one.path
+        rows.append({**row(one, classifier.classes), 'path': path, 'sure': classifier.fields(one)['sure']})
     table = io.BytesIO()
-    write_rows(table, rows, [*columns(classes, with_truth=False), 'sure'], '.csv')
+    write_rows(table, rows, [*columns(classifier.classes, with_truth=False), 'sure'], '.csv')
     return f'data:text/csv;base64,{base64.b64encode(table.getvalue()).decode()}'
 
 
@@ -171,35 +183,25 @@ async def answer(request: Request, classifier: UploadClassifier) -> Any:
         await request.form()
     except ClientDisconnect:  # nobody is left to answer; uncaught, it is a traceback in the terminal
         raise HTTPException(400, 'the connection ended before the request') from None
+
+    def classify(upload: UploadFile) -> Prediction | Unreadable:
+        with tempfile.TemporaryDirectory() as folder:
+            image = Path(folder, 'image')
+            with image.open('wb') as file:
+                shutil.copyfileobj(upload.file, file)
+            return classifier.classify(image, upload.filename or 'photo')
+
     async with request.form() as form:
         uploads = [part for part in form.getlist('photo') if isinstance(part, UploadFile)]
         if not uploads:
             raise HTTPException(400, 'no photo: send one or more as form data, such as curl -F photo=@rose.jpg')
-        with tempfile.TemporaryDirectory() as folder:
-            run, pool = asyncio.get_running_loop().run_in_executor, classifier.pool
-            waiting = [
-                run(pool, _classify_upload, classifier, Path(folder, str(i)), upload)
-                for i, upload in enumerate(uploads)
-            ]
-            outcomes = await asyncio.gather(*waiting)
+        outcomes = await classifier.in_threads(classify, uploads)
     if len(outcomes) > 1:
-        named = zip(uploads, outcomes, strict=True)
-        return [{'photo': upload.filename, **_fields(outcome)} for upload, outcome in named]
-    if isinstance(outcomes[0], Unreadable):
-        raise HTTPException(STATUS.get(outcomes[0].problem, 400), outcomes[0].problem)
-    return _fields(outcomes[0])
-
-
-def _classify_upload(classifier: UploadClassifier, image: Path, upload: UploadFile) -> Answer | Unreadable:
-    with image.open('wb') as file:
-        shutil.copyfileobj(upload.file, file)
-    try:
-        return classifier.classify(image, upload.filename or 'photo')
-    finally:
-        image.unlink()
-
-
-def _fields(outcome: Answer | Unreadable) -> dict[str, Any]:
+        return [
+            {'photo': one.path} | ({'detail': one.problem} if isinstance(one, Unreadable) else classifier.fields(one))
+            for one in outcomes
+        ]
+    (outcome,) = outcomes
     if isinstance(outcome, Unreadable):
-        return {'detail': outcome.problem}
-    return {key: value for key, value in outcome._asdict().items() if key != 'prediction'}
+        raise HTTPException(STATUS.get(outcome.problem, 400), outcome.problem)
+    return classifier.fields(outcome)

@@ -8,13 +8,7 @@ import tempfile
 import pytest
 from PIL import Image
 
-from custom_modules.inference.classify_upload import (
-    KINDS,
-    MAX_BYTES,
-    MAX_MEGABYTES,
-    Answer,
-    UploadClassifier,
-)
+from custom_modules.inference.classify_upload import KINDS, MAX_BYTES, MAX_MEGABYTES, UploadClassifier
 from custom_modules.metrics.calibration import tempered
 from custom_modules.metrics.predictions import Prediction
 
@@ -64,9 +58,12 @@ def photo(tmp_path):
 def test_scores_are_calibrated_where_the_temperature_is_known(engine, photo, temperature):
     wanted = SCORES if temperature is None else tempered([SCORES], temperature)[0].tolist()
     for min_score, sure in ((wanted[0] - 0.01, True), (wanted[0] + 0.01, False)):
-        found = UploadClassifier(engine, min_score, temperature).classify(photo, 'a.jpg')
-        assert found.prediction == Prediction('a.jpg', wanted)
-        assert (found.label, found.score, found.sure) == ('daisy', wanted[0], sure)
+        classifier = UploadClassifier(engine, min_score, temperature)
+        found = classifier.classify(photo, 'a.jpg')
+        assert found == Prediction('a.jpg', wanted)
+        scores = dict(zip(Engine.classes, wanted, strict=True))
+        fields = {'label': 'daisy', 'score': wanted[0], 'scores': scores, 'sure': sure}
+        assert classifier.fields(found) == fields
 
 
 @pytest.fixture
@@ -138,8 +135,8 @@ def test_an_upload_that_breaks_off_is_no_traceback():
         asyncio.run(answer(request, None))
 
 
-def test_no_file_name_is_a_formula_in_the_table():
+def test_no_file_name_is_a_formula_in_the_table(engine):
     names = ['=1+1.jpg', '@x.jpg', 'a=b.jpg']
-    answers = [Answer(Prediction(name, SCORES), 'daisy', 0.5, {}, True) for name in names]
-    table = base64.b64decode(csv_address(answers, Engine.classes).partition(',')[2]).decode()
+    address = csv_address([Prediction(name, SCORES) for name in names], UploadClassifier(engine, 0.4))
+    table = base64.b64decode(address.partition(',')[2]).decode()
     assert [line.partition(',')[0] for line in table.splitlines()[1:]] == ['./=1+1.jpg', './@x.jpg', 'a=b.jpg']

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip('pytorch_grad_cam', reason='grad-cam is an extra')
 
-from custom_modules.inference.serve_model import HEAT_MAP, heat_maps
+from custom_modules.inference.classify_upload import HEAT_MAP, heat_maps
 from custom_modules.inference.torch_predictor import TorchPredictor
 from custom_modules.models.model_file import open_model_file
 
