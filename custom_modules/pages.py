@@ -2,7 +2,6 @@
 
 import os
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,8 @@ def render(template: Path, **values: Any) -> str:
         values: The values in it; a missing one is an error.
 
     Raises:
-        InputError: Jinja2 is not installed.
         LookupError: A value is missing.
     """
-    check_jinja()
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
     from markupsafe import Markup
 
@@ -45,12 +42,6 @@ def render(template: Path, **values: Any) -> str:
         raise LookupError(str(error)) from error
 
 
-def check_jinja() -> None:
-    """Raises an :class:`InputError` if Jinja2 is not installed."""
-    if find_spec('jinja2') is None:
-        raise InputError('pages and model cards need Jinja2: pip install Jinja2')
-
-
 def escape_markdown(value: Any) -> str:
     """Escapes everything special to Markdown or HTML as character references."""
     return re.sub(r'[\\`*\[\]<>&|~]|(?<!\w)_|_(?!\w)', lambda found: f'&#{ord(found[0])};', printable(str(value)))
@@ -67,12 +58,10 @@ def check_out(out: Path, data: Path) -> None:
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f'--out {out}: the name must end in {", ".join(SUFFIXES)}')
     if out.is_dir():
-        raise InputError(f'{out}: is a folder; name a file')
+        raise InputError(f'{out}: is a folder. Name a file.')
     if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(data)):
-        raise InputError(f'{out}: lies in {data}, which is only read; name a file elsewhere')
+        raise InputError(f'{out}: lies in {data}, which is only read. Name a file elsewhere.')
     check_folder(out.parent)
-    if out.suffix.lower() == '.html':
-        check_jinja()
 
 
 def write_out(out: Path, text: str) -> None:

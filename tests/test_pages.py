@@ -22,7 +22,7 @@ def test_what_can_be_written_passes_and_nothing_is_made(tmp_path):
         ('report.txt', 'must end in .html, .csv, .json'),
         ('report', 'must end in'),
         ('.html', 'must end in'),
-        ('folder.csv', 'is a folder; name a file'),
+        ('folder.csv', 'is a folder. Name a file'),
         ('file/report.csv', 'is a file, not a folder'),
         ('data/manifest.json', 'lies in .*data, which is only read'),
         ('link/report.csv', 'which is only read'),

@@ -14,7 +14,7 @@ from custom_modules.evaluation.run_comparison import Comparison, TrainedRun, com
 from custom_modules.evaluation.trained_runs import read_trained_run
 from custom_modules.metrics.curves import draw, save_figure
 from custom_modules.metrics.plots import as_inline_svg, shorten
-from custom_modules.pages import check_jinja, render, write_out
+from custom_modules.pages import render, write_out
 
 # Okabe and Ito's colours, distinct for colour-blind readers; a second round is dashed.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
@@ -47,7 +47,6 @@ def compare(sources: Sequence[Path], outs: Sequence[Path]) -> str:
 
 def page(comparison: Comparison) -> str:
     """The self-contained page."""
-    check_jinja()
     from markupsafe import Markup
 
     drawn = {
