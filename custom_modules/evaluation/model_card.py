@@ -97,7 +97,7 @@ def model_card(
         epochs=section(settings, 'train_cfg').get('max_epochs'),
         data_root=Path(str(section(section(settings, 'train_dataloader'), 'dataset').get('data_root') or '')).name,
         weights=model.digest,
-        parameters=count_parameters(model.weights or {}),
+        parameters=count_parameters(model.weights),
         results=results,
         warning=results_warning({'trained_on': meta.get('dataset_digest'), **(results or {})}),
         reached=Proportion(round(meta['value'] * images / 100), images) if images else None,

@@ -16,6 +16,7 @@ from custom_modules.evaluation.results import as_written, find_results, split_wa
 from custom_modules.files import check_folder, write_atomically
 from custom_modules.inference.onnx_conversion import (
     TOLERANCE,
+    Scores,
     describe,
     difference,
     export,
@@ -30,7 +31,7 @@ from custom_modules.models.model_file import ModelFile
 from custom_modules.models.onnx_file import Metadata
 from custom_modules.models.onnx_preprocessing import Pixels, Preprocessing
 from custom_modules.models.publishing import plain_weights
-from custom_modules.pages import check_jinja
+from custom_modules.pages import write_out
 from custom_modules.progress import progress_bar
 
 CALIBRATION_IMAGES = 100
@@ -51,7 +52,6 @@ def export_checkpoint(
     outs = [out, out.with_name(f'{out.stem}_int8.onnx')] if int8 else [out]
     _check_outputs([*outs, card_path(out)], overwrite)
     require_packages()
-    check_jinja()
     file = open_checkpoint(str(checkpoint), config)
     data = _read_data(data_root, file) if data_root else None
     predictor = TorchPredictor(file, 'cpu')
@@ -60,15 +60,17 @@ def export_checkpoint(
     metadata = _metadata(file, known.temperature)
     # Before the export, which takes seconds: an image may be unreadable.
     pixels = _calibration_pixels(predictor, data) if data and int8 else np.empty(0, np.uint8)
+
     models = [export(predictor, metadata)]
     if int8:
         models.append(quantize(models[0], pixels, metadata))
-
-    found, remarks = _compare(predictor, models, data, max(metadata.preprocessing.crop) + 32)
-    if found > TOLERANCE:
+    scores = _score(predictor, models, data, max(metadata.preprocessing.crop) + 32)
+    remarks = _compare(scores, data)
+    if (found := difference(scores[0], scores[1])) > TOLERANCE:
         said = f'its scores differ from torch by {found:.2g}, more than {TOLERANCE:g}'
         print(f'error: {out}: not written: {said}. Please report that with the config.', file=sys.stderr)
         return 1
+
     files = [
         PublishedFile(path.name, len(model), sha256(model).hexdigest(), f'compared with torch: {remark}')
         for path, model, remark in zip(outs, models, remarks, strict=True)
@@ -77,11 +79,12 @@ def export_checkpoint(
         card = model_card(out.name, file, known.results, find_manifest(file, data_root), files)
     print(f'temperature {known.source}')
     out.parent.mkdir(parents=True, exist_ok=True)
-    for path, content in zip((*outs, card_path(out)), (*models, card.encode(errors='backslashreplace')), strict=True):
-        write_atomically(path, lambda target, content=content: target.write(content))  # type: ignore[misc]
-        print(f'written     {path}' + (f' ({len(content) / 1e6:.1f} MB)' if path in outs else ''))
-    warning = split_warning(file.meta.get('dataset_digest'), data.digest if data else None)
-    if warning:
+    for path, model in zip(outs, models, strict=True):
+        write_atomically(path, lambda target, model=model: target.write(model))  # type: ignore[misc]
+        print(f'written     {path} ({len(model) / 1e6:.1f} MB)')
+    write_out(card_path(out), card)
+    print(f'written     {card_path(out)}')
+    if warning := split_warning(file.meta.get('dataset_digest'), data.digest if data else None):
         print(f'warning: {warning}')
     return 1 if warning else 0
 
@@ -97,7 +100,7 @@ def _read_data(root: Path, file: ModelFile) -> PreparedDataset:
     data = read_prepared(root)
     if data.classes != file.classes:
         theirs, ours = ', '.join(data.classes), ', '.join(file.classes)
-        raise InputError(f'{root}: its classes are {theirs}, those of {file.path} {ours}')
+        raise InputError(f'{root}: its classes are {theirs}, those of {file.path} {ours}. Name its own dataset.')
     return data
 
 
@@ -114,30 +117,30 @@ def _calibration_pixels(predictor: TorchPredictor, data: PreparedDataset) -> Pix
     return stack_pixels([predictor.read(str(data.root / 'train' / sample.path)) for sample in chosen])
 
 
-def _compare(
+def _score(
     predictor: TorchPredictor, models: Sequence[bytes], data: PreparedDataset | None, size: int
-) -> tuple[float, list[str]]:
-    """Compares models with torch on validation images, or on drawn flowers of ``size`` pixels, and prints it.
-
-    Returns:
-        The largest difference of the first model's scores, and of each model what there is to say.
-    """
+) -> list[Scores]:
+    """Scores of torch and of each model on the validation images, or on drawn flowers of ``size`` pixels."""
     with tempfile.TemporaryDirectory() as drawn, progress_bar() as bar:
         if data:
             paths = [str(data.root / 'val' / sample.path) for sample in data.val]
         else:
             draw_demo_flowers(Path(drawn) / 'flowers', DRAWN, size=size)
             paths = sorted(map(str, Path(drawn).glob('*/*/*.jpg')))
-        scores = score_by_all(predictor, models, paths, bar)
+        return score_by_all(predictor, models, paths, bar)
+
+
+def _compare(scores: Sequence[Scores], data: PreparedDataset | None) -> list[str]:
+    """Prints how each model's scores differ from torch's, the first ones; returns that for the model card."""
     remarks = [describe(scores[0], own) for own in scores[1:]]
     print(f'compared    {f"{data.root}, val" if data else "drawn flowers"}: {remarks[0]}')
-    if data:
-        labels = [sample.label for sample in data.val]
-        top1 = [Proportion(int((own.argmax(1) == labels).sum()), len(labels)) for own in scores]
-        if len(models) == 2:
-            calibrated = min(CALIBRATION_IMAGES, len(data.train))
-            print(f'int8        calibrated on {calibrated} training photos: {remarks[1]}')
-            for name, own in zip(('torch', 'float32', 'int8'), top1, strict=True):
-                print(f'{name:<11} top-1 {own}')
-        remarks = [f'{remark}; top-1 {own}' for remark, own in zip(remarks, top1[1:], strict=True)]
-    return difference(scores[0], scores[1]), remarks
+    if not data:
+        return remarks
+    labels = [sample.label for sample in data.val]
+    top1 = [Proportion(int((own.argmax(1) == labels).sum()), len(labels)) for own in scores]
+    if len(remarks) == 2:
+        calibrated = min(CALIBRATION_IMAGES, len(data.train))
+        print(f'int8        calibrated on {calibrated} training photos: {remarks[1]}')
+        for name, own in zip(('torch', 'float32', 'int8'), top1, strict=True):
+            print(f'{name:<11} top-1 {own}')
+    return [f'{remark}; top-1 {own}' for remark, own in zip(remarks, top1[1:], strict=True)]

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.errors import InputError, PhotoError
+from custom_modules.errors import PhotoError
 from custom_modules.metrics.predictions import Prediction, check_scores
-from custom_modules.models.model_file import ONNX_PACKAGES, ModelFile, is_exported, open_model_file
+from custom_modules.models.model_file import ModelFile, is_exported, open_model_file
+from custom_modules.models.onnx_file import score
+from custom_modules.models.onnx_preprocessing import Pixels
 from custom_modules.photos.image_files import BROKEN, Unreadable, file_problem
 
 WORKERS = 2  # threads that read images
@@ -93,15 +95,24 @@ class Predictor(ABC):
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
+class OnnxPredictor(Predictor):
+    """Classifies images with a model of ``tools/export_onnx.py``, with ONNX Runtime and without torch."""
+
+    def load(self, path: str) -> Pixels:
+        """The pixels of an image, (3, H, W) uint8, RGB."""
+        assert self.file.preprocessing is not None
+        return self.file.preprocessing.load(path)
+
+    def score(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
+        """Softmax scores, (N, K), of N images from :meth:`load`."""
+        return score(self.file.session, np.stack(images), self.classes, str(self.file.path))
+
+
 def open_predictor(path: str, config: str | None = None) -> Predictor:
     """Opens a model: a checkpoint by torch, with ``config`` or the one saved in it; an ``.onnx`` by ONNX Runtime."""
-    # Imported here, so that an exported model needs no torch, and a checkpoint no ONNX Runtime.
-    if not is_exported(path):
-        from custom_modules.inference.torch_predictor import TorchPredictor, open_checkpoint
+    if is_exported(path):
+        return OnnxPredictor(open_model_file(path))
 
-        return TorchPredictor(open_checkpoint(path, config))
-    try:
-        from custom_modules.inference.onnx_predictor import OnnxPredictor
-    except ModuleNotFoundError as error:
-        raise InputError(f'{path}: {error}: {ONNX_PACKAGES}') from None
-    return OnnxPredictor(open_model_file(path))
+    from custom_modules.inference.torch_predictor import TorchPredictor, open_checkpoint  # an export needs no torch
+
+    return TorchPredictor(open_checkpoint(path, config))

@@ -85,7 +85,7 @@ def open_checkpoint(path: str, config: str | None = None) -> ModelFile:
 
 def _load_weights(model: torch.nn.Module, file: ModelFile) -> None:
     try:
-        missing = model.load_state_dict(file.weights or {}, strict=False).missing_keys
+        missing = model.load_state_dict(file.weights, strict=False).missing_keys
     except (RuntimeError, TypeError, AttributeError) as error:  # other shapes, or no tensors
         said = str(error).splitlines()[-1].strip()
         raise InputError(f'{file.path}: its weights are not of its model ({said}). {ANOTHER}') from error

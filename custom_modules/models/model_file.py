@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from custom_modules.models.onnx_preprocessing import Preprocessing
 
-ONNX_PACKAGES = 'pip install onnxruntime opencv-python-headless Pillow numpy'  # all that an exported model needs
-
 
 def is_exported(path: str | Path) -> bool:
     """Whether a model's file is one of ``tools/export_onnx.py``, which needs no torch."""
@@ -35,11 +33,15 @@ class ModelFile:
     classes: list[str]  # in label order
     meta: dict[str, Any]  # of the training: run, epoch, metric, dataset_digest, …
     digest: str  # hex sha256 of the weights of a checkpoint, or of the whole file of an exported model
-    weights: 'dict[str, Tensor] | None' = None  # the state dict of a checkpoint, on the CPU
     checkpoint: dict[str, Any] = field(default_factory=dict)  # all that a checkpoint holds
     given_config: 'Config | None' = None  # used in place of the saved one
     session: Any = None  # the InferenceSession of an exported model
     preprocessing: 'Preprocessing | None' = None  # of images, for an exported model
+
+    @property
+    def weights(self) -> 'dict[str, Tensor]':
+        """The state dict of a checkpoint, on the CPU; empty for an exported model."""
+        return self.checkpoint.get('state_dict', {})
 
     @cached_property
     def config(self) -> 'Config':
@@ -66,9 +68,7 @@ def open_model_file(path: str | Path, config: 'Config | None' = None) -> ModelFi
     if is_exported(path):
         from custom_modules.models.onnx_file import open_model  # imports Pillow and NumPy, which no checkpoint needs
 
-        session, metadata, digest = open_model(path)
-        exported = {'session': session, 'preprocessing': metadata.preprocessing}
-        return ModelFile(Path(path), metadata.classes, metadata.about, digest, **exported)
+        return open_model(path)
     import torch
 
     from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint, weights_digest
@@ -81,7 +81,7 @@ def open_model_file(path: str | Path, config: 'Config | None' = None) -> ModelFi
     for key, value in weights.items():
         if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise InputError(f'{path}: {key} is no tensor of numbers: the weights are broken. Use another checkpoint.')
-    return ModelFile(Path(path), classes, meta, weights_digest(weights), weights, checkpoint, config)
+    return ModelFile(Path(path), classes, meta, weights_digest(weights), checkpoint, config)
 
 
 def read_temperature(about: Mapping[str, Any], name: str) -> float | None:

@@ -7,7 +7,8 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from custom_modules.errors import InputError
-from custom_modules.models.onnx_file import open_model, score
+from custom_modules.models.model_file import open_model_file
+from custom_modules.models.onnx_file import score
 from custom_modules.models.onnx_preprocessing import Preprocessing
 
 
@@ -22,15 +23,14 @@ class OnnxClassifier(BaseModel):
 
     def __init__(self, path: str, data_preprocessor: dict | None = None) -> None:
         super().__init__(data_preprocessor)
-        self.path = path
-        self.session, metadata, _ = open_model(path)
-        self.classes = metadata.classes
+        self.file = open_model_file(path)
 
     def forward(
         self, inputs: torch.Tensor, data_samples: list[DataSample] | None = None, mode: str = 'predict'
     ) -> list[DataSample]:
         """Samples with ``pred_score`` (K,) and ``pred_label`` of (N, 3, H, W) RGB; ``mode`` is ``'predict'``."""
-        scores = torch.from_numpy(score(self.session, inputs.to('cpu', torch.uint8).numpy(), self.classes, self.path))
+        images = inputs.to('cpu', torch.uint8).numpy()
+        scores = torch.from_numpy(score(self.file.session, images, self.file.classes, str(self.file.path)))
         samples = data_samples or [DataSample() for _ in scores]
         for sample, own in zip(samples, scores, strict=True):
             sample.set_pred_score(own).set_pred_label(own.argmax())

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_modules.errors import InputError
-from custom_modules.models.model_file import ONNX_PACKAGES
+from custom_modules.models.model_file import ModelFile
 from custom_modules.models.onnx_preprocessing import Pixels, Preprocessing
 from custom_modules.photos.parallel import cores
 from custom_modules.upstream import quieten
 
+PACKAGES = 'pip install onnxruntime opencv-python-headless Pillow numpy'  # all that an exported model needs
 UNSEALED = f'sha256:{"0" * 64}'
 _SEAL = re.compile(rb'sha256:[0-9a-f]{64}')
 _AGAIN = 'Export the checkpoint again.'
@@ -81,8 +82,8 @@ def is_intact(content: bytes) -> bool:
     )
 
 
-def open_model(path: str | Path) -> tuple[Any, Metadata, str]:
-    """Opens an exported model: its ``InferenceSession``, its metadata, and the SHA-256 of the file.
+def open_model(path: str | Path) -> ModelFile:
+    """Opens an exported model.
 
     Raises:
         InputError: The file is missing, corrupt or changed, not exported by this project, or ONNX Runtime is missing.
@@ -103,7 +104,14 @@ def open_model(path: str | Path) -> tuple[Any, Metadata, str]:
         raise InputError(
             f'{path}: computes {" to ".join(found)}, but its metadata says {" to ".join(wanted)}. {_AGAIN}'
         )
-    return session, metadata, hashlib.sha256(content).hexdigest()
+    return ModelFile(
+        Path(path),
+        metadata.classes,
+        metadata.about,
+        hashlib.sha256(content).hexdigest(),
+        session=session,
+        preprocessing=metadata.preprocessing,
+    )
 
 
 def open_session(content: bytes, name: str) -> Any:
@@ -116,7 +124,7 @@ def open_session(content: bytes, name: str) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise InputError(f'{name}: needs ONNX Runtime ({error}): {ONNX_PACKAGES}') from None
+        raise InputError(f'{name}: needs ONNX Runtime ({error}): {PACKAGES}') from None
     onnxruntime.set_default_logger_severity(4)  # errors are raised; they need not be on stderr too
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

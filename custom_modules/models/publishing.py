@@ -1,9 +1,6 @@
-"""Published checkpoints: weights and their description alone, verified, named by their sha256."""
+"""What a published checkpoint holds: checked weights and their description."""
 
-import hashlib
-import io
 import json
-import re
 from typing import Any
 
 import torch
@@ -61,10 +58,7 @@ def plain_weights(model: ModelFile) -> dict[str, torch.Tensor]:
     Raises:
         InputError: A weight is not finite.
     """
-    state = {
-        key: value.detach().clone(memory_format=torch.contiguous_format)
-        for key, value in (model.weights or {}).items()
-    }
+    state = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in model.weights.items()}
     for key, value in state.items():
         if not (value.float() if value.itemsize == 1 else value).isfinite().all():  # float8 has no isfinite
             raise InputError(f'{model.path}: {key} is not finite: the weights are broken. Use another checkpoint.')
@@ -75,31 +69,3 @@ def count_parameters(state: dict[str, torch.Tensor]) -> int:
     """The number of parameters in a state dict, without batch norm's statistics."""
     statistics = ('running_mean', 'running_var', 'num_batches_tracked')
     return sum(value.numel() for key, value in state.items() if not key.endswith(statistics))
-
-
-def publish(state: dict[str, torch.Tensor], meta: dict[str, Any], name: str) -> tuple[bytes, str]:
-    """The bytes of a checkpoint of ``state`` and ``meta``, verified by loading them with ``weights_only=True``.
-
-    Args:
-        state: Of :func:`plain_weights`.
-        meta: Of :func:`describe`.
-        name: Of the original file, without folder.
-
-    Returns:
-        The bytes, and the name of the file: ``{run, or else the stem of name}-{first 8 digits of the sha256}.pth``.
-
-    Raises:
-        InputError: The loaded content differs.
-    """
-    written = io.BytesIO()
-    torch.save({'state_dict': state, 'meta': meta}, written)
-    content = written.getvalue()
-    again = torch.load(io.BytesIO(content), weights_only=True)
-    weights = again['state_dict']
-    same = weights.keys() == state.keys() and all(
-        weights[key].dtype == value.dtype and torch.equal(weights[key], value) for key, value in state.items()
-    )
-    if not same or again['meta'] != meta:
-        raise InputError(f'{name}: changes when it is saved. Report this as a bug.')
-    stem = re.sub(r'[^\w.-]+', '_', str(meta.get('run') or name.removesuffix('.pth'))).lstrip('.-')
-    return content, f'{stem}-{hashlib.sha256(content).hexdigest()[:8]}.pth'
