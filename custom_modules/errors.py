@@ -4,7 +4,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from traceback import extract_tb
 
@@ -59,22 +59,24 @@ def collect(problems: list[str]) -> Iterator[None]:
         problems += error.problems
 
 
-def refuse(problems: Sequence[str]) -> None:
-    """Raises an :class:`InputError` with the first 20 problems and the number of the others, if there are any."""
-    rest = len(problems) - MAX_PRINTED
-    if problems:
-        raise InputError(*problems[:MAX_PRINTED], *([f'and {rest} more'] if rest > 0 else []))
+def refuse(problems: Iterable[str]) -> None:
+    """Raises an :class:`InputError` with the first 20 different problems and the number of the others, if any."""
+    lines = list(dict.fromkeys(problems))
+    if more := len(lines[MAX_PRINTED:]):
+        lines = [*lines[:MAX_PRINTED], f'and {more} more']
+    if lines:
+        raise InputError(*lines)
 
 
 @contextmanager
-def as_configured(part: str, remedy: str = 'correct the config or --cfg-options') -> Iterator[None]:
+def as_configured(part: str, remedy: str = 'Correct the config or --cfg-options.') -> Iterator[None]:
     """Turns what building ``part`` of a config raises into an :class:`InputError`: a user wrote that part."""
     try:
         yield
     except InputError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError) as error:
-        raise InputError(f'{part}: {said_by(error)}; {remedy}') from error
+        raise InputError(f'{part}: {said_by(error)}. {remedy}') from error
 
 
 def said_by(error: Exception) -> str:
@@ -96,19 +98,15 @@ def run_tool(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         code, problems = 130, ('interrupted',)
     except InputError as error:
-        code, problems = 2, error.problems
-        everywhere = isinstance(error, LocalError)
+        code, problems, everywhere = 2, error.problems, isinstance(error, LocalError)
     except BrokenPipeError:  # the reader of the output has ended, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     except OSError as error:
         if error.errno not in UNUSABLE:
             raise
-        code, problems = (
-            2,
-            (f'{error.filename or "writing"}: {error.strerror}; free some space, or name another folder',),
-        )
-        everywhere = True
+        problem = f'{error.filename or "writing"}: {error.strerror}. Free some space, or name another folder.'
+        code, problems, everywhere = 2, (problem,), True
     except ImportError as error:
         remedy = 'pip install -r requirements.txt'
         if 'libGL' in str(error):

@@ -34,7 +34,7 @@ def test_one_process_per_machine_prints(name, capsys, monkeypatch):
         (ImportError('libGL.so.1: cannot open shared object file'), 2, '.*apt-get install libgl1.*'),
         (ModuleNotFoundError("No module 'cv2'", name='cv2'), 2, "error: No module 'cv2': pip install -r .*"),
         (KeyboardInterrupt(), 130, 'error: interrupted'),
-        (OSError(errno.ENOSPC, 'No space left', 'best.pth'), 2, 'error: best.pth: No space left; .*'),
+        (OSError(errno.ENOSPC, 'No space left', 'best.pth'), 2, 'error: best.pth: No space left. Free .*'),
     ],
 )
 def test_a_line_for_the_user(error, code, line, capsys):
@@ -70,7 +70,7 @@ def test_unreadable_images_are_named_by_any_process(capsys, monkeypatch):
 def test_an_error_in_a_config_is_a_line():
     with pytest.raises(InputError) as caught, as_configured('optim_wrapper'):
         fail(TypeError("'<' not supported\nand more"))
-    assert str(caught.value) == "optim_wrapper: TypeError: '<' not supported; correct the config or --cfg-options"
+    assert str(caught.value) == "optim_wrapper: TypeError: '<' not supported. Correct the config or --cfg-options."
     with pytest.raises(InputError) as caught, as_configured('model'):
         fail(InputError('known'))
     assert str(caught.value) == 'known'
@@ -81,4 +81,4 @@ def test_a_bare_assert_is_quoted(tmp_path):
     crop = runpy.run_path(str(tmp_path / 'upstream.py'))['crop']
     with pytest.raises(InputError) as caught, as_configured('pipeline'):
         crop(scale=0)
-    assert str(caught.value) == 'pipeline: AssertionError: assert scale > 0; correct the config or --cfg-options'
+    assert str(caught.value) == 'pipeline: AssertionError: assert scale > 0. Correct the config or --cfg-options.'

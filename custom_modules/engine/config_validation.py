@@ -3,7 +3,6 @@
 MMEngine ignores most misspelt keys. The keys that a class takes are those of its signature; see :func:`parameters`.
 """
 
-import ast
 import difflib
 import functools
 import inspect
@@ -11,26 +10,22 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine import registry as mmengine_registries
 from mmengine.config import Config
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import MomentumAnnealingEMA
 from mmengine.optim import OptimWrapper
-from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, LogProcessor, Runner, TestLoop, ValLoop
 from mmengine.utils.dl_utils import set_multi_processing
 from mmengine.utils.misc import import_modules_from_strings
-from mmpretrain import registry as mmpretrain_registries
 from mmpretrain.models.utils import ClsDataPreprocessor, RandomBatchAugment
 from torch import nn
 from torch.utils.data import DataLoader
 
-from custom_modules.errors import InputError
-from custom_modules.upstream import base_path
+from custom_modules.errors import refuse
+from custom_modules.models.saved_config import nested, registered_names, registries
 
 # For parts of a config (a regular expression of the dotted key): what reads a dict without a type, None for nothing
 # known; and the keys that MMEngine itself reads from it.
@@ -100,7 +95,6 @@ OPEN = {
 }
 KNOWN_PACKAGES = {'custom_modules', 'mmcv', 'mmengine', 'mmpretrain', 'torch', 'torchvision'}
 MORE_THAN_ANNOTATED = {'loss_scale'}  # parameters that take other types than their annotations name
-_MISSING = object()
 
 
 def check_config(cfg: Config, options: Iterable[str] = ()) -> None:
@@ -114,8 +108,7 @@ def check_config(cfg: Config, options: Iterable[str] = ()) -> None:
     for key, problem in [*_unread_variables(cfg), *_problems(cfg._cfg_dict, '')]:
         overridden = any(f'{key}.'.startswith(f'{option}.') or option.startswith(f'{key}.') for option in options)
         lines.append(f'{"--cfg-options " * overridden}{key}: {problem}')
-    if lines:
-        raise InputError(*lines)
+    refuse(lines)
 
 
 def check_option_names(cfg: Config, options: Iterable[str]) -> None:
@@ -131,24 +124,14 @@ def check_option_names(cfg: Config, options: Iterable[str]) -> None:
         value = cfg.get(name)
         places = [
             key
-            for key, part in _nested({key: cfg[key] for key in cfg if key in known})
+            for key, part in nested({key: cfg[key] for key in cfg if key in known})
             if key.endswith(f'.{name}') or (value and isinstance(value, dict | list) and part == value)
         ]
         if name == 'data_root':
             places = ['--data-root DIR']
-        variable = f'has no effect, it is only a variable of the config; set {", ".join(places)}'
+        variable = f'has no effect, it is only a variable of the config. Set {", ".join(places)}.'
         lines.append(f'--cfg-options {option}: {variable if name in cfg and places else _unknown("", name, known)}')
-    if lines:
-        raise InputError(*lines)
-
-
-def origin(file: str, dotted: str) -> str:
-    """The config, ``file`` or one that it inherits, which sets the key ``dotted`` to the value that ``file`` has."""
-    value = _value(file, dotted)
-    for base in _bases(file):
-        if _value(base, dotted) == value:
-            return origin(base, dotted)
-    return file
+    refuse(lines)
 
 
 @functools.cache
@@ -248,14 +231,13 @@ def _fits(value: Any, hint: Any) -> bool:
 def _unread_variables(cfg: Config) -> Iterator[tuple[str, str]]:
     """The names at the top level of a config that look like settings, but that nothing reads.
 
-    Any other name is a variable of the user's. So is one that the config's own code reads, or whose value is in use.
+    Any other name is a variable of the user's, and so is one whose value is in use.
     """
     known = _keys('', Runner)
     assert known is not None
-    settings = dict(_nested({key: value for key, value in cfg._cfg_dict.items() if key in known}))
-    read = _names_read(cfg.filename) if cfg.filename else ()
+    settings = dict(nested({key: value for key, value in cfg._cfg_dict.items() if key in known}))
     for name, value in cfg._cfg_dict.items():
-        if name in known or name in VARIABLES or name in read:
+        if name in known or name in VARIABLES:
             continue
         typed = value[0] if isinstance(value, list) and value else value
         if isinstance(typed, dict) and 'type' in typed and any(_contains(part, value) for part in settings.values()):
@@ -264,7 +246,7 @@ def _unread_variables(cfg: Config) -> Iterator[tuple[str, str]]:
         if name in FORMER_NAMES or _nearest(name, known, 0.8):
             yield name, _unknown('', name, known)
         elif places and value not in [settings[key] for key in places]:
-            yield name, f'nothing reads it here. Did you mean {places[0]}?'
+            yield name, f'nothing reads it here. Did you mean {places[0]}? Otherwise give the variable another name.'
 
 
 def _problems(node: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -277,8 +259,7 @@ def _problems(node: Any, path: str) -> Iterator[tuple[str, str]]:
     kind = node.get('type') if path else None
     built = _part(path)[0] if kind is None else _resolve(kind) if isinstance(kind, str) else kind
     if isinstance(kind, str) and built is None and not re.search(r'\.targets\.\d+$', path):  # of a LoRAModel: layers
-        names = {name for registry in _registries() for name in registry.module_dict}
-        yield f'{path}.type', f'nothing is registered as {kind!r}{_hint("", kind, names)}'
+        yield f'{path}.type', f'nothing is registered as {kind!r}{_hint("", kind, registered_names())}'
         return
     if built is Hook:
         where, _, name = path.rpartition('.')
@@ -313,16 +294,9 @@ def _keys(path: str, built: Any) -> set[str] | None:
     return None if is_open else (set(named) | keys) - ({'cfg'} if not path else set())
 
 
-@functools.cache
-def _registries() -> tuple[Registry, ...]:
-    """MMPretrain's registries, and those of MMEngine that MMPretrain has no child of."""
-    both = [*vars(mmpretrain_registries).values(), *vars(mmengine_registries).values()]
-    return tuple(item for item in both if isinstance(item, Registry))
-
-
 def _resolve(name: str) -> Any:
     """The class or function that is registered as ``name``; None for nothing."""
-    return next((found for registry in _registries() if (found := registry.get(name)) is not None), None)
+    return next((found for registry in registries() if (found := registry.get(name)) is not None), None)
 
 
 def _unknown(path: str, key: str, known: set[str]) -> str:
@@ -342,41 +316,8 @@ def _nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None
     return next((spelt[item] for item in difflib.get_close_matches(name.lower(), spelt, 1, cutoff)), None)
 
 
-def _nested(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
-    """Each dotted key below ``node`` with its value."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
-    for key, value in items:
-        dotted = f'{path}.{key}'.removeprefix('.')
-        yield dotted, value
-        yield from _nested(value, dotted)
-
-
 def _contains(part: Any, value: Any) -> bool:
     """Whether settings hold all that ``value`` holds: they may have been merged with more."""
     if isinstance(part, dict) and isinstance(value, dict):
         return all(key in part and _contains(part[key], item) for key, item in value.items())
     return bool(part == value)
-
-
-def _bases(file: str) -> list[str]:
-    return [base_path(base, file)[0] for base in Config._get_base_files(file)]
-
-
-def _names_read(file: str) -> set[str]:
-    """The variables that a config's code and that of its bases read (``name``, ``_base_.name``)."""
-    if Path(file).suffix != '.py':  # JSON and YAML have no variables
-        return set()
-    text = Path(file).read_text(encoding='utf-8').replace('{{', '(').replace('}}', ')')  # {{_base_.name}}
-    nodes = list(ast.walk(ast.parse(text)))
-    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    return names.union(*map(_names_read, _bases(file)))
-
-
-def _value(file: str, dotted: str) -> Any:
-    """The value of a key in a config; ``_MISSING`` without one, or for a base that needs other bases."""
-    try:
-        settings = Config.fromfile(file, import_custom_modules=False)._cfg_dict
-    except Exception:  # a config is a program and may raise anything
-        return _MISSING
-    return dict(_nested(settings)).get(dotted, _MISSING)

@@ -7,7 +7,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
@@ -19,37 +19,33 @@ from custom_modules.engine.preflight import class_names
 MAX_STEPS = 500_000  # steps simulated at most, over all parameter groups: about two seconds
 
 
-class Course(NamedTuple):
-    """The highest learning rate of any parameter group at the first step of a run, at its peak, at the last step."""
-
-    first: float
-    peak: float
-    last: float | None  # None where it depends on validation, or the run is too long to be simulated
-
-
 def schedules_of(runner: Runner) -> list[Any]:
     """The built schedules of a run; none where a config has none."""
     return runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
 
 
-def lr_course(runner: Runner) -> Course:
-    """Simulates the built schedules from the current step to the end, on copies."""
+def lr_course(runner: Runner) -> list[float]:
+    """The highest learning rate of any parameter group at each step from the current one on, as the schedules give it.
+
+    They are simulated on copies. The first rate alone where one of them follows a metric; cut short for a long run.
+    """
+    schedules = schedules_of(runner)
     groups = [{k: v for k, v in group.items() if k != 'params'} for group in runner.optim_wrapper.param_groups]
+    steps = min(runner.train_loop.max_iters - runner.iter, MAX_STEPS // len(groups))
+    if any(isinstance(schedule, ReduceOnPlateauParamScheduler) for schedule in schedules):
+        steps = 1
     # What a schedule asks of an optimizer: its groups, and whether its steps are counted.
     optimizer = SimpleNamespace(param_groups=groups, step=SimpleNamespace(_with_counter=True), _global_step=0)
-    schedules = schedules_of(runner)
-    measured = any(isinstance(schedule, ReduceOnPlateauParamScheduler) for schedule in schedules)
-    schedules = [] if measured else copy.deepcopy(schedules, {id(one.optimizer): optimizer for one in schedules})
+    schedules = copy.deepcopy(schedules, {id(schedule.optimizer): optimizer for schedule in schedules})
     schedules.sort(key=lambda schedule: schedule.by_epoch)  # at the end of an epoch, MMEngine steps those last
     length = len(runner.train_dataloader) if isinstance(runner.train_loop, EpochBasedTrainLoop) else math.inf
-    steps, simulated = runner.train_loop.max_iters - runner.iter, MAX_STEPS // len(groups)
     rates = [max(float(group['lr']) for group in groups)]
-    for done in range(1, min(steps, simulated)):
+    for done in range(1, steps):
         for schedule in schedules:
             if not schedule.by_epoch or done % length == 0:
                 schedule.step()
         rates.append(max(float(group['lr']) for group in groups))
-    return Course(rates[0], max(rates), None if measured or steps > simulated else rates[-1])
+    return rates
 
 
 def effective_settings(runner: Runner, metrics: Sequence[str]) -> dict[str, str]:
@@ -79,7 +75,8 @@ def effective_settings(runner: Runner, metrics: Sequence[str]) -> dict[str, str]
         rows |= {'val pipeline': _pipeline(dataset), 'metrics': ', '.join(metrics)}
     precision = 'mixed precision' if type(runner.optim_wrapper).__name__ == 'AmpOptimWrapper' else 'float32'
     device = f'{next(model.parameters()).device}, {precision}, {loader.num_workers} workers'
-    return rows | {'input': _input(model.data_preprocessor), 'device': device, 'seed': str(runner.seed)}
+    rows |= {'input': _input(model.data_preprocessor), 'device': device, 'seed': str(runner.seed)}
+    return rows | {'data': str(getattr(loader.dataset, 'data_root', ''))}
 
 
 def _training(runner: Runner) -> dict[str, str]:
@@ -89,15 +86,15 @@ def _training(runner: Runner) -> dict[str, str]:
         return {'training': f'none: a linear probe fits the head, penalty {loop.l2}'}
     batch, accumulated = loader.batch_size or 0, getattr(wrapper, '_accumulative_counts', 1)
     optimizer = {k: v for k, v in wrapper.optimizer.defaults.items() if v and k not in ('lr', 'foreach', 'fused')}
-    course = lr_course(runner)
-    last = 'not known before' if course.last is None else f'{course.last:.3g}'
+    rates = lr_course(runner)
+    last = f'{rates[-1]:.3g}' if len(rates) >= loop.max_iters - runner.iter else 'not known before'
     names = [type(schedule).__name__ for schedule in schedules_of(runner)] or ['constant']
     epochs = isinstance(loop, EpochBasedTrainLoop)
     return {
         'batch': f'{batch} × {runner.world_size} process(es) × {accumulated} accumulated = '
         f'{batch * runner.world_size * accumulated} photos per step',
         'optimizer': ', '.join([type(wrapper.optimizer).__name__, *(f'{k} {v}' for k, v in optimizer.items())]),
-        'lr': f'first {course.first:.3g}, peak {course.peak:.3g}, last {last} ({", ".join(names)})',
+        'lr': f'first {rates[0]:.3g}, peak {max(rates):.3g}, last {last} ({", ".join(names)})',
         'length': (f'{loop.max_epochs} epochs × {len(loader)} iterations = ' if epochs else '') + f'{loop.max_iters}',
     }
 
@@ -128,9 +125,9 @@ def _input(preprocessor: Any) -> str:
     return ', '.join(shown)
 
 
-def table(rows: Mapping[str, str], width: int | None = None) -> str:
-    """The rows as aligned text, each value wrapped to the terminal's ``width`` (columns)."""
-    width = min(width or shutil.get_terminal_size((100, 24)).columns, 119)
+def table(rows: Mapping[str, str]) -> str:
+    """The rows as aligned text, each value wrapped to the terminal's width."""
+    width = min(shutil.get_terminal_size((100, 24)).columns, 119)
     first = max(map(len, rows)) + 2
     lines = []
     for name, value in rows.items():

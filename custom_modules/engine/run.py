@@ -14,13 +14,11 @@ from custom_modules.engine.preflight import (
     CONFIG_CHECKS,
     TEST_CHECKS,
     TRAIN_CHECKS,
-    Finding,
     class_names,
-    errors_added,
-    findings_of,
-    refuse_errors,
+    describe_pretrained,
+    run_checks,
 )
-from custom_modules.errors import as_configured
+from custom_modules.errors import as_configured, collect, refuse
 from custom_modules.models.checkpoints import load_checkpoint
 
 
@@ -34,7 +32,7 @@ class Run:
         checkpoint: The loaded checkpoint that ``cfg.load_from`` names; None without one.
         options: ``--cfg-options``, to name the source of a setting.
         needs_pretrained: Whether training without pretrained weights is warned of.
-        findings: What the checks found; no errors.
+        warnings: What the checks warn of.
     """
 
     cfg: Config
@@ -42,7 +40,7 @@ class Run:
     checkpoint: dict | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     needs_pretrained: bool = True
-    findings: list[Finding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def model(self) -> ConfigDict:
@@ -91,18 +89,23 @@ def prepare_run(
     """
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')  # the Runner does so too, but datasets come first
     loaders = list(loaders)
-    refuse_errors(findings_of(CONFIG_CHECKS, cfg, loaders))  # paths that cannot be read
-    findings: list[Finding] = []
+    errors: list[str] = []
+    warnings: list[str] = []
+    run_checks(CONFIG_CHECKS, errors, warnings, cfg, loaders)
+    refuse(errors)  # paths that cannot be read
     datasets: dict[str, Any] = {}
     for name in loaders:
-        with errors_added(findings):
+        with collect(errors):
             datasets[name] = build_dataset(cfg, name)
     if cfg.get('load_from') and checkpoint is None:
-        with errors_added(findings):
+        with collect(errors):
             checkpoint = load_checkpoint(cfg.load_from)
-    run = Run(cfg, datasets, checkpoint, options or {}, needs_pretrained, findings)
-    findings += findings_of(TRAIN_CHECKS if 'train' in loaders else TEST_CHECKS, run)
-    refuse_errors(findings)
+    run = Run(cfg, datasets, checkpoint, options or {}, needs_pretrained, warnings)
+    with collect(errors), as_configured('model.backbone.init_cfg'):
+        if pretrained := describe_pretrained(run.model.get('backbone') or {}):
+            cfg.pretrained = pretrained  # appears in the table of settings, in best.pth and in test results
+    run_checks(TRAIN_CHECKS if 'train' in loaders else TEST_CHECKS, errors, warnings, run)
+    refuse(errors)
     return run
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.device import get_device
 from mmengine.utils.misc import import_modules_from_strings
 
 from custom_modules.engine.config_validation import DEFAULT_HOOKS, check_config, check_option_names
@@ -126,20 +125,6 @@ def _set_data_root(cfg: Config, data_root: str) -> None:
 def default_work_dir(config: str, demo: bool = False, probe: bool = False) -> Path:
     """The work dir where neither the command line nor the config names one."""
     return Path('work_dirs') / (Path(config).stem + '_demo' * demo + '_probe' * probe)
-
-
-def overview(cfg: Config) -> str:
-    """One line with the settings that decide a training's result."""
-    loader, optimizer = cfg.train_dataloader, cfg.optim_wrapper.get('optimizer', {})
-    recipe = f'{optimizer.get("type")} lr {optimizer.get("lr")}, batch {loader.get("batch_size")}'
-    recipe += f', {cfg.train_cfg.get("max_epochs")} epochs'
-    if cfg.train_cfg.get('type') == 'LinearProbeLoop':
-        recipe = 'linear probe'
-    return (
-        f'training {cfg.model.backbone.get("type")} on {loader.dataset.get("data_root")}, {recipe}, '
-        f'seed {cfg.get("randomness", {}).get("seed")}, {get_device()}; '
-        f'the whole config: {Path(cfg.work_dir) / Path(cfg.filename).name}'
-    )
 
 
 def save_every(cfg: Config, minutes: float) -> None:

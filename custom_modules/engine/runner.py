@@ -3,10 +3,9 @@
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
 from typing import Any, Self
 
 import torch.distributed
@@ -59,31 +58,19 @@ def lost_processes_reported() -> Iterator[None]:
         raise InputError(f'{why}; go on from the newest checkpoint with --resume') from error
 
 
-def with_errors(method: str, scope: Callable[[], AbstractContextManager]) -> Callable:
-    """A method that calls MMEngine's of the same name, and whose errors are those of ``scope``."""
-
-    def call(self: Runner, *args: Any, **kwargs: Any) -> Any:
-        with scope():
-            return getattr(Runner, method)(self, *args, **kwargs)
-
-    return call
-
-
 class PreparedRunner(Runner):
     """MMEngine's Runner; what is longer than a screen (environment, config, hooks) goes to the log file alone.
 
     A part that cannot be built from the config is an :class:`InputError`, because users write the config.
     """
 
-    train = with_errors('train', lost_processes_reported)
-    test = with_errors('test', lost_processes_reported)
-    build_val_loop = with_errors('build_val_loop', partial(as_configured, 'val_cfg, val_dataloader, val_evaluator'))
-    build_test_loop = with_errors(
-        'build_test_loop', partial(as_configured, 'test_cfg, test_dataloader, test_evaluator')
-    )
-    build_optim_wrapper = with_errors('build_optim_wrapper', partial(as_configured, 'optim_wrapper'))
-    build_param_scheduler = with_errors('build_param_scheduler', partial(as_configured, 'param_scheduler'))
-    resume = with_errors('resume', partial(as_configured, 'resuming with this config'))
+    train = lost_processes_reported()(Runner.train)
+    test = lost_processes_reported()(Runner.test)
+    build_val_loop = as_configured('val_cfg, val_dataloader, val_evaluator')(Runner.build_val_loop)
+    build_test_loop = as_configured('test_cfg, test_dataloader, test_evaluator')(Runner.build_test_loop)
+    build_optim_wrapper = as_configured('optim_wrapper')(Runner.build_optim_wrapper)
+    build_param_scheduler = as_configured('param_scheduler')(Runner.build_param_scheduler)
+    resume = as_configured('resuming with this config')(Runner.resume)
 
     _run: Run | None = None
 

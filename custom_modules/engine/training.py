@@ -22,7 +22,6 @@ from custom_modules.engine.run import Run, prepare_run
 from custom_modules.engine.run_config import (
     default_work_dir,
     keep_train_only,
-    overview,
     parse_options,
     read_config,
     save_every,
@@ -180,13 +179,13 @@ def _dry_run(run: Run) -> int:
         runner.register_hook(PreflightHook(run, dry_run=True))
         with suppress(DryRunDone):
             runner.train()
-    return 1 if any(finding.level == 'warning' for finding in run.findings) else 0
+    return 1 if run.warnings else 0
 
 
 def _run(run: Run, notes: Sequence[str], probe: bool) -> Runner:
     """Builds the runner and trains; returns it."""
     runner = PreparedRunner.from_run(run)
-    for note in [*notes, overview(run.cfg)]:
+    for note in notes:
         print_log(note, logger='current')
     runner.register_hook(PreflightHook(run))
     with nullcontext() if probe else stop_signals_caught():  # a probe has no state to save in its middle

@@ -1,6 +1,7 @@
 """The config in a checkpoint, parsed as data: its text is Python, but none of it is run."""
 
 import ast
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from custom_modules.errors import InputError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+    from mmengine.registry import Registry
 
 ADVICE = 'give the config it was trained with: --config FILE'
 NOT_PLAIN = ValueError, TypeError, SyntaxError, RecursionError  # raised by parsing other text than settings
@@ -71,27 +73,36 @@ class _Literals(ast.NodeTransformer):
         return ast.Constant(math.inf) if node.id == 'inf' else node
 
 
-def types_in(node: Any) -> Iterator[str]:
+def nested(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
+    """Nested settings, then each setting within them, with its dotted key."""
+    yield path, node
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for key, value in items:
+        yield from nested(value, f'{path}.{key}'.removeprefix('.'))
+
+
+def types_in(settings: Any) -> Iterator[str]:
     """The ``type`` of each dict in nested settings, without its scope."""
-    if isinstance(node, dict):
-        if 'type' in node:
+    for _, node in nested(settings):
+        if isinstance(node, dict) and 'type' in node:
             yield str(node['type']).removeprefix('mmpretrain.').removeprefix('mmengine.').removeprefix('mmcv.')
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for part in node:
-            yield from types_in(part)
 
 
-def registered_names() -> set[str]:
-    """All names in MMPretrain's and MMEngine's registries."""
+@functools.cache
+def registries() -> 'list[Registry]':
+    """MMPretrain's registries, complete, and those of MMEngine that MMPretrain has no child of."""
     import mmengine.registry
     import mmpretrain.registry
-    from mmengine.registry import Registry
     from mmpretrain.utils import register_all_modules
 
     register_all_modules()
-    found = [*vars(mmpretrain.registry).values(), *vars(mmengine.registry).values()]
-    return {name for registry in found if isinstance(registry, Registry) for name in registry.module_dict}
+    both = [*vars(mmpretrain.registry).values(), *vars(mmengine.registry).values()]
+    return [item for item in both if isinstance(item, mmengine.registry.Registry)]
+
+
+def registered_names() -> set[str]:
+    """All names in these registries."""
+    return {name for registry in registries() for name in registry.module_dict}
 
 
 def config_text(meta: Mapping[str, Any]) -> str | None:

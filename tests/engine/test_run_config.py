@@ -8,7 +8,6 @@ from custom_modules.engine.run_config import (
     average_flips,
     keep_test_only,
     keep_train_only,
-    overview,
     parse_options,
     read_config,
 )
@@ -141,10 +140,3 @@ def test_average_flips_keeps_the_pipeline():
     assert last['type'] == 'TestTimeAug'
     assert last['transforms'][1] == [before[-1]]
     assert (cfg.model.type, cfg.model.module.type) == ('AverageClsScoreTTA', 'ImageClassifier')
-
-
-def test_overview_gives_the_values_after_overrides():
-    cfg = read('flower_mobilenetv2_as_logged', options={'train_cfg.max_epochs': 5}, work_dir='run')
-    line = overview(cfg)
-    assert line.startswith('training MobileNetV2 on data/flowers, SGD lr 0.045, batch 32, 5 epochs, seed 0, ')
-    assert line.endswith(f'the whole config: {Path("run") / "flower_mobilenetv2_as_logged.py"}')

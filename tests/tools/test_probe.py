@@ -29,7 +29,7 @@ def test_probe_ends_as_a_training_does_whatever_the_seed(config_with_probe, tiny
     for work_dir, seed in (('probe', 1), ('again', 2)):
         done = call('train', config_with_probe, '--probe', '--seeds', seed, '--work-dir', work_dir)
         assert done.code == 0, done.err
-    assert 'linear probe, seed' in done.out
+    assert 'none: a linear probe fits the head' in done.out
     assert 'top-1 on validation photos: best' in done.out
     first, second = head('probe/best.pth'), head('again/best.pth')
     assert all(torch.equal(first[key], second[key]) for key in first)

@@ -230,10 +230,10 @@ def test_unusable_checkpoints(best, tiny_config, call, tmp_path):
     swapped = ['dandelion', 'daisy', 'rose', 'sunflower', 'tulip']
     error = refusal(changed(best, classes=swapped))
     assert 'was trained for dandelion, daisy, rose' in error
-    assert 'names and order must be the same' in error
+    assert 'Use the same names and order' in error
     assert 'holds no class names' in refusal(changed(best, classes=None))
     narrow = ['--cfg-options', 'model.backbone.widen_factor=0.5']
-    assert 'use the config that it was trained with' in refusal(best, *narrow)
+    assert 'Use the config that it was trained with' in refusal(best, *narrow)
     assert 'no such file' in refusal(tmp_path / 'absent.pth')
     assert 'no such folder' in refusal(best, '--data-root', 'nowhere')
     other = tmp_path / 'other.pth'

@@ -44,8 +44,6 @@ def test_the_work_dir_of_a_run(trained):
 
 def test_what_a_run_prints(trained):
     out = trained.result.out
-    assert 'training MobileNetV2 on ' in out
-    assert 'SGD lr 0.02, batch 8, 2 epochs, seed 0, ' in out
     form = r'epoch (\d)/2  lr [\d.e-]+  train loss [\d.]+ acc [\d.]+ %  val loss [\d.]+ acc [\d.]+ % \(\d+/15\)'
     assert re.findall(form, out) == ['1', '2']
     block = out[out.index('-' * 80) :]
@@ -139,9 +137,9 @@ def test_what_cannot_be_resumed(run_copy, trained, tiny_config, call, tmp_path):
     before = files(run_copy)
     for checkpoint, option, said in (
         ('best.pth', '', 'best.pth: holds weights alone, no optimizer state'),
-        ('best.pth', '', 'give an epoch_N.pth'),
-        ('epoch_2.pth', 'train_cfg.max_epochs=1', 'has trained for 2 epochs, train_cfg.max_epochs is 1'),
-        ('epoch_2.pth', 'model.backbone.widen_factor=0.5', 'use the config that it was trained with'),
+        ('best.pth', '', 'Give an epoch_N.pth'),
+        ('epoch_2.pth', 'train_cfg.max_epochs=1', 'has trained for 2 epochs, but train_cfg.max_epochs is 1'),
+        ('epoch_2.pth', 'model.backbone.widen_factor=0.5', 'Use the config that it was trained with'),
         ('epoch_9.pth', '', 'epoch_9.pth: no such file'),
         ('epoch_3.pth', '', 'epoch_3.pth: corrupt, or no checkpoint'),
     ):
@@ -177,7 +175,7 @@ def test_a_full_disk_ends_a_run_and_leaves_the_last_checkpoint(run_copy, tiny_co
     monkeypatch.setattr(os, 'fsync', full)
     options = ['--resume', '--cfg-options', 'train_cfg.max_epochs=3']
     assert (
-        'No space left on device; free some space'
+        'No space left on device. Free some space'
         in call('train', tiny_config, '--work-dir', run_copy, *options).error
     )
     load_checkpoint(run_copy / 'epoch_2.pth')
@@ -216,14 +214,14 @@ def test_a_checkpoint_that_would_run_code(tiny_config, data, call, tmp_path):
     ('argv', 'said'),
     [
         (['configs/flower_mobilenet.py'], 'configs/flower_mobilenet.py: no such config'),
-        (['{tiny}', '--data-root', 'nowhere'], 'nowhere: no such folder; prepare it with: python tools/split_dataset'),
+        (['{tiny}', '--data-root', 'nowhere'], 'nowhere: no such folder. Prepare it with: python tools/split_dataset'),
         (['{tiny}', '--data-root', '{raw}'], 'python tools/split_dataset.py {raw} data/flowers'),
         (['{tiny}', '--launcher', 'pytorch'], '--launcher pytorch: this process was not started by torchrun'),
         (['{tiny}', '--work-dir', '{tiny}/run'], 'is a file, not a folder'),
         (['{tiny}', '--save-every-minutes', '5', '--cfg-options', 'custom_hooks=[]'], 'no MidEpochCheckpointHook'),
         (['{tiny}', '--cfg-options', 'train_cfg.max_epochs'], 'not of the form KEY=VALUE'),
         (['{tiny}', '--cfg-options', 'optim_wrapper.optimizer.lrr=1'], 'Did you mean optim_wrapper.optimizer.lr?'),
-        (['{tiny}', '--cfg-options', 'model.head.num_classes=3'], 'tulip), but model.head.num_classes is 3'),
+        (['{tiny}', '--cfg-options', 'model.head.num_classes=3'], 'num_classes: is 3, but the dataset has 5'),
         (['{mobilenet}', '--data-root', '{data}'], 'Get it with: python tools/fetch_weights.py mobilenet_v2'),
     ],
 )

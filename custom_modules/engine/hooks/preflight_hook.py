@@ -1,12 +1,10 @@
 """Checks of the built run before its first step, one trial batch of each loader, and the effective settings."""
 
 import copy
-import difflib
 import math
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +14,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from custom_modules.engine.config_validation import origin
 from custom_modules.engine.effective_settings import effective_settings, lr_course, schedules_of, table
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.hooks.seed_hook import random_state_kept
 from custom_modules.engine.loops import LinearProbeLoop
-from custom_modules.engine.preflight import Finding, error, errors_added, findings_of, refuse_errors, warning
+from custom_modules.engine.preflight import Finding, error, run_checks, warning
 from custom_modules.engine.run import Run
-from custom_modules.errors import InputError, as_configured
+from custom_modules.errors import InputError, as_configured, collect, refuse
 
 SMALL = 10_000  # training images below which training from scratch is rarely intended
 # Learning rates from which on pretrained weights are lost. SGD: 0.01 at batch 32 still reached 97 % on these photos,
@@ -57,22 +54,20 @@ class PreflightHook(Hook):
     def before_train(self, runner: Runner) -> None:
         if self.run.checkpoint:
             self.run.checkpoint.clear()  # it is loaded, and its optimizer state would fill the memory
-        findings = self.run.findings
-        findings += findings_of(RUNNER_CHECKS, self.run, runner)
+        errors: list[str] = []
         metrics: dict[str, float] = {}
-        if not any(finding.level == 'error' for finding in findings):
-            metrics, found = try_batches(runner)
-            findings += found
-            findings += unknown_metrics(runner, metrics)
+        run_checks(RUNNER_CHECKS, errors, self.run.warnings, self.run, runner)
+        if not errors:
+            with collect(errors):
+                metrics = try_batches(runner)
         with as_configured('param_scheduler'):
             rows = effective_settings(runner, sorted(metrics))
-        if self.dry_run and not any(finding.level == 'error' for finding in findings):
+        if self.dry_run and not errors:
             rows['time'] = _time(runner)
         runner.logger.info(f'effective settings\n{table(rows)}', extra={'whole': True})
-        for finding in findings:
-            if finding.level == 'warning':
-                runner.logger.warning(finding.text)
-        refuse_errors(findings)
+        for warning_text in self.run.warnings:
+            runner.logger.warning(warning_text)
+        refuse(errors)
         if self.dry_run:
             raise DryRunDone
 
@@ -82,9 +77,11 @@ def check_length(run: Run, runner: Runner) -> Iterator[Finding]:
     loader, key = runner.train_dataloader, 'train_dataloader.batch_size'
     images, batch = len(loader.dataset), loader.batch_size or 1
     if len(loader) == 0:
-        yield error(f'{key}: {batch} with drop_last, but there are {images} photos: no batch at all; set it lower')
+        yield error(f'{key}: {batch} with drop_last, but there are {images} photos: no batch at all. Set it lower.')
     elif batch * runner.world_size > images:
-        yield warning(f'{key}: {batch} on {runner.world_size} process(es), but there are {images} photos')
+        yield warning(
+            f'{key}: {batch} on {runner.world_size} process(es), but there are {images} photos. Set it lower.'
+        )
 
 
 def check_schedules(run: Run, runner: Runner) -> Iterator[Finding]:
@@ -100,23 +97,23 @@ def schedule_problems(item: dict, epochs: int | None, iters: int) -> Iterator[st
     """Parts of a schedule that do not fit a run of ``epochs`` (None for one that counts iterations) or ``iters``."""
     by_epoch, begin = item.get('by_epoch', True), item.get('begin', 0)
     if by_epoch and epochs is None:
-        yield ' steps once per epoch, but train_cfg counts iterations: it never steps; set by_epoch=False'
+        yield ' steps once per epoch, but train_cfg counts iterations: it never steps. Set by_epoch=False.'
         return
     total, unit = (epochs or 0, 'epochs') if by_epoch else (iters, 'iterations')
     length = min(item.get('end', total), total) - begin
     if begin >= total:
-        yield f'.begin is {begin}, but the run has {total} {unit}: it never steps; set it lower'
+        yield f'.begin is {begin}, but the run has {total} {unit}: it never steps. Set it lower.'
         return
     for name in ('T_max', 'total_steps'):
         if item.get(name, length) != length:
-            yield f'.{name} is {item[name]}, but it runs for {length} {unit}; set it to {length}'
+            yield f'.{name} is {item[name]}, but it runs for {length} {unit}. Set it to {length}.'
     step = item.get('step_size', 0)
     if step >= length:
-        yield f'.step_size is {step}, but it runs for {length} {unit}: the lr never drops; set it lower'
+        yield f'.step_size is {step}, but it runs for {length} {unit}: the lr never drops. Set it lower.'
     elif step and not by_epoch and epochs and step <= epochs < iters / 3:
-        yield f'.step_size {step} looks like epochs, but it runs for {length} {unit}; set by_epoch=True'
+        yield f'.step_size {step} looks like epochs, but it runs for {length} {unit}. Set by_epoch=True.'
     if late := [mark for mark in item.get('milestones', ()) if begin + mark >= total]:
-        yield f'.milestones {late} are not before the end of {total} {unit}: the lr never drops there; set them lower'
+        yield f'.milestones {late} are not before the end of {total} {unit}: the lr never drops there. Set them lower.'
 
 
 def check_lr(run: Run, runner: Runner) -> Iterator[Finding]:
@@ -128,14 +125,14 @@ def check_lr(run: Run, runner: Runner) -> Iterator[Finding]:
     batch = (runner.train_dataloader.batch_size or 1) * runner.world_size
     batch *= getattr(runner.optim_wrapper, '_accumulative_counts', 1)
     limit = {'SGD': SGD_LIMIT * math.sqrt(batch / 32)}.get(kind, ADAM_LIMIT if 'Adam' in kind else math.inf)
-    peak = lr_course(runner).peak
+    peak = max(lr_course(runner))
     if peak >= limit:
         key = 'optim_wrapper.optimizer.lr'
-        source = '--cfg-options' if key in run.options else Path(origin(runner.cfg.filename, key)).name
+        source = ' (from --cfg-options)' if key in run.options else ''
         yield warning(
-            f'{key}: {runner.cfg.optim_wrapper.optimizer.get("lr")} (from {source}), peak {peak:.3g}, is for training '
-            f'from scratch: {kind} with {batch} photos per step destroys pretrained weights; '
-            f'stay below {limit:.2g}, e.g. --cfg-options {key}={limit / 10:.1g}'
+            f'{key}: {runner.cfg.optim_wrapper.optimizer.get("lr")}{source}, peak {peak:.3g}, is for training '
+            f'from scratch: {kind} with {batch} photos per step destroys pretrained weights. '
+            f'Stay below {limit:.2g}, e.g. --cfg-options {key}={limit / 10:.1g}'
         )
 
 
@@ -145,8 +142,8 @@ def check_from_scratch(run: Run, runner: Runner) -> Iterator[Finding]:
     whole = cfg.model.get('pretrained') or 'Pretrained' in str(cfg.model.get('init_cfg'))
     if run.needs_pretrained and images < SMALL and not (cfg.get('pretrained') or whole or runner._load_from):
         yield warning(
-            f'model.backbone.init_cfg: no pretrained weights, so everything is learned from {images} photos; '
-            'fetch some with: python tools/fetch_weights.py NAME'
+            f'model.backbone.init_cfg: no pretrained weights, so everything is learned from {images} photos. '
+            'Fetch some with: python tools/fetch_weights.py NAME'
         )
 
 
@@ -158,8 +155,8 @@ RUNNER_CHECKS = {
 }
 
 
-def unknown_metrics(runner: Runner, metrics: dict[str, float]) -> Iterator[Finding]:
-    """Hooks and schedules that wait for a metric which validation does not give."""
+def check_metrics(runner: Runner, metrics: dict[str, float]) -> None:
+    """Refuses hooks and schedules that wait for a metric which validation does not give."""
     wanted = [
         (f'{type(hook).__name__}.{key}', getattr(hook, key))
         for hook in runner.hooks
@@ -168,30 +165,35 @@ def unknown_metrics(runner: Runner, metrics: dict[str, float]) -> Iterator[Findi
     ]
     measured = [one for one in schedules_of(runner) if isinstance(one, ReduceOnPlateauParamScheduler)]
     wanted += [('param_scheduler.monitor', schedule.monitor) for schedule in measured]
-    for key, name in wanted:
-        if metrics and isinstance(name, str) and name not in ('auto', *metrics):
-            near = difflib.get_close_matches(name, sorted(metrics), n=1, cutoff=0.5)
-            hint = f'; did you mean {near[0]}?' if near else ''
-            yield error(f'{key}: validation gives no {name!r}, but {", ".join(sorted(metrics))}{hint}')
+    known = ', '.join(sorted(metrics))
+    unknown = [(key, name) for key, name in wanted if isinstance(name, str) and name not in ('auto', *metrics)]
+    refuse(f'{key}: validation gives no {name!r}. Choose one of: {known}' for key, name in unknown)
 
 
-def try_batches(runner: Runner) -> tuple[dict[str, float], list[Finding]]:
+def try_batches(runner: Runner) -> dict[str, float]:
     """Sends a few images of each loader through a copy of the model, as validation and training do.
 
     The images are read in this process, without sampler and workers. All random states are left as they were.
 
     Returns:
-        The metrics of so few images, of which only the names count; and the findings.
+        The metrics of so few images, of which only the names count; empty without validation.
+
+    Raises:
+        InputError: All problems that this shows.
     """
     model: Any = copy.deepcopy(runner.model.module if is_model_wrapper(runner.model) else runner.model)
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     metrics: dict[str, float] = {}
-    findings: list[Finding] = []
-    with errors_added(findings), random_state_kept(), torch.random.fork_rng(devices=devices), torch.no_grad():
+    problems: list[str] = []
+    with random_state_kept(), torch.random.fork_rng(devices=devices), torch.no_grad():
         if runner.val_loop is not None:
-            metrics = _try_validation(runner, model.eval())
-        findings += _try_training(runner, model.train())
-    return metrics, findings
+            with collect(problems):
+                metrics = _try_validation(runner, model.eval())
+                check_metrics(runner, metrics)
+        with collect(problems):
+            _try_training(runner, model.train())
+    refuse(problems)
+    return metrics
 
 
 def _try_validation(runner: Runner, model: Any) -> dict[str, float]:
@@ -201,9 +203,41 @@ def _try_validation(runner: Runner, model: Any) -> dict[str, float]:
     with as_configured('one batch of val_dataloader through model and val_evaluator'):
         outputs = model.val_step(batch)
         if not all(torch.isfinite(sample.pred_score).all() for sample in outputs if 'pred_score' in sample):
-            raise InputError('one batch of val_dataloader: scores are not finite; look at the weights')
+            raise InputError('one batch of val_dataloader: scores are not finite. Look at the weights.')
         evaluator.process(data_samples=outputs, data_batch=batch)
         return evaluator.evaluate(len(outputs))
+
+
+def _try_training(runner: Runner, model: Any) -> None:
+    """Refuses labels, an input range, a loss or a size of the last batch of an epoch that cannot be trained on."""
+    loader = runner.train_dataloader
+    batch = _batch(loader, 2, 'train_dataloader')
+    classes = getattr(getattr(model, 'head', None), 'num_classes', None)
+    labels = {int(label) for sample in batch.get('data_samples') or () for label in sample.gt_label.flatten()}
+    if wrong := sorted(label for label in labels if classes and not 0 <= label < classes):
+        # On a GPU these end the run with an error that does not name them.
+        raise InputError(f'train_dataloader: labels {wrong}, but model.head.num_classes is {classes}. Correct one.')
+    with as_configured('one batch of train_dataloader through model'), runner.optim_wrapper.optim_context(model):
+        data = model.data_preprocessor(batch, True)
+        loss, _ = model.parse_losses(model(**data, mode='loss'))
+    inputs = data['inputs']
+    if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
+        spread, largest = float(inputs.float().std()), float(inputs.float().abs().max())
+        if spread < 0.05 or largest > 20:  # ImageNet's values give 1 and under 3
+            found = f'standard deviation {spread:.3g}, values up to {largest:.3g}'
+            raise InputError(
+                f'data_preprocessor: the input has {found}; about 1 and 3 are usual. Correct mean and std.'
+            )
+    if not torch.isfinite(loss):
+        raise InputError(
+            f'one batch of train_dataloader: its loss is {float(loss)}. Look at the weights, mean and std.'
+        )
+    images_per_rank = math.ceil(len(loader.dataset) / runner.world_size)
+    size = loader.batch_size or images_per_rank
+    if not loader.drop_last and (images_per_rank % size or size) == 1:
+        problem = f'train_dataloader.batch_size: {size} of {images_per_rank} photos leaves a batch of one'
+        with as_configured(problem, 'Take another size, or set train_dataloader.drop_last=True.'):
+            model(**model.data_preprocessor(loader.collate_fn([loader.dataset[0]]), True), mode='loss')
 
 
 def _batch(loader: Any, at_least: int, name: str) -> Any:
@@ -213,34 +247,6 @@ def _batch(loader: Any, at_least: int, name: str) -> Any:
     places = np.linspace(0, len(dataset) - 1, count).round()
     with as_configured(f'photos of {name} through dataset.pipeline and collate_fn'):
         return loader.collate_fn([dataset[int(place)] for place in places])
-
-
-def _try_training(runner: Runner, model: Any) -> Iterator[Finding]:
-    """Labels, input range and loss of one batch, and whether the last batch of an epoch is too small."""
-    loader = runner.train_dataloader
-    batch = _batch(loader, 2, 'train_dataloader')
-    classes = getattr(getattr(model, 'head', None), 'num_classes', None)
-    labels = {int(label) for sample in batch.get('data_samples') or () for label in sample.gt_label.flatten()}
-    if wrong := sorted(label for label in labels if classes and not 0 <= label < classes):
-        # On a GPU these end the run with an error that does not name them.
-        raise InputError(f'train_dataloader: labels {wrong}, but model.head.num_classes is {classes}')
-    with as_configured('one batch of train_dataloader through model'), runner.optim_wrapper.optim_context(model):
-        data = model.data_preprocessor(batch, True)
-        loss, _ = model.parse_losses(model(**data, mode='loss'))
-    inputs = data['inputs']
-    if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
-        spread, largest = float(inputs.float().std()), float(inputs.float().abs().max())
-        if spread < 0.05 or largest > 20:  # ImageNet's values give 1 and under 3
-            found = f'standard deviation {spread:.3g}, values up to {largest:.3g}'
-            yield error(f'data_preprocessor: the input has {found}; about 1 and 3 are usual: correct mean and std')
-    if not torch.isfinite(loss):
-        yield error(f'one batch of train_dataloader: its loss is {float(loss)}; look at the weights, mean and std')
-    share = math.ceil(len(loader.dataset) / runner.world_size)
-    batch_size = loader.batch_size or share
-    if not loader.drop_last and (share % batch_size or batch_size) == 1:
-        problem = f'train_dataloader.batch_size: {batch_size} of {share} photos leaves a batch of one'
-        with as_configured(problem, 'take another size, or set train_dataloader.drop_last=True'):
-            model(**model.data_preprocessor(loader.collate_fn([loader.dataset[0]]), True), mode='loss')
 
 
 def _time(runner: Runner) -> str:
