@@ -1,9 +1,20 @@
-"""The checkpoint that a run resumes from, the renaming of others, and the command that resumes."""
+"""Resuming a run: the checkpoint to continue from, the renaming of others, and the command that resumes.
+
+Other parts of a resume are where its states are:
+
+- ``training.py`` finds the checkpoint by this module, ``preflight.py: check_checkpoint`` compares it with the config,
+  and ``runner.py: PreparedRunner.load_checkpoint`` takes it from there, so it is loaded once.
+- ``loops.py: ResumableTrainLoop`` skips the batches of an epoch that are trained already.
+- ``hooks/mid_epoch_checkpoint_hook.py`` saves in the middle of an epoch: batches done, sums per process, gradients.
+- ``hooks/seed_hook.py`` derives random numbers from epoch and iteration, so that no random state has to be saved.
+- ``hooks/best_checkpoint_hook.py``, ``curves_hook.py`` and ``resumable_early_stopping_hook.py`` keep their states in
+  checkpoints. ``hooks/validate_on_resume_hook.py`` repeats the validation that a checkpoint is older than.
+"""
 
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from custom_modules.errors import InputError
@@ -21,18 +32,11 @@ class FoundCheckpoint:
 
     path: Path
     checkpoint: dict
-    corrupt: tuple[Path, ...] = ()
-    later: tuple[Path, ...] = ()
+    others: dict[Path, str] = field(default_factory=dict)  # why each is renamed: 'corrupt' or 'later'
 
     def set_others_aside(self) -> list[str]:
         """Renames corrupt and later checkpoints, so that no later resume takes one; a line on each."""
-        lines = []
-        for path in self.corrupt:
-            kept = set_aside(path, 'corrupt').name
-            lines.append(f'warning: {path} is corrupt: kept as {kept}, the one before is used')
-        for path in self.later:
-            lines.append(f'{path} is of the run before: kept as {set_aside(path, "later").name}')
-        return lines
+        return [f'{path} is {why}: kept as {set_aside(path, why).name}' for path, why in self.others.items()]
 
 
 def find_checkpoint(work_dir: Path, wanted: str) -> FoundCheckpoint | None:
@@ -48,23 +52,22 @@ def find_checkpoint(work_dir: Path, wanted: str) -> FoundCheckpoint | None:
     Raises:
         InputError: It cannot be loaded, or with ``'auto'`` all are corrupt.
     """
-    there = checkpoints_by_progress(work_dir)
+    others: dict[Path, str] = {}
     if wanted != 'auto':
         path = Path(wanted)
         checkpoint = load_checkpoint(path)
-        if path.resolve().parent != work_dir.resolve():
-            return FoundCheckpoint(path, checkpoint)
-        later = [other for other in there if progress(other) > progress(path)]
-        return FoundCheckpoint(path, checkpoint, later=tuple(later))
-    corrupt: list[Path] = []
-    for path in reversed(there):
+        if path.resolve().parent == work_dir.resolve():
+            newer = (other for other in checkpoints_by_progress(work_dir) if progress(other) > progress(path))
+            others = dict.fromkeys(newer, 'later')
+        return FoundCheckpoint(path, checkpoint, others)
+    for path in reversed(checkpoints_by_progress(work_dir)):
         try:
-            return FoundCheckpoint(path, load_checkpoint(path), corrupt=tuple(corrupt))
+            return FoundCheckpoint(path, load_checkpoint(path), others)
         except CorruptCheckpointError:
-            corrupt.append(path)
-    if corrupt:
-        names = ', '.join(path.name for path in corrupt)
-        raise InputError(f'{work_dir}: no checkpoint in it is whole ({names}); start again in another --work-dir')
+            others[path] = 'corrupt'
+    if others:
+        names = ', '.join(path.name for path in others)
+        raise InputError(f'{work_dir}: no checkpoint in it is whole ({names}). Start again in another --work-dir.')
     return None
 
 

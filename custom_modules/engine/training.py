@@ -3,10 +3,11 @@
 import math
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
@@ -28,7 +29,7 @@ from custom_modules.engine.run_config import (
 )
 from custom_modules.engine.runner import PreparedRunner, has_accelerator, set_up_device
 from custom_modules.engine.stop_signals import Stopped, stop_signals_caught
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, refuse
 from custom_modules.files import lock_folder, remove_leftovers
 from custom_modules.metrics.predictions import Proportion
 from custom_modules.models.checkpoints import newest_checkpoint
@@ -81,31 +82,32 @@ def train(
     """
     options = parse_options(cfg_options)
     cfg = read_config(config, options, data_root, work_dir, demo, probe)
-    if seed is not None:
-        if problems := seed_problems([seed]):
-            raise InputError(*problems)
-        cfg.merge_from_dict({'randomness.seed': seed})
     folder = Path(cfg.work_dir)
-    found, notes = _resume_from(cfg, resume)
+    found = find_checkpoint(folder, resume) if resume else None
     # A demo run may be replaced by the next one, but only in the demo's own folder.
     replace = demo and not resume and folder == default_work_dir(config, demo=True)
     continued = resume and (not found or found.path.resolve().parent == folder.resolve())
     if _holds_run(folder) and not (dry_run or replace or continued):
-        go_on = '' if probe else 'go on with it by --resume, or '
-        raise InputError(f'{folder}: holds a run already; {go_on}name another --work-dir')
+        raise InputError(
+            f'{folder}: holds a run already. Name another --work-dir{"" if probe else ", or continue it by --resume"}.'
+        )
+    if resume:
+        cfg.resume, cfg.load_from = found is not None, str(found.path) if found else None
+    if seed is not None:
+        refuse(seed_problems([seed]))
+        cfg.merge_from_dict({'randomness.seed': seed})
     if save_every_minutes is not None:
         save_every(cfg, save_every_minutes)
-    notes += _apply_flags(cfg, amp, no_validate, auto_scale_lr)
+    notes = _apply_flags(cfg, amp, no_validate, auto_scale_lr)
     set_up_device(cfg, launcher)
-    if demo and is_main_process() and not Path(cfg.train_dataloader.dataset.data_root).exists():
-        print(f'drawing synthetic flowers into {cfg.train_dataloader.dataset.data_root}')
-        prepare_demo_flowers(Path(cfg.train_dataloader.dataset.data_root))
-    barrier()
+    if demo:
+        _draw_demo_flowers(Path(cfg.train_dataloader.dataset.data_root))
     loaders = ['train'] if no_validate else ['train', 'val']
     run = prepare_run(cfg, loaders, found.checkpoint if found else None, options, needs_pretrained=not demo)
     if dry_run:
         return _dry_run(run)
-    with _work_dir(folder, replace, bool(resume), found):
+    with _claim_work_dir(folder, replace) or nullcontext():
+        notes += _set_others_aside(folder, found) if resume else []
         try:
             runner = _run(run, notes, probe)
         except Stopped as stop:
@@ -117,39 +119,8 @@ def train(
     return 0
 
 
-def _resume_from(cfg: Config, resume: str | None) -> tuple[FoundCheckpoint | None, list[str]]:
-    """Finds the checkpoint to continue from and sets it in the config; also returns a line that names it."""
-    if not resume:
-        return None, []
-    found = find_checkpoint(Path(cfg.work_dir), resume)
-    cfg.resume, cfg.load_from = found is not None, str(found.path) if found else None
-    nothing = f'no checkpoint in {cfg.work_dir}: starting from scratch'
-    return found, [f'resuming from {found.path}' if found else nothing]
-
-
 def _holds_run(folder: Path) -> bool:
     return newest_checkpoint(folder) is not None or (folder / 'best.pth').exists()
-
-
-@contextmanager
-def _work_dir(folder: Path, replace: bool, resume: bool, found: FoundCheckpoint | None) -> Iterator[None]:
-    """Locks the work dir in the main process, removes leftovers, and renames checkpoints no resume must take."""
-    with ExitStack() as locks:
-        if is_main_process():
-            locks.enter_context(lock_folder(folder) or nullcontext())
-            if replace and _holds_run(folder):
-                print(f'replacing the last demo run in {folder}')
-                shutil.rmtree(folder)
-                locks.enter_context(lock_folder(folder) or nullcontext())
-            remove_leftovers(folder)
-            renamed = found.set_others_aside() if found else []
-            best = folder / 'best.pth'
-            if resume and not found and best.exists():
-                renamed.append(f'{best} is of a run that cannot be resumed: kept as {set_aside(best, "later").name}')
-            for line in renamed:  # printed now, because the run may still be refused
-                print(line)
-        barrier()
-        yield
 
 
 def _apply_flags(cfg: Config, amp: bool, no_validate: bool, auto_scale_lr: bool) -> list[str]:
@@ -160,7 +131,7 @@ def _apply_flags(cfg: Config, amp: bool, no_validate: bool, auto_scale_lr: bool)
         notes.append('--no-validate: no best.pth is kept, and early stopping is off')
     if auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
-            raise InputError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size; set it')
+            raise InputError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size. Set it.')
         cfg.auto_scale_lr.enable = True
     if amp and has_accelerator():
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
@@ -171,14 +142,50 @@ def _apply_flags(cfg: Config, amp: bool, no_validate: bool, auto_scale_lr: bool)
     return notes
 
 
+def _draw_demo_flowers(folder: Path) -> None:
+    """Makes the demo's dataset, once and in the main process."""
+    if is_main_process() and not folder.exists():
+        print(f'drawing synthetic flowers into {folder}')
+        prepare_demo_flowers(folder)
+    barrier()
+
+
+def _claim_work_dir(folder: Path, replace: bool) -> BinaryIO | None:
+    """Locks the work dir for the main process and removes leftovers, or the run in it; returns the open lock."""
+    lock = None
+    if is_main_process():
+        lock = lock_folder(folder)
+        if replace and _holds_run(folder):
+            print(f'replacing the last demo run in {folder}')
+            shutil.rmtree(folder)
+            lock = lock_folder(folder)
+        remove_leftovers(folder)
+    barrier()
+    return lock
+
+
+def _set_others_aside(folder: Path, found: FoundCheckpoint | None) -> list[str]:
+    """Renames what no later resume must take; returns a line on the checkpoint to resume from."""
+    lines = []
+    if is_main_process():
+        best = folder / 'best.pth'
+        if found:
+            lines = found.set_others_aside()
+        elif best.exists():
+            lines = [f'{best} is of a run that cannot be resumed: kept as {set_aside(best, "later").name}']
+        for line in lines:  # printed now, because the run may still be refused
+            print(line)
+    barrier()
+    return [f'resuming from {found.path}' if found else f'no checkpoint in {folder}: starting from scratch']
+
+
 def _dry_run(run: Run) -> int:
     """Checks the built run in a temporary work dir."""
-    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder, suppress(DryRunDone):
         run.cfg.work_dir = folder
         runner = PreparedRunner.from_run(run)
         runner.register_hook(PreflightHook(run, dry_run=True))
-        with suppress(DryRunDone):
-            runner.train()
+        runner.train()
     return 1 if run.warnings else 0
 
 

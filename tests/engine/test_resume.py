@@ -33,7 +33,7 @@ def test_corrupt_ones_are_set_aside_each_with_one_line(work_dir):
     assert names(work_dir) == before, 'looking changes nothing'
     lines = found.set_others_aside()
     assert [line.split(': kept as ')[0] for line in lines] == [
-        f'warning: {work_dir / name} is corrupt' for name in ('epoch_2_iter_5.pth', 'epoch_2.pth')
+        f'{work_dir / name} is corrupt' for name in ('epoch_2_iter_5.pth', 'epoch_2.pth')
     ]
     assert names(work_dir) == {'epoch_1.pth', 'epoch_2.pth.corrupt', 'epoch_2_iter_5.pth.corrupt', 'best.pth'}
 
@@ -49,14 +49,14 @@ def test_an_older_one_makes_the_later_ones_step_aside(work_dir):
 def test_one_from_elsewhere_moves_nothing(work_dir, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp('elsewhere') / 'epoch_1.pth'
     save_atomically({}, elsewhere)
-    assert find_checkpoint(work_dir, str(elsewhere)).later == ()
+    assert find_checkpoint(work_dir, str(elsewhere)).others == {}
 
 
 def test_all_corrupt_or_none_at_all(work_dir, tmp_path):
     assert find_checkpoint(tmp_path / 'new', 'auto') is None
     for path in work_dir.glob('epoch_*'):
         truncate(path)
-    with pytest.raises(InputError, match=r'no checkpoint in it is whole .*start again in another --work-dir'):
+    with pytest.raises(InputError, match=r'no checkpoint in it is whole .*Start again in another --work-dir'):
         find_checkpoint(work_dir, 'auto')
 
 

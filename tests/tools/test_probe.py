@@ -69,7 +69,7 @@ def test_what_does_not_go_with_probe(flag, tiny_config, call, capfd):
 
 def test_a_probe_in_a_used_work_dir(tiny_config, trained, call):
     error = call('train', tiny_config, '--probe', '--work-dir', trained.work_dir).error
-    assert error.endswith('holds a run already; name another --work-dir')
+    assert error.endswith('holds a run already. Name another --work-dir.')
 
 
 def test_a_probe_needs_a_validation(tiny_config, call, tmp_path):
