@@ -15,9 +15,8 @@ SIDES = ('train', 'val')
 SPLIT_NAMES = (*SIDES, 'test')
 
 _GLUED = re.compile(rf'/[^/]*({"|".join(map(re.escape, IMAGE_SUFFIXES))}) \d+[^/]*/', re.IGNORECASE)
-_REGENERATE = 'regenerate with tools/generate_metadata.py'
-_FIX = f'fix it, or {_REGENERATE}'
-_FIX_CLASSES = 'fix it, or delete the file and run tools/generate_metadata.py'
+_FIX = 'Fix it, or write the list again with tools/generate_metadata.py.'
+_FIX_CLASSES = 'Fix it, or delete the file and run tools/generate_metadata.py.'
 
 
 class Sample(NamedTuple):
@@ -70,18 +69,7 @@ def is_prepared(data: Path) -> bool:
 def read_classes(file: Path) -> list[str]:
     """Reads ``classes.txt``: two or more class names, whose position is their label; refuses every other line."""
     classes = _read_lines(file)
-    problems = []
-    first: dict[str, int] = {}
-    for number, name in enumerate(classes, 1):
-        problem = class_name_problem(name)
-        if first.setdefault(name, number) != number:
-            problem = problem or f'class {name!r} is in line {first[name]} already'
-        if problem:
-            problems.append(f'{file}:{number}: {problem}; {_FIX_CLASSES}')
-    if not problems and len(classes) < 2:
-        found = f'only one class, {classes[0]!r}' if classes else 'no classes'
-        problems.append(f'{file}: {found}: two or more are needed, one name a line; {_FIX_CLASSES}')
-    refuse(problems)
+    _check_classes(file, classes)
     return classes
 
 
@@ -94,74 +82,91 @@ def read_samples(file: Path, classes: Sequence[str], image_root: Path | None = N
     Raises:
         InputError: With every line that deviates otherwise.
     """
-    lines = _read_lines(file)
-    problems = [] if lines else [f'{file}: no lines; {_FIX}']
-    samples: dict[str, Sample] = {}
-    first: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        sample = _parse(line.replace('\\', '/'), classes)
-        if isinstance(sample, str):
-            problem = sample
-        elif first.setdefault(sample.path, number) != number:
-            problem = f'{sample.path!r} is in line {first[sample.path]} already; {_FIX}'
-        elif image_root is not None and not os.path.isfile(image_root / sample.path):
-            problem = f'no file {image_root / sample.path}; put it back, or {_REGENERATE}'
-        else:
-            samples[sample.path] = sample
-            continue
-        problems.append(f'{file}:{number}: {problem}')
-    refuse(problems)
-    return list(samples.values())
-
-
-def check_disjoint(train: Iterable[Sample], val: Iterable[Sample]) -> None:
-    """Raises an :class:`InputError` with every ``class/image`` that is in both."""
-    fix = 'remove it from one, or split the raw photos again with tools/split_dataset.py into a new folder'
-    both = {sample.path for sample in train} & {sample.path for sample in val}
-    refuse([f'{path!r} is in train and in val: {fix}' for path in sorted(both)])
+    return _parse_lines(file, [line.replace('\\', '/') for line in _read_lines(file)], classes, image_root)
 
 
 def write_classes(file: Path, classes: Sequence[str]) -> None:
     """Writes ``classes.txt`` atomically; refuses names that :func:`read_classes` would refuse."""
-    problems = [f'{file}: {problem}' for name in classes if (problem := class_name_problem(name))]
-    if len(set(classes)) < max(2, len(classes)):
-        problems.append(f'{file}: two or more classes are needed, each once: {", ".join(map(repr, classes))}')
-    _write_lines(file, classes, problems)
+    _check_classes(file, classes)
+    _write_lines(file, classes)
 
 
-def write_samples(file: Path, samples: Iterable[Sample]) -> None:
-    """Writes ``train.txt`` or ``val.txt`` atomically, sorted; refuses paths that :func:`read_samples` would refuse."""
-    samples = sorted(samples)
-    problems = [f'{file}: {problem}' for path, _ in samples if (problem := _path_problem(path))]
-    if len({path for path, _ in samples}) < max(1, len(samples)):
-        problems.append(f'{file}: one or more samples are needed, each once')
-    _write_lines(file, [f'{path} {label}' for path, label in samples], problems)
+def write_samples(file: Path, samples: Iterable[Sample], classes: Sequence[str]) -> None:
+    """Writes ``train.txt`` or ``val.txt`` atomically, sorted; refuses what :func:`read_samples` would refuse."""
+    lines = [f'{path} {label}' for path, label in sorted(samples)]
+    _parse_lines(file, lines, classes)
+    _write_lines(file, lines)
+
+
+def check_disjoint(folder: Path, train: Iterable[Sample], val: Iterable[Sample]) -> None:
+    """Raises an :class:`InputError` with every ``class/image`` that is in both lists of a folder."""
+    fix = 'Remove it from one, or split the raw photos again with tools/split_dataset.py into a new folder.'
+    both = {sample.path for sample in train} & {sample.path for sample in val}
+    refuse([f'{folder}: {path!r} is in train and in val. {fix}' for path in sorted(both)])
+
+
+def _check_classes(file: Path, classes: Sequence[str]) -> None:
+    problems = []
+    first: dict[str, int] = {}
+    for number, name in enumerate(classes, 1):
+        problem = class_name_problem(name)
+        if first.setdefault(name, number) != number:
+            problem = problem or f'class {name!r} is in line {first[name]} already'
+        if problem:
+            problems.append(f'{file}:{number}: {problem}. {_FIX_CLASSES}')
+    if not problems and len(classes) < 2:
+        found = f'only one class, {classes[0]!r}' if classes else 'no classes'
+        problems.append(f'{file}: {found}: two or more are needed, one name a line. {_FIX_CLASSES}')
+    refuse(problems)
+
+
+def _parse_lines(
+    file: Path, lines: Sequence[str], classes: Sequence[str], image_root: Path | None = None
+) -> list[Sample]:
+    """The samples on the lines of a list; refuses all the lines that deviate from the format."""
+    problems = [] if lines else [f'{file}: no lines. {_FIX}']
+    samples: list[Sample] = []
+    first: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        sample = _parse(line, classes)
+        if isinstance(sample, str):
+            problem = sample
+        elif first.setdefault(sample.path, number) != number:
+            problem = f'{sample.path!r} is in line {first[sample.path]} already'
+        elif image_root is not None and not os.path.isfile(image_root / sample.path):
+            problem = f'no file {image_root / sample.path}'
+        else:
+            samples.append(sample)
+            continue
+        problems.append(f'{file}:{number}: {problem}. {_FIX}')
+    refuse(problems)
+    return samples
 
 
 def _parse(line: str, classes: Sequence[str]) -> Sample | str:
     """Returns the sample on a line, or its problem."""
     if not line:
-        return f'blank line; {_FIX}'
+        return 'blank line'
     if _GLUED.search(line):
-        return f'annotations without line breaks; {_REGENERATE}'
+        return 'annotations without line breaks'
     path, space, index = line.rpartition(' ')
     if not space or '/' in index:
-        return f'no index in {line!r}: `class/image index` is expected; {_FIX}'
+        return f'no index in {line!r}: `class/image index` is expected'
     if problem := _path_problem(path):
-        return f'{problem}; {_FIX}'
+        return problem
     folder = path.split('/')[0]
     if folder not in classes:
         near = get_close_matches(folder, classes, 1)
         hint = f'did you mean {near[0]!r}?' if near else f'known are {", ".join(classes)}'
-        return f'class {folder!r} is not in classes.txt: {hint}'
+        return f'class {folder!r} is not in classes.txt ({hint})'
     if not re.fullmatch('0|-?[1-9][0-9]{0,8}', index):
-        return f'index {index!r} is no integer; {_FIX}'
+        return f'index {index!r} is no integer'
     label = int(index)
     if not 0 <= label < len(classes):
-        return f'index {label} is out of range: {len(classes)} classes have indices 0 to {len(classes) - 1}; {_FIX}'
+        return f'index {label} is out of range: {len(classes)} classes have indices 0 to {len(classes) - 1}'
     if classes[label] != folder:
         found = f'index {label} is {classes[label]!r} in classes.txt, but the folder is {folder!r}'
-        return f'{found} ({classes.index(folder)}): the class order differs; {_REGENERATE}'
+        return f'{found} ({classes.index(folder)}): the class order differs'
     return Sample(path, label)
 
 
@@ -183,24 +188,23 @@ def _read_lines(file: Path) -> list[str]:
     try:
         content = file.read_bytes().removeprefix(b'\xef\xbb\xbf')
     except FileNotFoundError:
-        raise InputError(f'{file}: no such file; make it with tools/generate_metadata.py') from None
+        raise InputError(f'{file}: no such file. Make it with tools/generate_metadata.py.') from None
     except OSError as error:
-        raise InputError(f'{file}: cannot be read: {error.strerror}') from None
+        raise InputError(f'{file}: cannot be read: {error.strerror}. Check its permissions.') from None
     # Split at LF alone: str.splitlines would also split at characters that names may hold.
     raw_lines = content.removesuffix(b'\n').split(b'\n') if content else []
     lines, problems = [], []
     for number, raw_line in enumerate(raw_lines, 1):
         line = raw_line.decode(errors='surrogateescape').rstrip(' \t\r')
         if re.search('[\ud800-\udfff]', line):
-            problems.append(f'{file}:{number}: not UTF-8; save the file as UTF-8')
+            problems.append(f'{file}:{number}: not UTF-8. Save the file as UTF-8.')
         elif '\r' in line or '\0' in line:
-            problems.append(f'{file}:{number}: a control character in the line; save the file as UTF-8 with LF')
+            problems.append(f'{file}:{number}: a control character in the line. Save the file as UTF-8 with LF.')
         lines.append(line)
     refuse(problems)
     return lines
 
 
-def _write_lines(file: Path, lines: Iterable[str], problems: Sequence[str]) -> None:
-    refuse(problems)
+def _write_lines(file: Path, lines: Iterable[str]) -> None:
     text = ''.join(f'{line}\n' for line in lines)
     write_atomically(file, lambda target: target.write(text.encode()))

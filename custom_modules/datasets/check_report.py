@@ -1,40 +1,34 @@
 """Formats the findings of a check as text, CSV, JSON and a self-contained HTML page."""
 
-import csv
-import io
 import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from custom_modules.datasets.dataset_checks import ERROR, KINDS, NOTE, WARNING, CheckReport, Finding, weights_option
 from custom_modules.files import printable
 from custom_modules.pages import render
 from custom_modules.photos.thumbnails import thumbnail
 
-FIELDS = ('finding', 'kind', 'severity', 'path', 'detail', 'advice')
-
 _TEXT_LINES = 3  # findings of a kind in the summary
 _PAGE_FINDINGS, _PAGE_PHOTOS = 24, 6  # findings of a kind on the page, images of a finding
 _THUMBNAIL_EDGE = 200  # pixels
-_NO_PICTURE = ('empty', 'broken', 'left_out')  # a decompression bomb would fill the memory, a named pipe would block
 
 
 def format_text(report: CheckReport) -> str:
     """The summary for a terminal: counts, and for each kind the first findings and the advice."""
-    width = max(len(label) for label in [*report.class_weights, 'class', 'total'])
-    rows = [('class', [subset or 'photos' for subset in report.counts], f'{"weight":>9}')]
+    rows = [['class', *(subset or 'photos' for subset in report.counts), 'weight']]
     for label, weight in report.class_weights.items():
-        rows.append((label, [str(counts[label]) for counts in report.counts.values()], f'{weight:>9.3f}'))
-    rows.append(('total', [str(sum(counts.values())) for counts in report.counts.values()], ''))
-    lines = [f'{name:<{width}}{"".join(f"{cell:>9}" for cell in cells)}{last}' for name, cells, last in rows]
+        rows.append([label, *(str(counts[label]) for counts in report.counts.values()), f'{weight:.3f}'])
+    rows.append(['total', *(str(sum(counts.values())) for counts in report.counts.values())])
+    width = max(len(label) for label, *_ in rows)
+    lines = [f'{label:<{width}}{"".join(f"{cell:>9}" for cell in cells)}' for label, *cells in rows]
     for kind, findings in report.by_kind.items():
         severity, title, advice = KINDS[kind]
         by_class = _by_class(report, findings)
         lines += ['', f'{severity}: {title}: {_count(findings)}{f" ({by_class})" if by_class else ""}']
-        for paths, detail in [(finding.paths, finding.detail) for finding in findings[:_TEXT_LINES]]:
+        for paths, detail in ((finding.paths, finding.detail) for finding in findings[:_TEXT_LINES]):
             more = [f'and {len(paths) - _TEXT_LINES} more'] if len(paths) > _TEXT_LINES else []
             shown = ' = '.join([*paths[:_TEXT_LINES], *more])
             lines.append(f'    {shown} ({detail})' if shown and detail else f'    {shown}{detail}')
@@ -54,22 +48,30 @@ def verdict(report: CheckReport) -> str:
 
 
 def format_report(report: CheckReport, suffix: str) -> str:
-    """The report in the format of one of :data:`~custom_modules.pages.SUFFIXES`."""
-    return {'.html': format_html, '.csv': format_csv, '.json': format_json}[suffix.lower()](report)
+    """The report in the format of one of :data:`~custom_modules.pages.SUFFIXES`.
 
+    JSON has everything: the folder, the class weights and the findings. CSV has a row for each image of each finding,
+    whose number they share. HTML is self-contained.
+    """
+    if suffix.lower() == '.html':
+        return _format_html(report)
+    findings = [
+        {
+            'kind': item.kind,
+            'severity': KINDS[item.kind].severity,
+            'paths': item.paths,
+            'detail': item.detail,
+            'count': item.count,
+            'advice': KINDS[item.kind].advice,
+        }
+        for item in report.findings
+    ]
+    if suffix.lower() == '.csv':
+        import pandas as pd  # a dependency of CleanVision
 
-def format_csv(report: CheckReport) -> str:
-    """A row for each image of each finding, with :data:`FIELDS`; the rows of one finding share its number."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator='\n', extrasaction='ignore')
-    writer.writeheader()
-    for number, finding in enumerate(report.findings, 1):
-        writer.writerows({'finding': number, 'path': path, **_as_dict(finding)} for path in finding.paths or ('',))
-    return text.getvalue()
-
-
-def format_json(report: CheckReport) -> str:
-    """Everything as JSON: the folder, the class weights and the findings."""
+        table = pd.DataFrame(findings, columns=['kind', 'severity', 'paths', 'detail', 'advice'])
+        table.insert(0, 'finding', range(1, len(findings) + 1))
+        return table.explode('paths').rename(columns={'paths': 'path'}).to_csv(index=False)
     content = {
         'data': report.data,
         'prepared': report.prepared,
@@ -77,13 +79,12 @@ def format_json(report: CheckReport) -> str:
         'counts': report.counts,
         'class_weights': report.class_weights,
         'summary': {kind: _count(findings) for kind, findings in report.by_kind.items()},
-        'findings': [_as_dict(finding) for finding in report.findings],
+        'findings': findings,
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + '\n'
 
 
-def format_html(report: CheckReport) -> str:
-    """A self-contained page: styles and thumbnails are inline."""
+def _format_html(report: CheckReport) -> str:
     kinds = []
     pictured: set[str] = set()
     for kind, findings in report.by_kind.items():
@@ -99,7 +100,6 @@ def format_html(report: CheckReport) -> str:
                 'more': _count(findings) - _count(shown),
             }
         )
-    pictured -= {path for finding in report.findings if finding.kind in _NO_PICTURE for path in finding.paths}
     return render(
         Path(__file__).with_name('check_report.html'),
         name=Path(os.path.abspath(report.data)).name,
@@ -110,18 +110,6 @@ def format_html(report: CheckReport) -> str:
         option=weights_option(report.class_weights.values()),
         thumbnails={path: thumbnail(Path(report.data) / path, _THUMBNAIL_EDGE) for path in sorted(pictured)},
     )
-
-
-def _as_dict(finding: Finding) -> dict[str, Any]:
-    severity, _, advice = KINDS[finding.kind]
-    return {
-        'kind': finding.kind,
-        'severity': severity,
-        'paths': list(finding.paths),
-        'detail': finding.detail,
-        'count': finding.count,
-        'advice': advice,
-    }
 
 
 def _count(findings: Sequence[Finding]) -> int:

@@ -5,13 +5,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from custom_modules.datasets.annotation import SIDES, Sample, check_disjoint, is_prepared, read_classes, read_samples
 from custom_modules.datasets.image_checks import CheckedImage, check_images
-from custom_modules.datasets.manifest import read_manifest
-from custom_modules.datasets.raw_folders import HIDDEN, survey_raw
+from custom_modules.datasets.manifest import changes_since_split, read_manifest
+from custom_modules.datasets.raw_folders import HIDDEN, scan_raw
 from custom_modules.errors import InputError, collect
 from custom_modules.files import printable
 from custom_modules.photos.fingerprint import group_near_duplicates
@@ -100,7 +101,7 @@ class CheckReport:
     @property
     def class_weights(self) -> dict[str, float]:
         """Balanced weights of the training images, by class."""
-        return class_weights(_training_counts(self.counts))
+        return class_weights(next(iter(self.counts.values())))
 
     @property
     def by_kind(self) -> dict[str, list[Finding]]:
@@ -133,7 +134,7 @@ def check_dataset(
         raise InputError(*(f.detail for f in findings if f.kind != 'left_out'), f'{data}: no photos to check')
     if not prepared and len(classes) == 1:
         findings.append(Finding('folder', (), f'{data}: only one class, {classes[0]!r}: training needs two or more'))
-    step = None if progress is None else lambda done, total: progress('checking', done, total)
+    step = progress and partial(progress, 'checking')
     checked = check_images([data / path for path in paths], crop, workers, step)
     images = dict(zip(paths, checked, strict=True))
     findings += [Finding(kind, (path,), detail) for path in paths for kind, detail in images[path].findings]
@@ -142,7 +143,7 @@ def check_dataset(
         findings += _check_manifest(data, images)
     found_in = Counter((_subset(path), _label(path)) for path in paths)
     counts = {subset: {label: found_in[subset, label] for label in classes} for subset in subsets}
-    findings += _check_balance(_training_counts(counts))
+    findings += _check_balance(next(iter(counts.values())))
     findings.sort(key=lambda finding: list(KINDS).index(finding.kind))
     return CheckReport(str(data), prepared, counts, findings)
 
@@ -163,10 +164,10 @@ def _list_images(data: Path, subsets: Sequence[str]) -> tuple[list[str], list[Fi
     paths: list[str] = []
     findings: list[Finding] = []
     for subset in subsets:
-        scan, problems = survey_raw(data / subset)
+        scan = scan_raw(data / subset)
         prefix = f'{subset}/' if subset else ''
         paths += [prefix + path for path in scan.sources]
-        findings += _from_lines('folder', problems)
+        findings += _from_lines('folder', scan.problems)
         findings += [Finding('left_out', (prefix + path,), why) for path, why in scan.left_out if why != HIDDEN]
     return paths, findings
 
@@ -180,17 +181,16 @@ def _check_annotation(data: Path, paths: Iterable[str]) -> tuple[list[str], list
     if not classes:
         return [], _from_lines('annotation', problems)
 
-    def read(file: Path, root: Path) -> set[Sample]:
+    def read(file: Path, root: Path) -> list[Sample]:
         with collect(problems):
-            return set(read_samples(file, classes, root))
-        return set()
+            return read_samples(file, classes, root)
+        return []
 
     listed = {side: {f'{side}/{path}' for path, _ in read(data / f'{side}.txt', data / side)} for side in SIDES}
     for fold in sorted(data.glob('fold[0-9]*')):  # their validation images are part of train
-        both: list[str] = []
-        with collect(both):
-            check_disjoint(*(read(fold / f'{side}.txt', data / 'train') for side in SIDES))
-        problems += [f'{fold.name}: {line}' for line in both]
+        train, val = (read(fold / f'{side}.txt', data / 'train') for side in SIDES)
+        with collect(problems):
+            check_disjoint(fold, train, val)
     unlisted = sorted(path for path in paths if (known := listed[_subset(path)]) and path not in known)
     return classes, _from_lines('annotation', problems) + [Finding('unlisted', (path,)) for path in unlisted]
 
@@ -203,14 +203,8 @@ def _check_manifest(data: Path, images: Mapping[str, CheckedImage]) -> list[Find
         return _from_lines('manifest', error.problems)
     if manifest is None:
         return []
-    recorded = {path: entry['sha256'] for path, entry in manifest['files'].items()}
-    present = {path: image.fingerprint.sha256 for path, image in images.items()}
-    findings = []
-    for path in sorted(recorded.keys() | present.keys()):
-        if recorded.get(path) != present.get(path):
-            change = 'missing' if path not in present else 'changed' if path in recorded else 'added'
-            findings.append(Finding('manifest', (path,), f'{change} since the split'))
-    return findings
+    changes = changes_since_split(manifest, {path: image.fingerprint.sha256 for path, image in images.items()})
+    return [Finding('manifest', (path,), f'{change} since the split') for path, change in changes.items()]
 
 
 def _compare(images: Mapping[str, CheckedImage]) -> list[Finding]:
@@ -221,28 +215,24 @@ def _compare(images: Mapping[str, CheckedImage]) -> list[Finding]:
         by_name[path.removeprefix(f'{_subset(path)}/')].append(path)
         if image.measures:
             by_content[image.fingerprint.sha256].append(path)
-    findings, named = [], set()
+    findings = []
     for same in by_name.values():
         if len(same) > 1:
-            named.add(tuple(same))
             equal = len({images[path].fingerprint.sha256 for path in same}) == 1
             findings.append(Finding('leak_name', tuple(same), f'{"the same" if equal else "different"} content'))
-    for same in by_content.values():
-        if len(same) > 1 and tuple(same) not in named:
-            findings += _related(same, 'content', 'exact_duplicate')
+    named = {finding.paths for finding in findings}
+    groups = [('content', same) for same in by_content.values() if len(same) > 1 and tuple(same) not in named]
     # Images with almost no content all look alike.
     contents = [same for same in by_content.values() if 'low_information' not in dict(images[same[0]].findings)]
-    for group in group_near_duplicates([images[same[0]].fingerprint.phash for same in contents]):
-        alike = [path for position in group for path in contents[position]]
-        findings += _related(alike, 'look', 'near_duplicate_one_side' if _subset(alike[0]) else 'near_duplicate')
+    for near in group_near_duplicates([images[same[0]].fingerprint.phash for same in contents]):
+        groups.append(('look', [path for position in near for path in contents[position]]))
+    for how, paths in groups:
+        kinds = [f'leak_{how}'] if len({_subset(path) for path in paths}) > 1 else []
+        kinds += [f'conflict_{how}'] if len({_label(path) for path in paths}) > 1 else []
+        within = 'near_duplicate_one_side' if _subset(paths[0]) else 'near_duplicate'
+        kinds = kinds or ['exact_duplicate' if how == 'content' else within]
+        findings += [Finding(kind, tuple(sorted(paths))) for kind in kinds]
     return findings
-
-
-def _related(paths: Sequence[str], how: str, within: str) -> list[Finding]:
-    """Findings about images that are alike."""
-    leak = [f'leak_{how}'] if len({_subset(path) for path in paths}) > 1 else []
-    conflict = [f'conflict_{how}'] if len({_label(path) for path in paths}) > 1 else []
-    return [Finding(kind, tuple(sorted(paths))) for kind in leak + conflict or [within]]
 
 
 def _check_balance(counts: Mapping[str, int]) -> list[Finding]:
@@ -255,11 +245,6 @@ def _check_balance(counts: Mapping[str, int]) -> list[Finding]:
     option = weights_option(class_weights(counts).values())
     detail = f'{most} has {present[most]} photos, {least} {present[least]}: {ratio:.1f} times as many; {option}'
     return [Finding('imbalance', (), detail)]
-
-
-def _training_counts(counts: Mapping[str, dict[str, int]]) -> dict[str, int]:
-    """Images per class that training sees: those of train, or all raw ones."""
-    return counts.get('train', counts.get('', {}))
 
 
 def _from_lines(kind: str, lines: Iterable[str]) -> list[Finding]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from custom_modules.errors import InputError
 from custom_modules.photos.decoding import decode
-from custom_modules.photos.fingerprint import IMPORTS, Fingerprint, fingerprint
+from custom_modules.photos.fingerprint import Fingerprint, fingerprint
 from custom_modules.photos.image_files import FORMATS, orientation, why_unreadable
 from custom_modules.photos.parallel import map_photos
 from custom_modules.progress import StepProgress
@@ -55,7 +55,7 @@ def check_images(
     """
     if find_spec('cleanvision') is None:
         raise InputError('checking images needs CleanVision: pip install "cleanvision>=0.3.7,<0.4"')
-    images = map_photos(partial(check_image, crop=crop), paths, (*IMPORTS, 'cleanvision'), workers, progress)
+    images = map_photos(partial(check_image, crop=crop), paths, workers, progress)
     if readable := [image for image in images if image.measures]:
         _add_scores(readable)
     return images
@@ -150,21 +150,16 @@ def _add_scores(images: Sequence[CheckedImage]) -> None:
     scoring.update_issues(pd.DataFrame([image.measures for image in images]), SCORED)
     middle = median(image.measures['size'] for image in images)
     for image, row in zip(images, scoring.issues.to_dict('records'), strict=True):
-        size = f'{image.width} x {image.height}'
-        short, long = sorted((image.width, image.height))
-        factor = image.measures['size'] / middle
-        kinds = {kind: f'score {row[f"{kind}_score"]:.2f}' for kind in SCORED if row[f'is_{kind}_issue']}
+        scores = {kind: row[f'{kind}_score'] for kind in SCORED if row[f'is_{kind}_issue']}
         if image.measures['sharpness'] < MIN_SHARPNESS:
-            kinds['blurry'] = f'score {image.measures["sharpness"]:.2f}'
-        if 'odd_aspect_ratio' in kinds:
-            kinds['odd_aspect_ratio'] = f'{size}, {long / short:.1f} : 1'
-        if 'odd_size' in kinds:
-            kinds['odd_size'] = size
-            if max(factor, 1 / factor) <= MIN_ODD_SIZE_FACTOR or ('tiny', size) in image.findings:
-                del kinds['odd_size']
-        if 'low_information' in kinds:  # which is dark, light or blurry as well
-            kinds = {kind: detail for kind, detail in kinds.items() if kind not in ('dark', 'light', 'blurry')}
-        image.findings += kinds.items()
+            scores['blurry'] = image.measures['sharpness']
+        if 1 / MIN_ODD_SIZE_FACTOR <= image.measures['size'] / middle <= MIN_ODD_SIZE_FACTOR:
+            scores.pop('odd_size', None)
+        implied = ('dark', 'light', 'blurry') if 'low_information' in scores else ()
+        size = f'{image.width} x {image.height}'
+        image.findings += [
+            (kind, f'{size}, score {score:.2f}') for kind, score in scores.items() if kind not in implied
+        ]
 
 
 def _cleanvision() -> Any:

@@ -6,46 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from custom_modules.datasets.annotation import SIDES, Sample
-from custom_modules.datasets.raw_folders import Scan
-from custom_modules.datasets.split_plan import Plan
 from custom_modules.errors import InputError
-from custom_modules.files import sha256_of
-from custom_modules.photos.fingerprint import DHASH_BITS, PHASH_BITS
 
-PHASH_DIGITS = (PHASH_BITS + DHASH_BITS) // 4  # hexadecimal
-_SPLIT_AGAIN = 'split the raw photos again with tools/split_dataset.py into a new folder'
+_FIX = 'Restore it, or split the raw photos again with tools/split_dataset.py into a new folder.'
 
 
-def write_manifest(folder: Path, plan: Plan, mode: str, contents: Mapping[str, str], scan: Scan) -> str:
-    """Writes the manifest of a split, the same bytes for the same split, and returns its digest.
-
-    ``contents`` holds the sha256 of each photo, in hex, by ``side/class/image``.
-    """
-    files = {path: {'sha256': sha256} for path, sha256 in contents.items()}
-    sides = {}
-    for path, entry in files.items():
-        side, _, image = path.partition('/')
-        sides[image] = side
-        if scan.fingerprints:
-            entry['phash'] = f'{scan.fingerprints[image].phash:0{PHASH_DIGITS}x}'
-    manifest: dict[str, Any] = {
-        'tool': 'tools/split_dataset.py',
-        'version': 1,
-        'seed': plan.seed,
-        'ratio': plan.ratio,
-        'mode': mode,
-        'classes': plan.classes,
-        'counts': plan.counts,
-        'folds': len(plan.folds),
-        'files': files,
-        'groups': [[f'{sides[path]}/{path}' for path in group] for group in plan.groups],
-        'left_out': [item._asdict() for item in scan.left_out],
-    }
-    manifest['digest'] = _digest(manifest)
-    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + '\n'
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> str:
+    """Writes the manifest of a split, the same bytes for the same content, and returns its digest."""
+    digest = _digest(content)
+    text = json.dumps({**content, 'digest': digest}, indent=2, sort_keys=True, ensure_ascii=False) + '\n'
     (folder / 'manifest.json').write_bytes(text.encode())
-    return manifest['digest']
+    return digest
 
 
 def read_manifest_digest(data_root: Path) -> str | None:
@@ -62,35 +33,27 @@ def read_manifest(data_root: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise InputError(f'{file}: cannot be read ({error}); restore it, or {_SPLIT_AGAIN}') from None
+        raise InputError(f'{file}: cannot be read ({error}). {_FIX}') from None
     try:
         sound = manifest['digest'] == _digest(manifest)
     except (AttributeError, KeyError, TypeError):
         sound = False
     if not sound:
-        raise InputError(
-            f'{file}: its digest is not that of its contents, so it was changed; restore it, or {_SPLIT_AGAIN}'
-        )
+        raise InputError(f'{file}: its digest is not that of its contents, so it was changed. {_FIX}')
     return manifest
 
 
-def described_by_manifest(
-    data: Path, classes: list[str], samples: dict[str, list[Sample]]
-) -> tuple[str | None, tuple[str, ...]]:
-    """The manifest's digest if it describes exactly these files; else None and lines for the user."""
-    file = data / 'manifest.json'
-    try:
-        manifest = read_manifest(data)
-        if manifest is None:
-            return None, ()
-        names = [f'{side}/{sample.path}' for side in SIDES for sample in samples[side]]
-        files = manifest['files']
-        same = manifest['classes'] == classes and files.keys() == set(names)
-        if same and all(sha256_of(data / name) == files[name]['sha256'] for name in names):
-            return manifest['digest'], ()
-    except InputError as error:
-        return None, error.problems
-    return None, (f'{file}: no longer describes these files; delete it, or {_SPLIT_AGAIN}',)
+def changes_since_split(manifest: Mapping[str, Any], contents: Mapping[str, str | None]) -> dict[str, str]:
+    """The photos that are ``'missing'``, ``'changed'`` or ``'added'``, sorted by ``side/class/image``.
+
+    ``contents`` holds the sha256 of each photo that is there, in hex.
+    """
+    recorded = {path: entry['sha256'] for path, entry in manifest['files'].items()}
+    return {
+        path: 'missing' if path not in contents else 'changed' if path in recorded else 'added'
+        for path in sorted(recorded.keys() | contents.keys())
+        if recorded.get(path) != contents.get(path)
+    }
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

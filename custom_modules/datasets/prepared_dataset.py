@@ -36,7 +36,7 @@ def read_prepared(root: Path) -> PreparedDataset:
         with collect(problems):
             samples[side] = read_samples(root / f'{side}.txt', classes, root / side)
     with collect(problems):
-        check_disjoint(samples['train'], samples['val'])
+        check_disjoint(root, samples['train'], samples['val'])
     with collect(problems):
         digest = read_manifest_digest(root)
     refuse(problems)

@@ -3,18 +3,18 @@
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 from custom_modules.datasets.annotation import SIDES, class_name_problem, name_problem
-from custom_modules.errors import InputError, collect, refuse
+from custom_modules.errors import InputError, collect
 from custom_modules.files import printable
-from custom_modules.photos.fingerprint import Fingerprint
 from custom_modules.photos.listing import IMAGE_SUFFIXES
 
 HIDDEN = 'hidden or system file'
+_POINT_AT = 'Point at the folder whose subfolders are the classes.'
 
 
 class LeftOut(NamedTuple):
@@ -26,12 +26,11 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True)
 class Scan:
-    """The photos in a folder of class folders, by ``class/image``; fingerprints and groups if they were opened."""
+    """The contents of a folder of class folders."""
 
-    sources: dict[str, str]  # paths in the folder, which differ where folders were renamed
+    sources: dict[str, str]  # by class/photo, the path in the folder, which differs where folders were renamed
     left_out: list[LeftOut]  # everything else, sorted by path
-    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
-    groups: list[list[str]] = field(default_factory=list)  # near-duplicates: two or more each, sorted
+    problems: list[str]  # folders that are no class, classes without photos, names that collide
 
     @property
     def photos(self) -> dict[str, list[str]]:
@@ -43,61 +42,36 @@ class Scan:
 
 
 def scan_raw(raw: Path, rename: Mapping[str, str] | None = None) -> Scan:
-    """Lists the photos of each class folder in ``raw``: by suffix, unopened; everything else is listed as left out.
+    """Lists the photos in the class folders of ``raw`` by suffix, unopened. The caller refuses the problems.
 
     ``rename`` gives the class of a folder where it is not the folder's name.
 
     Raises:
-        InputError: For each folder that is no class, each class without photos, and names that collide.
+        InputError: The folder cannot be listed, or is a prepared dataset.
     """
-    scan, problems = survey_raw(raw, rename)
-    refuse(problems)
-    return scan
-
-
-def survey_raw(raw: Path, rename: Mapping[str, str] | None = None) -> tuple[Scan, list[str]]:
-    """Lists the photos as :func:`scan_raw` does, and returns most of the problems that it would raise."""
-    rename = rename or {}
+    folders, left_out = _list_class_folders(raw)
+    class_of, problems = _name_classes(raw, folders, rename or {})
+    if not folders:
+        photos = any(item.path.lower().endswith(IMAGE_SUFFIXES) for item in left_out)
+        hint = 'It holds photos itself: point at the folder above.' if photos else 'Expected are <class>/<photo>.'
+        problems.append(f'{raw}: no class folders. {hint}')
     sources: dict[str, str] = {}
-    left_out: list[LeftOut] = []
-    problems: list[str] = []
-    folders: list[str] = []
-    classes: dict[str, list[str]] = {}
-    for folder in _list_raw(raw):
-        if reason := _reason_against(raw / folder, class_folder=True):
-            left_out.append(LeftOut(printable(folder), reason))
-            continue
-        folders.append(folder)
-        name = rename.get(folder, folder)
-        if problem := class_name_problem(name):
-            what = 'class folder' if name == folder else f'--rename {folder}={name}:'
-            problems.append(f'{raw}: {what} {problem}; rename it')
-            continue
+    for folder, name in class_of.items():
         with collect(problems):
-            images = []
-            for image in list_folder(raw / folder):
-                path = f'{folder}/{image}'
-                if reason := _reason_against(raw / path, class_folder=False):
-                    left_out.append(LeftOut(printable(path), reason))
-                    continue
-                images.append(image)
-                if other := sources.get(f'{name}/{image}'):
-                    problems.append(f'{raw}: {path} and {other} would both become {name}/{image}; rename one')
-                sources[f'{name}/{image}'] = path
+            images, others = _list_photos(raw, folder)
+            left_out += others
             if not images:
-                problems.append(f'{raw / folder}: no photos ({" ".join(IMAGE_SUFFIXES)}); {_hint(raw / folder)}')
-            classes[name] = sorted({*classes.get(name, ()), *images})
-    problems += [f'{raw / name}: {problem}' for name in classes for problem in _collisions(classes[name])]
-    for name in sorted(rename.keys() - set(folders)):
-        near = get_close_matches(name, folders, 1)
-        hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(folders) or "none"}'
-        problems.append(f'--rename: no class folder {name!r}: {hint}')
-    problems += [f'{raw}: {problem}' for problem in _collisions(classes)]
-    if not classes and not problems:
-        found = any(item.path.lower().endswith(IMAGE_SUFFIXES) for item in left_out)
-        hint = 'it holds photos itself: point at the folder above' if found else 'expected are <class>/<photo>'
-        problems.append(f'{raw}: no class folders; {hint}')
-    return Scan(sources, sorted(left_out)), problems
+                problems.append(_no_photos(raw / folder, others))
+            for image in images:
+                path = f'{folder}/{image}'
+                other = sources.setdefault(f'{name}/{image}', path)
+                if other != path:
+                    problems.append(f'{raw}: {path} and {other} would both become {name}/{image}. Rename one.')
+    scan = Scan(sources, sorted(left_out), problems)
+    for name, images in scan.photos.items():
+        problems += _collisions(raw / name, images)
+    problems += _collisions(raw, scan.photos)
+    return scan
 
 
 def list_folder(folder: Path) -> list[str]:
@@ -105,32 +79,77 @@ def list_folder(folder: Path) -> list[str]:
     try:
         return sorted(os.listdir(folder))
     except OSError as error:
-        raise InputError(f'{folder}: cannot be listed: {error.strerror}') from None
+        raise InputError(f'{folder}: cannot be listed: {error.strerror}. Check its permissions.') from None
 
 
-def _list_raw(raw: Path) -> list[str]:
-    """The sorted names in a folder of class folders; a prepared dataset is refused."""
+def _list_class_folders(raw: Path) -> tuple[list[str], list[LeftOut]]:
+    """The names of the class folders, and everything beside them."""
     if not os.path.isdir(raw):
-        raise InputError(
-            f'{raw}: {"not a" if os.path.exists(raw) else "no such"} folder; point at the folder of class folders'
-        )
+        raise InputError(f'{raw}: {"not a" if os.path.exists(raw) else "no such"} folder. {_POINT_AT}')
     if prepared := [f'{name}/' for name in SIDES if os.path.isdir(raw / name)]:
-        raise InputError(
-            f'{raw}: holds {" and ".join(prepared)}, so it is a prepared dataset and no folder of raw photos: '
-            'point at the folder whose subfolders are the classes'
-        )
-    return list_folder(raw)
+        found = f'holds {" and ".join(prepared)}, so it is a prepared dataset and no folder of raw photos'
+        raise InputError(f'{raw}: {found}. {_POINT_AT}')
+    folders, left_out = [], []
+    for name in list_folder(raw):
+        path = raw / name
+        if reason := _reason_against_any(path):
+            left_out.append(LeftOut(printable(name), reason))
+        elif not os.path.isdir(path):
+            left_out.append(LeftOut(printable(name), 'not in a class folder'))
+        else:
+            folders.append(name)
+    return folders, left_out
 
 
-def _reason_against(path: Path, class_folder: bool) -> str | None:
-    """Why a path is neither a photo nor, at the top, a class folder; None if it is."""
+def _name_classes(raw: Path, folders: list[str], rename: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The class of each folder whose name, or new name, can be one; and problems with the others."""
+    problems = []
+    class_of = {}
+    for folder in folders:
+        name = rename.get(folder, folder)
+        if problem := class_name_problem(name):
+            what = 'class folder' if name == folder else f'--rename {folder}={name}:'
+            problems.append(f'{raw}: {what} {problem}. Rename it.')
+        else:
+            class_of[folder] = name
+    for name in sorted(rename.keys() - set(folders)):
+        near = get_close_matches(name, folders, 1)
+        hint = f'Did you mean {near[0]!r}?' if near else f'There are {", ".join(folders) or "none"}.'
+        problems.append(f'--rename: no class folder {name!r}. {hint}')
+    return class_of, problems
+
+
+def _list_photos(raw: Path, folder: str) -> tuple[list[str], list[LeftOut]]:
+    """The names of the photos in a class folder, and everything else in it."""
+    images, left_out = [], []
+    for name in list_folder(raw / folder):
+        if reason := _reason_against_photo(raw / folder / name):
+            left_out.append(LeftOut(printable(f'{folder}/{name}'), reason))
+        else:
+            images.append(name)
+    return images, left_out
+
+
+def _no_photos(folder: Path, others: Iterable[LeftOut]) -> str:
+    """The problem with a class folder that holds only ``others``."""
+    deeper = any(os.path.isdir(folder.parent / path) for path, _ in others)
+    hint = f'If its subfolders are the classes, point at {folder}.' if deeper else 'Add some, or remove the folder.'
+    return f'{folder}: no photos ({" ".join(IMAGE_SUFFIXES)}). {hint}'
+
+
+def _reason_against_any(path: Path) -> str | None:
+    """Why a path is left out, be it a photo or a class folder; None if it is not."""
     if path.name.startswith('.') or path.name.lower() in ('thumbs.db', 'desktop.ini', '__macosx'):
         return HIDDEN
+    return 'link to a folder' if os.path.islink(path) and os.path.isdir(path) else None
+
+
+def _reason_against_photo(path: Path) -> str | None:
+    """Why a path in a class folder is no photo; None if it is one."""
+    if reason := _reason_against_any(path):
+        return reason
     if os.path.isdir(path):
-        inside = None if class_folder else 'folder inside a class folder'
-        return 'link to a folder' if os.path.islink(path) else inside
-    if class_folder:
-        return 'not in a class folder'
+        return 'folder inside a class folder'
     if not os.path.isfile(path):
         return 'broken link' if os.path.islink(path) else 'no readable file'
     if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -138,19 +157,13 @@ def _reason_against(path: Path, class_folder: bool) -> str | None:
     return 'its name does not fit the annotation format; rename it' if name_problem(path.name) else None
 
 
-def _hint(folder: Path) -> str:
-    """Says what to do about a class folder without photos."""
-    if any(os.path.isdir(folder / name) for name in list_folder(folder)):
-        return f'if its subfolders are the classes, point at {folder}'
-    return 'put photos there or remove it'
-
-
-def _collisions(names: Iterable[str]) -> list[str]:
-    """Returns a line for each name that is another's on a disk that ignores case."""
+def _collisions(folder: Path, names: Iterable[str]) -> list[str]:
+    """Returns a problem for each name that is another's on a disk that ignores case."""
     first: dict[str, str] = {}
     problems = []
     for name in names:
         other = first.setdefault(unicodedata.normalize('NFC', name).casefold(), name)
         if other != name:
-            problems.append(f'{other!r} and {name!r} differ only in case, which some disks ignore; rename one')
+            found = f'{other!r} and {name!r} differ only in case, which some disks ignore'
+            problems.append(f'{folder}: {found}. Rename one.')
     return problems

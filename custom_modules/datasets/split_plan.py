@@ -1,44 +1,20 @@
-"""Plans a split into train, val and folds: a pure function of names, near-duplicates, ratio and seed."""
+"""Plans a split into train, val and folds: pure functions of names, near-duplicates, ratio and seed."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from custom_modules.datasets.annotation import SIDES, Sample, label_photos
+from custom_modules.datasets.annotation import SIDES, Sample
 from custom_modules.errors import refuse
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The subset of each photo, as :func:`plan_split` drew it."""
-
-    sides: dict[str, dict[str, list[str]]]  # for train and val, sorted photo names by class, classes sorted
-    ratio: float
-    seed: int
-    groups: list[list[str]] = field(default_factory=list)
-    folds: list[list[Sample]] = field(default_factory=list)  # for each, the part of train that validates
-
-    @property
-    def classes(self) -> list[str]:
-        """Class names in label order."""
-        return list(self.sides['train'])
-
-    @property
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Number of photos by side and class."""
-        return {side: {name: len(images) for name, images in photos.items()} for side, photos in self.sides.items()}
-
-    def samples(self, side: str) -> list[Sample]:
-        """Returns the annotation of one side."""
-        return label_photos(self.sides[side], self.classes)
 
 
 def plan_split(
     photos: Mapping[str, Iterable[str]], ratio: float = 0.8, seed: int = 0, groups: Sequence[Sequence[str]] = ()
-) -> Plan:
-    """Plans which photos go to train: ``floor(ratio * n)`` of each class, near-duplicates in one subset.
+) -> dict[str, dict[str, list[str]]]:
+    """Returns the photo names of train and val by class, all sorted, from the photo names by class.
+
+    ``floor(ratio * n)`` photos of each class go to train, and groups of near-duplicates into one subset.
 
     Groups are placed first, largest first: each in the subset that its seeded hash draws, with the ratio as the
     probability of train, or in the other one if it does not fit. The first photos in the order of a seeded hash then
@@ -51,26 +27,25 @@ def plan_split(
     Raises:
         InputError: A class would be missing in one subset.
     """
-    problems = []
     order = {name: sorted(photos[name], key=lambda image: _hash(f'{seed}/{name}/{image}')) for name in sorted(photos)}
     sizes = {name: len(images) for name, images in order.items()}
     share = Fraction(str(ratio))
-    units = sorted((sorted(group) for group in groups), key=lambda group: (-len(group), group))
-    side_of = _place_groups(units, sizes, share, seed)
+    side_of = _place_groups(_largest_first(groups), sizes, share, seed)
     sides: dict[str, dict[str, list[str]]] = {side: {} for side in SIDES}
+    problems = []
     for name, images in order.items():
         train = {image for image in images if side_of.get(f'{name}/{image}') == 'train'}
         single = [image for image in images if f'{name}/{image}' not in side_of]
         train.update(single[: max(0, int(share * sizes[name]) - len(train))])
         sides['train'][name], sides['val'][name] = sorted(train), sorted(set(images) - train)
         if not 0 < len(train) < sizes[name]:
-            hint = '; near-duplicates stay in one subset' if len(single) < sizes[name] else ''
+            hint = ', with near-duplicates in one subset' if len(single) < sizes[name] else ''
             problems.append(
                 f'class {name!r}: {sizes[name]} photo(s) at ratio {ratio} give {len(train)} to train and '
-                f'{sizes[name] - len(train)} to val, and each needs one{hint}: add photos or change the ratio'
+                f'{sizes[name] - len(train)} to val, and each needs one{hint}. Add photos or change the ratio.'
             )
     refuse(problems)
-    return Plan(sides, ratio, seed, sorted(units))
+    return sides
 
 
 def _place_groups(
@@ -94,8 +69,10 @@ def _place_groups(
     return side_of
 
 
-def plan_folds(plan: Plan, folds: int) -> Plan:
-    """Deals the photos of train into folds, near-duplicates into one; of each class, evenly, as far as groups allow.
+def plan_folds(
+    train: Iterable[Sample], folds: int, seed: int = 0, groups: Iterable[Sequence[str]] = ()
+) -> list[list[Sample]]:
+    """Deals the samples of train into folds, near-duplicates into one; of each class, evenly, as far as groups allow.
 
     Groups come first, the largest first, then the other photos in the order of a seeded hash; each goes to the fold
     that has the fewest photos of its class, then the fewest in all.
@@ -103,10 +80,10 @@ def plan_folds(plan: Plan, folds: int) -> Plan:
     Raises:
         InputError: A fold would lack a class.
     """
-    samples = {sample.path: sample for sample in plan.samples('train')}
-    units = sorted((group for group in plan.groups if group[0] in samples), key=lambda group: (-len(group), group))
+    samples = {sample.path: sample for sample in train}
+    units = _largest_first(group for group in groups if group[0] in samples)
     single = samples.keys() - {path for group in units for path in group}
-    units += [[path] for path in sorted(single, key=lambda path: _hash(f'{plan.seed}/fold/{path}'))]
+    units += [[path] for path in sorted(single, key=lambda path: _hash(f'{seed}/fold/{path}'))]
     dealt: list[list[Sample]] = [[] for _ in range(folds)]
     counts: list[Counter[str]] = [Counter() for _ in range(folds)]
     for unit in units:
@@ -115,15 +92,20 @@ def plan_folds(plan: Plan, folds: int) -> Plan:
         fold = loads.index(min(loads))
         counts[fold].update(size)
         dealt[fold] += [samples[path] for path in unit]
+    totals = Counter(path.split('/')[0] for path in samples)
     refuse(
         [
-            f'class {name!r}: its {len(images)} photo(s) in train, near-duplicates together, do not reach for {folds} '
-            'folds: choose fewer or add photos'
-            for name, images in plan.sides['train'].items()
+            f'class {name!r}: its {totals[name]} photo(s) in train, near-duplicates together, do not suffice for '
+            f'{folds} folds. Choose fewer or add photos.'
+            for name in sorted(totals)
             if not all(count[name] for count in counts)
         ]
     )
-    return replace(plan, folds=[sorted(part) for part in dealt])
+    return [sorted(part) for part in dealt]
+
+
+def _largest_first(groups: Iterable[Sequence[str]]) -> list[list[str]]:
+    return sorted((sorted(group) for group in groups), key=lambda group: (-len(group), group))
 
 
 def _hash(text: str) -> bytes:

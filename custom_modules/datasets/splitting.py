@@ -3,24 +3,33 @@
 Steps: raw_folders.py lists, this module opens and compares, split_plan.py decides, this module copies.
 """
 
-import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from custom_modules.datasets.annotation import SIDES, write_classes, write_samples
+from custom_modules.datasets.annotation import SIDES, Sample, label_photos, write_classes, write_samples
 from custom_modules.datasets.manifest import write_manifest
 from custom_modules.datasets.raw_folders import HIDDEN, LeftOut, Scan, list_folder, scan_raw
-from custom_modules.datasets.split_plan import Plan, plan_folds, plan_split
+from custom_modules.datasets.split_plan import plan_folds, plan_split
 from custom_modules.errors import InputError, refuse
-from custom_modules.files import check_folder, printable
-from custom_modules.photos.fingerprint import fingerprint_all, group_near_duplicates
+from custom_modules.files import check_folder, printable, sha256_of
+from custom_modules.photos.fingerprint import (
+    DHASH_BITS,
+    PHASH_BITS,
+    Fingerprint,
+    fingerprint_all,
+    group_near_duplicates,
+)
 from custom_modules.progress import Progress
 
-MODES = ('copy', 'hardlink', 'symlink')
+MODES: dict[str, Callable[[str, Path], object]] = {'copy': shutil.copyfile, 'hardlink': os.link, 'symlink': os.symlink}
+
+_PHASH_DIGITS = (PHASH_BITS + DHASH_BITS) // 4  # hexadecimal
 
 
 @dataclass(frozen=True)
@@ -29,9 +38,9 @@ class SplitReport:
 
     counts: dict[str, dict[str, int]]  # photos by side and class
     left_out: list[LeftOut]
-    digest: str | None  # None without a manifest that fits the dataset
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    digest: str | None = None  # of the manifest of a split
 
     @property
     def photos(self) -> int:
@@ -83,25 +92,39 @@ def split_dataset(
     Raises:
         InputError: When the folders or the options cannot be used, or a file cannot be read or written.
     """
-    problems = _folder_problems(raw, out)
-    if not 0 < ratio < 1:
-        problems.append(f'ratio {ratio} is not between 0 and 1; 0.8 sends four of five photos to train')
-    if folds and folds < 2:
-        problems.append(f'{folds} folds: two or more are needed')
-    if mode not in MODES:
-        problems.append(f'no such mode: {mode}; known are {", ".join(MODES)}')
-    refuse(problems)
-    check_folder(Path(os.path.realpath(out)).parent)
+    _check_options(raw, out, ratio, mode, folds)
     scan = scan_raw(raw, rename)
-    if len(scan.photos) < 2:
-        raise InputError(f'two or more classes are needed, found: {", ".join(scan.photos)}')
+    refuse(scan.problems)
+    classes = list(scan.photos)
+    if len(classes) < 2:
+        raise InputError(f'two or more classes are needed, found: {", ".join(classes)}. Add another one.')
+    prints: dict[str, Fingerprint] = {}
+    groups: list[list[str]] = []
     if not keep_all:
-        scan = _compare(raw, scan, workers, progress)
-    plan = plan_split(scan.photos, ratio, seed, scan.groups)
-    if folds:
-        plan = plan_folds(plan, folds)
-    digest = _write_prepared(raw, out, scan, plan, mode, progress)
-    return SplitReport(plan.counts, scan.left_out, digest, *_about_groups(scan))
+        scan, prints, groups = _compare(raw, scan, workers, progress)
+    photos = plan_split(scan.photos, ratio, seed, groups)
+    samples = {side: label_photos(photos[side], classes) for side in SIDES}
+    in_folds = plan_folds(samples['train'], folds, seed, groups) if folds else []
+    counts = {side: {name: len(images) for name, images in photos[side].items()} for side in SIDES}
+    side_of = {sample.path: side for side in SIDES for sample in samples[side]}
+    with _new_folder(out) as folder:
+        files = _place_photos(raw, scan, prints, side_of, folder, mode, progress)
+        _write_lists(folder, classes, samples, in_folds)
+        manifest = {
+            'tool': 'tools/split_dataset.py',
+            'version': 1,
+            'seed': seed,
+            'ratio': ratio,
+            'mode': mode,
+            'classes': classes,
+            'counts': counts,
+            'folds': folds,
+            'files': files,
+            'groups': [[f'{side_of[path]}/{path}' for path in group] for group in groups],
+            'left_out': [item._asdict() for item in scan.left_out],
+        }
+        digest = write_manifest(folder, manifest)
+    return SplitReport(counts, scan.left_out, *_about_groups(scan, groups), digest)
 
 
 def parse_rename(pairs: Iterable[str]) -> dict[str, str]:
@@ -118,20 +141,41 @@ def parse_rename(pairs: Iterable[str]) -> dict[str, str]:
     return rename
 
 
-def _compare(raw: Path, scan: Scan, workers: int | None, progress: Progress | None) -> Scan:
-    """Opens all photos of a scan; leaves out unreadable and repeated ones, and groups near-duplicates.
+def _check_options(raw: Path, out: Path, ratio: float, mode: str, folds: int) -> None:
+    problems = []
+    source, target = Path(os.path.realpath(raw)), Path(os.path.realpath(out))
+    if target.is_relative_to(source) or source.is_relative_to(target):
+        problems.append(f'{out}: is inside {raw}, or the other way round. Choose a folder apart from the raw photos.')
+    elif os.path.isdir(target) and list_folder(target):
+        problems.append(f'{out}: exists and is not empty, and a split is never mixed in. Choose another folder.')
+    elif os.path.lexists(out) and not os.path.isdir(target):
+        problems.append(f'{out}: exists and is no folder. Choose another name.')
+    if not 0 < ratio < 1:
+        problems.append(f'ratio {ratio} is not between 0 and 1. 0.8 sends four of five photos to train.')
+    if folds and folds < 2:
+        problems.append(f'{folds} folds: two or more are needed. Choose another number.')
+    if mode not in MODES:
+        problems.append(f'no such mode: {mode}. Known are {", ".join(MODES)}.')
+    refuse(problems)
+    check_folder(target.parent)
+
+
+def _compare(
+    raw: Path, scan: Scan, workers: int | None, progress: Progress | None
+) -> tuple[Scan, dict[str, Fingerprint], list[list[str]]]:
+    """Opens all photos: the scan without unreadable and repeated ones, fingerprints, and groups of near-duplicates.
 
     Raises:
         InputError: Nothing is left of a class.
     """
-    names = {path: printable(source) for path, source in scan.sources.items()}
     paths = sorted(scan.sources)
-    step = None if progress is None else lambda done, total: progress('comparing', done, total)
+    step = progress and partial(progress, 'comparing')
     found = fingerprint_all([raw / scan.sources[path] for path in paths], workers, step)
-    fingerprints = dict(zip(paths, found, strict=True))
+    prints = dict(zip(paths, found, strict=True))
+    names = {path: printable(source) for path, source in scan.sources.items()}
     copies: dict[str | None, list[str]] = {}  # photos of the same content, sorted by name
     reasons: dict[str, str] = {}
-    for path, item in fingerprints.items():
+    for path, item in prints.items():
         if item.problem is not None:
             reasons[path] = item.problem
         else:
@@ -141,104 +185,89 @@ def _compare(raw: Path, scan: Scan, workers: int | None, progress: Progress | No
         for path in same if conflict else same[1:]:
             other = next(other for other in same if not conflict or _class_of(other) != _class_of(path))
             reasons[path] = f'same content as {names[other]}{", of another class" if conflict else ""}'
-    kept = [path for path in paths if path not in reasons]
+    left_out = [LeftOut(names[path], reason) for path, reason in reasons.items()]
+    sources = {path: source for path, source in scan.sources.items() if path not in reasons}
+    kept = replace(scan, sources=sources, left_out=sorted(scan.left_out + left_out))
     problems = []
-    for name in sorted({_class_of(path) for path in paths} - {_class_of(path) for path in kept}):
-        gone = [path for path in paths if _class_of(path) == name]
-        problems.append(
-            f'class {name!r}: none of its {len(gone)} photo(s) can be used, as {names[gone[0]]} '
-            f'({reasons[gone[0]]}): add photos or remove the class'
-        )
+    for name in sorted(scan.photos.keys() - kept.photos.keys()):
+        path = next(path for path in prints if _class_of(path) == name)
+        why = f'none of its photos can be used, as {names[path]} ({reasons[path]})'
+        problems.append(f'class {name!r}: {why}. Add photos or remove the class.')
     refuse(problems)
-    groups = group_near_duplicates([fingerprints[path].phash for path in kept])
-    return replace(
-        scan,
-        sources={path: scan.sources[path] for path in kept},
-        left_out=sorted([*scan.left_out, *(LeftOut(names[path], reason) for path, reason in reasons.items())]),
-        fingerprints={path: fingerprints[path] for path in kept},
-        groups=[[kept[position] for position in group] for group in groups],
-    )
+    usable = [path for path in paths if path not in reasons]
+    near = group_near_duplicates([prints[path].phash for path in usable])
+    return kept, prints, [[usable[position] for position in group] for group in near]
 
 
 def _class_of(path: str) -> str:
     return path.split('/')[0]
 
 
-def _write_prepared(raw: Path, out: Path, scan: Scan, plan: Plan, mode: str, progress: Progress | None) -> str:
-    """Writes a dataset to a folder next to ``out``, moves it into place when complete, and returns its digest."""
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder next to ``out`` to be filled, which is moved into place in the end, or removed after an error."""
     target = Path(os.path.realpath(out))
-    partial = target.with_name(f'.{target.name}.partial-{secrets.token_hex(4)}')
+    unfinished = target.with_name(f'.{target.name}.partial-{secrets.token_hex(4)}')
     try:
-        contents: dict[str, str] = {}
-        for side in SIDES:
-            for name in plan.classes:
-                (partial / side / name).mkdir(parents=True)
-            for path, _ in plan.samples(side):
-                source = raw / scan.sources[path]
-                sha256 = contents[f'{side}/{path}'] = _place(source, partial / side / path, mode)
-                if scan.fingerprints and scan.fingerprints[path].sha256 != sha256:
-                    raise InputError(f'{source}: changed while it was split; nothing was written to {out}')
-                if progress:
-                    progress('copying' if mode == 'copy' else 'linking', len(contents), len(scan.sources))
-        _write_lists(partial, plan)
-        digest = write_manifest(partial, plan, mode, contents, scan)
+        unfinished.mkdir(parents=True)
+        yield unfinished
         if target.exists():
             target.rmdir()  # fails unless empty
-        partial.rename(target)
+        unfinished.rename(target)
     except OSError as error:
-        raise InputError(f'{error.filename or out}: {error.strerror}; nothing was written to {out}') from None
+        found = f'{error.filename or out}: {error.strerror}, so nothing was written'
+        raise InputError(f'{found}. Make space, or choose another folder or --mode.') from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return digest
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _write_lists(folder: Path, plan: Plan) -> None:
-    """Writes ``classes.txt``, the lists of train and val, and those of the folds."""
-    write_classes(folder / 'classes.txt', plan.classes)
+def _place_photos(
+    raw: Path,
+    scan: Scan,
+    prints: Mapping[str, Fingerprint],
+    side_of: Mapping[str, str],
+    folder: Path,
+    mode: str,
+    progress: Progress | None,
+) -> dict[str, dict[str, str]]:
+    """Copies or links the photos; returns their hashes, in hex, by ``side/class/image``, as the manifest has them."""
+    files: dict[str, dict[str, str]] = {}
+    for path, side in side_of.items():
+        source, target = os.path.realpath(raw / scan.sources[path]), folder / side / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        MODES[mode](source, target)
+        entry = files[f'{side}/{path}'] = {'sha256': sha256_of(target)}
+        if path in prints:
+            if prints[path].sha256 != entry['sha256']:
+                raise InputError(f'{source}: changed while it was split, so nothing was written. Split again.')
+            entry['phash'] = f'{prints[path].phash:0{_PHASH_DIGITS}x}'
+        if progress:
+            progress('copying' if mode == 'copy' else 'linking', len(files), len(side_of))
+    return files
+
+
+def _write_lists(
+    folder: Path, classes: Sequence[str], samples: Mapping[str, list[Sample]], folds: Sequence[list[Sample]]
+) -> None:
+    """Writes ``classes.txt``, the lists of train and val, and those of the folds, which share out train."""
+    write_classes(folder / 'classes.txt', classes)
     for side in SIDES:
-        write_samples(folder / f'{side}.txt', plan.samples(side))
-    for number, validating in enumerate(plan.folds):
+        write_samples(folder / f'{side}.txt', samples[side], classes)
+    for number, validating in enumerate(folds):
         fold = folder / f'fold{number}'
         fold.mkdir()
-        write_samples(fold / 'val.txt', validating)
-        write_samples(fold / 'train.txt', set(plan.samples('train')) - set(validating))
+        write_samples(fold / 'val.txt', validating, classes)
+        write_samples(fold / 'train.txt', set(samples['train']) - set(validating), classes)
 
 
-def _place(source: Path, target: Path, mode: str) -> str:
-    """Copies or links one photo; returns its sha256, in hex."""
-    content = source.read_bytes()
-    try:
-        if mode == 'hardlink':
-            os.link(os.path.realpath(source), target)
-        elif mode == 'symlink':
-            os.symlink(os.path.realpath(source), target)
-        else:
-            target.write_bytes(content)
-    except OSError as error:
-        if mode == 'copy':
-            raise
-        raise InputError(f'{source}: no {mode} can be made there ({error.strerror}); use --mode copy') from None
-    return hashlib.sha256(content).hexdigest()
-
-
-def _about_groups(scan: Scan) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _about_groups(scan: Scan, groups: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
     """Returns the notes and the warnings about near-duplicates."""
-    photos = sum(len(group) for group in scan.groups)
-    notes = f'near-duplicates: {len(scan.groups)} group(s) of {photos} photos, each in one subset; see manifest.json'
+    photos = sum(len(group) for group in groups)
+    note = f'near-duplicates: {len(groups)} group(s) of {photos} photos, each in one subset; see manifest.json'
     warnings = [
         'near-duplicates in different classes, one label may be wrong: '
         + ', '.join(printable(scan.sources[path]) for path in group)
-        for group in scan.groups
+        for group in groups
         if len({_class_of(path) for path in group}) > 1
     ]
-    return (notes,) if scan.groups else (), tuple(warnings)
-
-
-def _folder_problems(raw: Path, out: Path) -> list[str]:
-    source, target = Path(os.path.realpath(raw)), Path(os.path.realpath(out))
-    if target.is_relative_to(source) or source.is_relative_to(target):
-        return [f'{out}: is inside {raw}, or the other way round; choose an output folder apart from the raw photos']
-    if os.path.isdir(target):
-        full = f'{out}: exists and is not empty, and a split is never mixed in: choose another folder or remove it'
-        return [full] if list_folder(target) else []
-    return [f'{out}: exists and is no folder; choose another'] if os.path.lexists(out) else []
+    return [note] if groups else [], warnings

@@ -99,6 +99,7 @@ def read_labelled(folder: Path) -> LabelIssues:
         found = LabelIssues(folder, prepared.classes, photos)
     else:
         scan = scan_raw(folder)
+        refuse(scan.problems)
         classes = sorted(scan.photos)
         found = LabelIssues(folder, classes, label_photos(scan.photos, classes), scan.left_out)
     _require_enough(found.classes, [photo.label for photo in found.photos])

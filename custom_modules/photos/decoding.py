@@ -1,4 +1,4 @@
-"""Decodes the bytes of an image file to pixels, JPEGs at full size or at 1/2, 1/4 or 1/8 of it.
+"""Decodes the bytes of an image file with OpenCV, as training and prediction see it; JPEGs also at a reduced size.
 
 A JPEG stores the frequencies of blocks of 8 x 8 pixels. Without the higher frequencies it decodes to a smaller image
 in a fraction of the time, each pixel an average. Other formats gain nothing from this.

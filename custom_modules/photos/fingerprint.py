@@ -4,13 +4,12 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
+import imagehash
 import numpy as np
 from PIL.Image import Image
 
-from custom_modules.errors import InputError
 from custom_modules.photos.image_files import open_photo, upright_grey, why_unreadable
 from custom_modules.photos.parallel import map_photos
 from custom_modules.progress import StepProgress
@@ -22,10 +21,7 @@ PHASH_BITS, DHASH_BITS = 64, 256
 # within, and all 13 are true, looked at. Alone, pHash would make 1003 pairs of them, and dHash 17.
 MAX_PHASH_DISTANCE, MAX_DHASH_DISTANCE = 16, 56
 
-IMPORTS = ('imagehash', 'scipy.fftpack')  # what :func:`fingerprint` imports late
-
 _REDUCED_SIDE = 64  # pixels; JPEGs are decoded at 1/2, 1/4 or 1/8 of their size, no smaller than this
-_ROWS, _COLUMNS = 64, 4096  # pairs are compared in blocks that stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -52,8 +48,6 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
             if not file.tell():
                 return Fingerprint(sha256, None, 'empty file')
             return Fingerprint(sha256, _perceptual_hash(open_photo(file)))
-    except ImportError:  # imagehash imports late
-        raise
     except Exception as error:  # fed with garbage, decoders raise almost anything
         return Fingerprint(sha256, None, why_unreadable(error))
 
@@ -61,14 +55,8 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
 def fingerprint_all(
     paths: Sequence[Path], workers: int | None = None, progress: StepProgress | None = None
 ) -> list[Fingerprint]:
-    """Fingerprints images in parallel processes, as :func:`map_photos` runs them, in the order of the paths.
-
-    Raises:
-        InputError: imagehash is not installed, or a process was killed.
-    """
-    if find_spec('imagehash') is None:
-        raise InputError('comparing photos needs imagehash: pip install "ImageHash>=4.3,<5"')
-    return map_photos(fingerprint, paths, IMPORTS, workers, progress)
+    """Fingerprints images in parallel processes, as :func:`map_photos` runs them, in the order of the paths."""
+    return map_photos(fingerprint, paths, workers, progress)
 
 
 def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
@@ -86,20 +74,13 @@ def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
     phash, dhash = np.split(words.reshape(-1, size // 8), [1], axis=1)
     phash = phash.ravel().copy()
     groups = np.arange(len(phash))  # the first of the group that each is in
-    for row in range(0, len(phash), _ROWS):
-        rows = slice(row, row + _ROWS)
-        for column in range(row, len(phash), _COLUMNS):
-            columns = slice(column, column + _COLUMNS)
-            near = np.bitwise_count(phash[rows, None] ^ phash[columns]) <= MAX_PHASH_DISTANCE
-            if not near.any() or ((groups[rows] == groups[row]).all() and (groups[columns] == groups[row]).all()):
-                continue
-            first, second = np.nonzero(near & (groups[rows, None] != groups[columns]))
-            first, second = first + row, second + column
-            near = np.bitwise_count(dhash[first] ^ dhash[second]).sum(1) <= MAX_DHASH_DISTANCE
-            for a, b in zip(first[near].tolist(), second[near].tolist(), strict=True):
-                low, high = sorted((groups[a], groups[b]))
-                if low != high:
-                    groups[groups == high] = low
+    for row in range(len(phash)):
+        near = row + 1 + np.flatnonzero(np.bitwise_count(phash[row] ^ phash[row + 1 :]) <= MAX_PHASH_DISTANCE)
+        near = near[groups[near] != groups[row]]
+        near = near[np.bitwise_count(dhash[row] ^ dhash[near]).sum(1) <= MAX_DHASH_DISTANCE]
+        if len(near):
+            joined = np.append(groups[near], groups[row])
+            groups[np.isin(groups, joined)] = joined.min()
     together: dict[int, list[int]] = {}
     for group, positions in zip(groups.tolist(), members.values(), strict=True):
         together.setdefault(group, []).extend(positions)
@@ -108,8 +89,6 @@ def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
 
 def _perceptual_hash(image: Image) -> int:
     """Returns pHash (Zauner 2010, section 3.2.1) and dHash (Krawetz 2013), as imagehash has them, in one number."""
-    import imagehash
-
     image.draft('L', (_REDUCED_SIDE, _REDUCED_SIDE))  # JPEG: decode the brightness alone, and reduced
     grey = upright_grey(image)
     return int(f'{imagehash.phash(grey)}{imagehash.dhash(grey, hash_size=16)}', 16)

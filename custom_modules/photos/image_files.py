@@ -1,7 +1,6 @@
-"""Opens image files with Pillow, and names the problem of unusable files."""
+"""Checks image files with Pillow before OpenCV decodes them (decoding.py): format, size and orientation."""
 
 import os
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
@@ -37,18 +36,15 @@ def file_problem(path: str) -> str | None:
     if not os.path.isfile(path):  # a named pipe would block
         return 'no such file' if not os.path.lexists(path) else 'no file'
     try:
-        if not Path(path).stat().st_size:
+        if not os.path.getsize(path):
             return 'empty file'
         with Image.open(path) as image:
             width, height = image.size
-    except UnidentifiedImageError:
-        return None  # the decoder may know it
-    except OSError as error:
-        return why_unreadable(error) if error.strerror else 'broken picture'
-    except Image.DecompressionBombError:
-        return TOO_LARGE
-    except Exception:  # fed with garbage, decoders raise almost anything; decoding says whether it can be read
-        return None
+    except (
+        Exception
+    ) as error:  # fed with garbage, decoders raise almost anything; decoding says whether it is readable
+        known = isinstance(error, Image.DecompressionBombError) or getattr(error, 'strerror', None)
+        return why_unreadable(error) if known else None
     if width * height > MAX_PIXELS:
         return TOO_LARGE
     narrow = max(width, height) > MAX_RATIO * min(width, height)

@@ -5,11 +5,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+import cv2
 
 from custom_modules.errors import InputError
 from custom_modules.progress import StepProgress
@@ -26,31 +28,28 @@ _DEFAULT_WORKERS = 8  # each takes some 100 MB, and the disk is the limit
 def map_photos(
     read: Callable[[Path], Result],
     paths: Sequence[Path],
-    imports: Sequence[str],
     workers: int | None = None,
     progress: StepProgress | None = None,
 ) -> list[Result]:
     """Calls ``read``, a picklable function that raises nothing, with each path; the results are in their order.
 
-    The modules in ``imports``, which ``read`` imports late, are imported once for all processes on Linux. ``workers``
-    is the number of processes; None for one per core, 8 at most, and only this process for few files.
+    ``workers`` is the number of processes; None for one per core, 8 at most, and only this process for few files.
 
     Raises:
         InputError: There cannot be so many workers, or a process was killed.
     """
     if workers is not None and not 1 <= workers <= MAX_WORKERS:
-        raise InputError(f'--workers {workers}: must be 1 to {MAX_WORKERS}')
+        raise InputError(f'--workers {workers}: must be 1 to {MAX_WORKERS}. Choose another number.')
     workers = workers or min(cores(), _DEFAULT_WORKERS, 1 + len(paths) // _FILES_PER_WORKER)
     found: list[Result] = []
     with ExitStack() as stack:
         results: Iterable[Result] = map(read, paths)
         if workers > 1:
-            # Not "fork", which is unsafe beside the thread of a progress bar.
-            context = multiprocessing.get_context('forkserver' if sys.platform == 'linux' else 'spawn')
-            context.set_forkserver_preload(['cv2', *imports])
-            pool = ProcessPoolExecutor(workers, context, _start_worker)
+            # "fork" is unsafe beside the thread of a progress bar.
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _start_worker)
             stack.callback(pool.shutdown, cancel_futures=True)
-            results = _without_interrupts(lambda: pool.map(read, paths, chunksize=_CHUNK))
+            with _interrupts_blocked():
+                results = pool.map(read, paths, chunksize=_CHUNK)
         try:
             for result in results:
                 found.append(result)
@@ -59,7 +58,7 @@ def map_photos(
         except BrokenExecutor:
             raise InputError(
                 f'{paths[len(found)]}, or one of the {2 * workers * _CHUNK} files after it: a process was killed '
-                'while reading it, without memory or by a crash in a decoder. Try --workers 1, or remove the file'
+                'while reading it, without memory or by a crash in a decoder. Try --workers 1, or remove the file.'
             ) from None
     return found
 
@@ -69,20 +68,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def _without_interrupts(start: Callable[[], Iterable[Result]]) -> Iterable[Result]:
-    """Starts processes that inherit a mask of SIGINT, so that Ctrl-C meanwhile prints no traceback of theirs."""
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes that are started meanwhile never get SIGINT, so that Ctrl-C prints no traceback of theirs."""
     if sys.platform == 'win32':
-        return start()
+        yield
+        return
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return start()
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _start_worker() -> None:
-    import cv2
-
     quieten()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # this process ends with the pool
     threading.Thread(target=_exit_with_parent, daemon=True).start()

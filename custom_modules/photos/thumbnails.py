@@ -7,10 +7,13 @@ from typing import Any
 import cv2
 
 from custom_modules.photos.decoding import decode
+from custom_modules.photos.image_files import file_problem
 
 
 def thumbnail(photo: Path, size: int = 320) -> str | None:
     """An upright JPEG of an image, its longer side ``size`` pixels at most, as a ``data:`` URL; None if unreadable."""
+    if file_problem(str(photo)):
+        return None
     try:
         picture = decode(photo.read_bytes())
     except (OSError, ValueError):

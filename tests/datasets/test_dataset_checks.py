@@ -107,7 +107,7 @@ def test_annotation_errors_are_all_found_with_other_findings(prepared):
     details = [item.detail for item in report.by_kind['annotation']]
     assert details[0].startswith(f'{prepared / "train.txt"}:1: ')
     assert 'no such file' in next(detail for detail in details if 'val.txt' in detail)
-    folds = [detail for detail in details if detail.startswith('fold0: ')]
+    folds = [detail for detail in details if detail.startswith(str(prepared / 'fold0'))]
     assert sum(item.count for item in report.by_kind['annotation']) == 51 + 1 + len(folds)
     assert folds
     assert [item.paths for item in report.by_kind['empty']] == [('val/rose/empty.png',)]

@@ -84,7 +84,7 @@ def test_a_size_is_odd_if_it_is_far_from_the_others(tmp_path, draw):
         draw(number, size).save(path)
     found = check_images(paths, CROP)
     assert [(checked.width, checked.height) for checked in found] == sizes
-    assert [checked.findings for checked in found] == [[('odd_size', '400 x 400')], *[[]] * 19]
+    assert [checked.findings for checked in found] == [[('odd_size', '400 x 400, score 0.00')], *[[]] * 19]
     assert check_images(paths, CROP, 2) == found
     for number, path in enumerate(paths[:12]):
         draw(number, (60 if number else 50, 40)).save(path)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from scipy.sparse.csgraph import connected_components
 
-import custom_modules.photos.fingerprint as module
 from custom_modules.photos.fingerprint import (
     DHASH_BITS,
     MAX_DHASH_DISTANCE,
@@ -186,10 +185,7 @@ def test_groups_are_those_of_comparing_every_pair(seeds, chance, data):
     pairs = [[a is not None and b is not None and near(a, b) for b in values] for a in values]
     number, group_of = connected_components(np.array(pairs))
     groups = [np.flatnonzero(group_of == group).tolist() for group in range(number)]
-    with pytest.MonkeyPatch.context() as patch:  # several blocks, also of few values
-        patch.setattr(module, '_ROWS', 3)
-        patch.setattr(module, '_COLUMNS', 5)
-        assert group_near_duplicates(values) == [group for group in groups if len(group) > 1]
+    assert group_near_duplicates(values) == [group for group in groups if len(group) > 1]
 
 
 @pytest.mark.parametrize('count', [5_000, pytest.param(100_000, marks=pytest.mark.slow)])

@@ -27,7 +27,7 @@ def read(path):
 
 if __name__ == '__main__':
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in the background
-    sys.exit(run_tool(lambda: map_photos(read, [Path('a')] * 100_000, ('imagehash',), 2)))
+    sys.exit(run_tool(lambda: map_photos(read, [Path('a')] * 100_000, 2)))
 """
 
 
@@ -43,18 +43,18 @@ def die_at_20(path: Path) -> None:
 @pytest.mark.parametrize('workers', [1, 2])
 def test_order_progress_and_processes(workers):
     calls = []
-    found = map_photos(number_and_process, PATHS, (), workers, lambda *call: calls.append(call))
+    found = map_photos(number_and_process, PATHS, workers, lambda *call: calls.append(call))
     assert [number for number, _ in found] == list(range(50))
     assert calls == [(16, 50), (32, 50), (48, 50), (50, 50)]
     processes = {process for _, process in found}
     assert (processes == {os.getpid()}) == (workers == 1)
     assert len(processes) <= workers
-    assert {process for _, process in map_photos(number_and_process, PATHS, ())} == {os.getpid()}  # few files
+    assert {process for _, process in map_photos(number_and_process, PATHS)} == {os.getpid()}  # few files
 
 
 def test_a_killed_process_is_reported_with_the_files_it_may_have_read():
     with pytest.raises(InputError, match=r'^(0|16), or one of the 64 files after it: a process was killed'):
-        map_photos(die_at_20, PATHS, (), 2)
+        map_photos(die_at_20, PATHS, 2)
 
 
 def processes_of(session: int) -> set[int]:
@@ -82,7 +82,7 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path, how, when):
     if when == 'reading':
         process.stdout.readline()
     else:
-        while len(processes_of(process.pid)) < 3:  # this one, the resource tracker and the fork server
+        while len(processes_of(process.pid)) < 3:  # this one, the resource tracker and a worker
             time.sleep(0.01)
     if how == signal.SIGKILL:
         process.kill()
