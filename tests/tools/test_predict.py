@@ -76,7 +76,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_predicted(best, data, call, 
     )
     assert {Path(path).name: problem for path, problem in problems.items()} == {
         'bomb.png': 'too large, more than 89 million pixels',
-        'cut.png': 'broken picture',
+        'cut.png': 'broken picture, or none that can be read',
         'empty.jpg': 'empty file',
         'pipe.jpg': 'no file',
         'text.jpg': 'broken picture, or none that can be read',
