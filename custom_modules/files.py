@@ -57,9 +57,9 @@ def check_folder(path: Path) -> None:
     """Raises an :class:`InputError` unless ``path`` is a folder, or can become one, that can be written in."""
     there = next(part for part in (path, *path.absolute().parents) if part.exists())
     if not there.is_dir():
-        raise InputError(f'{path}: {"is" if there == path else f"{there} is"} a file, not a folder; name another')
+        raise InputError(f'{path}: {"is" if there == path else f"{there} is"} a file, not a folder. Name another.')
     if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f'{path}: nothing can be written in {there}; name another folder')
+        raise InputError(f'{path}: nothing can be written in {there}. Name another folder.')
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -85,7 +85,7 @@ def lock_folder(path: Path) -> BinaryIO | None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.close()
-        raise InputError(f'{path}: another run is writing there; wait for its end, or take another folder') from None
+        raise InputError(f'{path}: another run is writing there. Wait for its end, or take another folder.') from None
     except OSError:  # a file system without locks
         pass
     return file

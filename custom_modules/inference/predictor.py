@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -85,12 +85,10 @@ class Predictor(ABC):
             return
         with ThreadPoolExecutor(workers) as pool:
             try:
-                futures: list[Future] = []
+                ahead = pool.map(self.read, batches[0] if batches else ())
                 for batch, following in pairwise([*batches, []]):
-                    futures = futures or [pool.submit(self.read, path) for path in batch]
-                    ahead = [pool.submit(self.read, path) for path in following]
-                    yield batch, [future.result() for future in futures]
-                    futures = ahead
+                    images, ahead = ahead, pool.map(self.read, following)
+                    yield batch, list(images)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 

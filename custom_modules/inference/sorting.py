@@ -26,7 +26,7 @@ def check_names(classes: Iterable[str]) -> None:
     """Raises an :class:`InputError` for class names that cannot be folders, or lead out of the target."""
     if unfit := [name for name in classes if not FOLDER_NAME.fullmatch(name) or len(os.fsencode(name)) > LONGEST]:
         raise InputError(
-            f'--sort-into: no folder can be called {", ".join(map(repr, unfit))}, as classes of the model'
+            f'--sort-into: no folder can be called {", ".join(map(repr, unfit))}, as classes of the model. Use --out.'
         )
 
 

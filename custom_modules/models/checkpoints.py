@@ -33,7 +33,7 @@ class CorruptCheckpointError(InputError):
     """A checkpoint that was not written to its end, or that the disk has not kept; ``reason`` is what shows it."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f'{path}: corrupt, or no checkpoint ({reason}); take another one')
+        super().__init__(f'{path}: corrupt, or no checkpoint ({reason}). Take another one.')
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -61,14 +61,14 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
     require_file(path)
     if (named := named_hash(path)) and not (sha256 := sha256_of(path)).startswith(named):
         found = f'its sha256 begins with {sha256[:8]}, not {named} as its name says'
-        raise InputError(f'{path}: damaged, or another file: {found}; get it again')
+        raise InputError(f'{path}: damaged, or another file: {found}. Get it again.')
     check_archive(path)
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         unsafe = re.search(r'global:? (?:GLOBAL )?([\w.]+)', str(error), re.IGNORECASE)
         what = f'it would run code ({unsafe[1]})' if unsafe else 'it is no checkpoint, or it would run code'
-        raise InputError(f'{path}: not loaded, {what}; use a file from a source you trust, or train again') from error
+        raise InputError(f'{path}: not loaded, {what}. Use a file from a source you trust, or train again.') from error
     except Exception as error:  # fed with garbage, torch raises almost anything
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptCheckpointError(path, first) from error
@@ -76,9 +76,9 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
         raise InputError(f'{path}: holds a {type(checkpoint).__name__}, not a checkpoint')
     for key in ('state_dict', 'meta'):
         if not isinstance(part := checkpoint.get(key, {}), dict):
-            raise InputError(f'{path}: its {key} is a {type(part).__name__}: no checkpoint; take another one')
+            raise InputError(f'{path}: its {key} is a {type(part).__name__}: no checkpoint. Take another one.')
         if not all(isinstance(name, str) for name in part):
-            raise InputError(f'{path}: its {key} has keys that are no names: no checkpoint; take another one')
+            raise InputError(f'{path}: its {key} has keys that are no names: no checkpoint. Take another one.')
     return checkpoint
 
 
@@ -114,7 +114,7 @@ def check_archive(path: Path) -> None:
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
         raise CorruptCheckpointError(path, str(error)) from error
     if bomb:
-        raise InputError(f'{path}: not loaded, larger inside than outside (a zip bomb?); use a file that you trust')
+        raise InputError(f'{path}: not loaded, larger inside than outside (a zip bomb?). Use a file that you trust.')
     if broken is not None:
         raise CorruptCheckpointError(path, f'wrong checksum of {broken}')
 
@@ -175,7 +175,7 @@ def checkpoint_classes(checkpoint: dict, name: str) -> list[str]:
     """
     classes = saved_classes(checkpoint)
     if not classes:
-        raise InputError(f'{name}: holds no class names for its scores; give a best.pth or epoch_N.pth')
+        raise InputError(f'{name}: holds no class names for its scores. Give a best.pth or epoch_N.pth.')
     if twice := sorted({item for item in classes if classes.count(item) > 1}):
-        raise InputError(f'{name}: has more than one class called {", ".join(twice)}; give a best.pth or epoch_N.pth')
+        raise InputError(f'{name}: has more than one class called {", ".join(twice)}. Give a best.pth or epoch_N.pth.')
     return classes

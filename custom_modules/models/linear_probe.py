@@ -27,10 +27,10 @@ def fit_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[str
         the mean cross-entropy, and ``accuracy_top-1`` of the fitted head, percent.
     """
     if not l2 >= 0:
-        raise InputError(f'linear probe: l2 is {l2}; it must be 0 or more')
+        raise InputError(f'linear probe: l2 is {l2}. Give 0 or more.')
     inner: Any = model.module if is_model_wrapper(model) else model
     if not isinstance(inner.head, LinearClsHead):
-        raise InputError(f'linear probe: model.head is a {type(inner.head).__name__}; it needs a LinearClsHead')
+        raise InputError(f'linear probe: model.head is a {type(inner.head).__name__}. Use a LinearClsHead.')
     features, labels = _features(inner, loader)
     layer = inner.head.fc
     if is_main_process():

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
     from mmengine.registry import Registry
 
-ADVICE = 'give the config it was trained with: --config FILE'
+ADVICE = 'Give the config it was trained with: --config FILE'
 NOT_PLAIN = ValueError, TypeError, SyntaxError, RecursionError  # raised by parsing other text than settings
 
 
@@ -26,16 +26,16 @@ def read_saved_config(checkpoint: Mapping[str, Any], name: str) -> 'Config':
 
     text = config_text(checkpoint.get('meta') or {})
     if not text:
-        raise InputError(f'{name}: carries no config; {ADVICE}')
+        raise InputError(f'{name}: carries no config. {ADVICE}')
     try:
         settings = parse_settings(text)
     except NOT_PLAIN as error:
-        raise InputError(f'{name}: its config is more than plain settings ({error}); {ADVICE}') from error
+        raise InputError(f'{name}: its config is more than plain settings ({error}). {ADVICE}') from error
     for part in ('model', 'test_dataloader'):
         if not isinstance(settings.get(part), dict):
-            raise InputError(f'{name}: its config has no {part}; {ADVICE}')
+            raise InputError(f'{name}: its config has no {part}. {ADVICE}')
         if unknown := sorted(set(types_in(settings[part])) - registered_names()):
-            raise InputError(f'{name}: {part} names {", ".join(unknown)}, which is not registered here; {ADVICE}')
+            raise InputError(f'{name}: {part} names {", ".join(unknown)}, which is not registered here. {ADVICE}')
     return Config(settings)
 
 

@@ -1,7 +1,5 @@
-"""tools/predict.py with an exported model: the rows of the checkpoint, and bad files told in a line."""
+"""Exported models: bad files and bad scores are named in a line."""
 
-import csv
-import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,36 +12,6 @@ from onnx import helper
 from custom_modules.errors import InputError
 from custom_modules.inference.predictor import open_predictor
 from custom_modules.models.onnx_file import UNSEALED, seal
-
-BLOCKED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'scipy', 'rich', 'onnx', 'imagehash')
-
-
-def rows(path):
-    with path.open(newline='') as file:
-        return list(csv.DictReader(file))
-
-
-def test_rows_are_those_of_the_checkpoint_without_torch(exported, trained, data, call, tmp_path):
-    (tmp_path / 'cut.jpg').write_bytes(next((data / 'val' / 'rose').iterdir()).read_bytes()[:300])
-    photos = [data / 'val', tmp_path / 'cut.jpg']
-    slow = call('predict', *photos, '--checkpoint', trained.work_dir / 'best.pth', '--out', 'slow.csv')
-    script = (
-        f'import runpy, sys\nsys.modules.update(dict.fromkeys({BLOCKED}))\n'
-        "sys.argv[0] = 'tools/predict.py'\nrunpy.run_path(sys.argv.pop(1), run_name='__main__')"
-    )
-    tool = __import__('tools.predict', fromlist=['main']).__file__
-    arguments = [*photos, '--checkpoint', exported, '--out', 'fast.csv', '--sort-into', 'sorted', '--batch-size', '4']
-    fast = subprocess.run(
-        [sys.executable, '-c', script, tool, *arguments], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert fast.returncode == slow.code == 1, fast
-    assert fast.stderr == slow.err
-    for one, other in zip(rows(tmp_path / 'slow.csv'), rows(tmp_path / 'fast.csv'), strict=True):
-        assert (one.pop('path'), one.pop('label')) == (other.pop('path'), other.pop('label'))
-        assert {k: float(v) for k, v in one.items()} == pytest.approx(
-            {k: float(v) for k, v in other.items()}, abs=1e-4
-        )
-    assert len(list((tmp_path / 'sorted').glob('*/*'))) == 15
 
 
 def foreign(props):

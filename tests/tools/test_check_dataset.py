@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from custom_modules import pages
 from custom_modules.datasets import image_checks
 
 
@@ -51,9 +50,8 @@ def test_exits_2_for_unusable_input(folder, call, args, said):
     assert said in call('check_dataset', *args).error
 
 
-@pytest.mark.parametrize(('module', 'package'), [(image_checks, '"cleanvision'), (pages, 'Jinja2')])
-def test_a_missing_package_is_one_line_with_the_command(raw, call, monkeypatch, module, package):
-    monkeypatch.setattr(module, 'find_spec', lambda name: None)
-    result = call('check_dataset', raw, '--out', 'report.html' if module is pages else 'report.csv')
-    assert f'pip install {package}' in result.error
+def test_a_missing_package_is_one_line_with_the_command(raw, call, monkeypatch):
+    monkeypatch.setattr(image_checks, 'find_spec', lambda name: None)
+    result = call('check_dataset', raw, '--out', 'report.csv')
+    assert 'pip install "cleanvision' in result.error
     assert result.out == ''
