@@ -97,24 +97,23 @@ def check_image(path: str | os.PathLike[str], crop: int) -> CheckedImage:
 
 def _format_findings(content: bytes, suffix: str) -> list[tuple[str, str]]:
     """Findings about how a file stores its image; pixels are decoded only to look for transparency."""
-    found = []
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         format_ = 'JPEG' if image.format == 'MPO' else str(image.format)  # phones append a preview to the image
-        if Image.registered_extensions().get(suffix) != format_:
-            found.append(('misnamed', f'{format_} inside'))
-        if image.mode == 'CMYK':
-            found.append(('cmyk', ''))
-        if ';16' in str(image.tile):  # before loading, where Pillow converts 16 bits to 8; reading a PNG's EXIF loads
-            found.append(('deep', image.mode))
-        if image.format != 'MPO' and getattr(image, 'is_animated', False):
-            found.append(('animated', format_))
-        if image.mode in ('P', 'PA'):
-            found.append(('palette', image.mode))
-        if (turn := orientation(image)) != 1:
-            found.append(('orientation', f'EXIF orientation {turn}'))
-        if image.has_transparency_data and image.convert('RGBA').getchannel('A').getextrema() != (255, 255):
-            found.append(('transparent', image.mode))
-    return found
+        deep = ';16' in str(
+            image.tile
+        )  # before loading, where Pillow converts 16 bits to 8; reading a PNG's EXIF loads
+        turn = orientation(image)
+        transparent = image.has_transparency_data and image.convert('RGBA').getchannel('A').getextrema() != (255, 255)
+        checks = {
+            'misnamed': (Image.registered_extensions().get(suffix) != format_, f'{format_} inside'),
+            'cmyk': (image.mode == 'CMYK', ''),
+            'deep': (deep, image.mode),
+            'animated': (image.format != 'MPO' and getattr(image, 'is_animated', False), format_),
+            'palette': (image.mode in ('P', 'PA'), image.mode),
+            'orientation': (turn != 1, f'EXIF orientation {turn}'),
+            'transparent': (transparent, image.mode),
+        }
+    return [(kind, detail) for kind, (found, detail) in checks.items() if found]
 
 
 def _sharpness(picture: np.ndarray) -> float:

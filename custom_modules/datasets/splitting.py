@@ -92,7 +92,7 @@ def split_dataset(
     Raises:
         InputError: When the folders or the options cannot be used, or a file cannot be read or written.
     """
-    _check_options(raw, out, ratio, mode, folds)
+    _check_options(raw, out, ratio, folds)
     scan = scan_raw(raw, rename)
     refuse(scan.problems)
     classes = list(scan.photos)
@@ -141,7 +141,7 @@ def parse_rename(pairs: Iterable[str]) -> dict[str, str]:
     return rename
 
 
-def _check_options(raw: Path, out: Path, ratio: float, mode: str, folds: int) -> None:
+def _check_options(raw: Path, out: Path, ratio: float, folds: int) -> None:
     problems = []
     source, target = Path(os.path.realpath(raw)), Path(os.path.realpath(out))
     if target.is_relative_to(source) or source.is_relative_to(target):
@@ -154,8 +154,6 @@ def _check_options(raw: Path, out: Path, ratio: float, mode: str, folds: int) ->
         problems.append(f'ratio {ratio} is not between 0 and 1. 0.8 sends four of five photos to train.')
     if folds and folds < 2:
         problems.append(f'{folds} folds: two or more are needed. Choose another number.')
-    if mode not in MODES:
-        problems.append(f'no such mode: {mode}. Known are {", ".join(MODES)}.')
     refuse(problems)
     check_folder(target.parent)
 

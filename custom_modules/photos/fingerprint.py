@@ -65,12 +65,10 @@ def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
     Every pair is compared, so none is missed; 100 000 hashes take some seconds and some 50 MB. The groups are of two
     or more positions in ``hashes``, each sorted, ordered by their first; None is in no group.
     """
-    members: dict[int, list[int]] = {}
-    for position, value in enumerate(hashes):
-        if value is not None:
-            members.setdefault(value, []).append(position)
+    positions = [position for position, value in enumerate(hashes) if value is not None]
     size = (PHASH_BITS + DHASH_BITS) // 8
-    words = np.frombuffer(b''.join(value.to_bytes(size, 'big') for value in members), '>u8').astype(np.uint64)
+    content = b''.join(value.to_bytes(size, 'big') for value in hashes if value is not None)
+    words = np.frombuffer(content, '>u8').astype(np.uint64)
     phash, dhash = np.split(words.reshape(-1, size // 8), [1], axis=1)
     phash = phash.ravel().copy()
     groups = np.arange(len(phash))  # the first of the group that each is in
@@ -82,9 +80,9 @@ def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
             joined = np.append(groups[near], groups[row])
             groups[np.isin(groups, joined)] = joined.min()
     together: dict[int, list[int]] = {}
-    for group, positions in zip(groups.tolist(), members.values(), strict=True):
-        together.setdefault(group, []).extend(positions)
-    return sorted(sorted(group) for group in together.values() if len(group) > 1)
+    for group, position in zip(groups.tolist(), positions, strict=True):
+        together.setdefault(group, []).append(position)
+    return [group for group in together.values() if len(group) > 1]
 
 
 def _perceptual_hash(image: Image) -> int:

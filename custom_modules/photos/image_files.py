@@ -1,9 +1,10 @@
 """Checks image files with Pillow before OpenCV decodes them (decoding.py): format, size and orientation."""
 
 import os
+from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 89_478_485  # Pillow's limit, from which on it speaks of a decompression bomb
 # What the loader of training and prediction (OpenCV) reads too, whatever the file is called.
@@ -12,16 +13,6 @@ BROKEN = 'broken picture, or none that can be read'  # what decoding alone finds
 TOO_LARGE = f'too large, more than {MAX_PIXELS // 10**6} million pixels'
 # Its short edge made 256 pixels long, as pipelines do, a picture of 1 x 60000 would fill 12 GB.
 MAX_RATIO = 1000  # long edge / short edge
-_ORIENTATION = 0x0112  # the EXIF tag
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Unreadable(NamedTuple):
@@ -72,19 +63,19 @@ def open_photo(file: BinaryIO) -> Image.Image:
 def orientation(image: Image.Image) -> int:
     """Returns the EXIF orientation, 1 to 8; 1, upright, where there is none that means something."""
     try:
-        value = image.getexif().get(_ORIENTATION, 1)
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # broken EXIF does not make a photo unreadable
         return 1
-    return value if value in _TRANSPOSE else 1
+    return value if value in range(1, 9) else 1
 
 
 def upright_grey(image: Image.Image) -> Image.Image:
     """Returns the brightness of a picture, 8 bits, turned as its EXIF orientation says."""
-    turn = orientation(image)
+    with suppress(Exception):  # of broken EXIF; broken pixels raise again below
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith('I;16'):  # which Pillow's own conversion would make white
         image = image.point(lambda value: value / 256)
-    grey = image.convert('L')
-    return grey.transpose(_TRANSPOSE[turn]) if turn in _TRANSPOSE else grey
+    return image.convert('L')
 
 
 def why_unreadable(error: Exception) -> str:

@@ -227,7 +227,7 @@ def test_all_unusable_classes_are_refused_at_once(tmp_path):
 
 def test_unusable_options_and_output_folders_are_refused(raw, tmp_path):
     used = make(tmp_path / 'used', {'train': 1})
-    refused(raw, used, 'never mixed in', 'ratio 2', 'no such mode: move', ratio=2, mode='move')
+    refused(raw, used, 'never mixed in', 'ratio 2', ratio=2)
     refused(raw, used / 'train' / '000.jpg', 'exists and is no folder')
     for out in (raw, raw / 'out', raw / 'rose', tmp_path, tmp_path / 'used' / '..' / 'raw'):
         refused(raw, out, 'or the other way round')
