@@ -152,57 +152,32 @@ def _parse(line: str, classes: Sequence[str]) -> Sample | str:
     path, space, index = line.rpartition(' ')
     if not space or '/' in index:
         return f'no index in {line!r}: `class/image index` is expected'
-    if problem := _path_problem(path):
-        return problem
-    folder = path.split('/')[0]
+    if path.count('/') != 1:
+        return f'path {path!r} is not `class/image`, relative to the split folder'
+    folder, image = path.split('/')
+    if problem := class_name_problem(folder) or name_problem(image):
+        return f'path {path!r}: {problem}'
     if folder not in classes:
         near = get_close_matches(folder, classes, 1)
         hint = f'did you mean {near[0]!r}?' if near else f'known are {", ".join(classes)}'
         return f'class {folder!r} is not in classes.txt ({hint})'
-    if not re.fullmatch('0|-?[1-9][0-9]{0,8}', index):
-        return f'index {index!r} is no integer'
-    label = int(index)
-    if not 0 <= label < len(classes):
-        return f'index {label} is out of range: {len(classes)} classes have indices 0 to {len(classes) - 1}'
-    if classes[label] != folder:
-        found = f'index {label} is {classes[label]!r} in classes.txt, but the folder is {folder!r}'
-        return f'{found} ({classes.index(folder)}): the class order differs'
+    label = classes.index(folder)
+    if index != str(label):
+        return f'index {index!r}, but {folder!r} has index {label} in classes.txt (is the class order another?)'
     return Sample(path, label)
 
 
-def _path_problem(path: str) -> str | None:
-    """Why a path is no ``class/image``; None if it is."""
-    if path.startswith('/') or re.match('[A-Za-z]:/.*/', path):
-        return f'absolute path {path!r}: `class/image`, relative to the split folder, is expected'
-    parts = path.split('/')
-    if '..' in parts:
-        return f'path {path!r} leaves its folder'
-    if len(parts) != 2:
-        return f'path {path!r} is not `class/image`, relative to the split folder'
-    problem = class_name_problem(parts[0]) or name_problem(parts[1])
-    return f'path {path!r}: {problem}' if problem else None
-
-
 def _read_lines(file: Path) -> list[str]:
-    """Returns the lines without line breaks, trailing spaces and byte order mark."""
+    """Returns the lines without line breaks, trailing spaces and byte order mark; surrogates for bytes of no UTF-8."""
     try:
-        content = file.read_bytes().removeprefix(b'\xef\xbb\xbf')
+        content = file.read_bytes()
     except FileNotFoundError:
         raise InputError(f'{file}: no such file. Make it with tools/generate_metadata.py.') from None
     except OSError as error:
         raise InputError(f'{file}: cannot be read: {error.strerror}. Check its permissions.') from None
+    text = content.removeprefix(b'\xef\xbb\xbf').removesuffix(b'\n').decode(errors='surrogateescape')
     # Split at LF alone: str.splitlines would also split at characters that names may hold.
-    raw_lines = content.removesuffix(b'\n').split(b'\n') if content else []
-    lines, problems = [], []
-    for number, raw_line in enumerate(raw_lines, 1):
-        line = raw_line.decode(errors='surrogateescape').rstrip(' \t\r')
-        if re.search('[\ud800-\udfff]', line):
-            problems.append(f'{file}:{number}: not UTF-8. Save the file as UTF-8.')
-        elif '\r' in line or '\0' in line:
-            problems.append(f'{file}:{number}: a control character in the line. Save the file as UTF-8 with LF.')
-        lines.append(line)
-    refuse(problems)
-    return lines
+    return [line.rstrip(' \t\r') for line in text.split('\n')] if text else []
 
 
 def _write_lines(file: Path, lines: Iterable[str]) -> None:
