@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 from custom_modules.datasets.dataset_checks import ERROR, KINDS, NOTE, WARNING, CheckReport, Finding, weights_option
@@ -55,17 +56,10 @@ def format_report(report: CheckReport, suffix: str) -> str:
     """
     if suffix.lower() == '.html':
         return _format_html(report)
-    findings = [
-        {
-            'kind': item.kind,
-            'severity': KINDS[item.kind].severity,
-            'paths': item.paths,
-            'detail': item.detail,
-            'count': item.count,
-            'advice': KINDS[item.kind].advice,
-        }
-        for item in report.findings
-    ]
+    findings = []
+    for item in report.findings:
+        severity, _, advice = KINDS[item.kind]
+        findings.append({**asdict(item), 'severity': severity, 'advice': advice})
     if suffix.lower() == '.csv':
         import pandas as pd  # a dependency of CleanVision
 

@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +14,7 @@ from custom_modules.files import printable
 from custom_modules.photos.listing import IMAGE_SUFFIXES
 
 HIDDEN = 'hidden or system file'
+_SYSTEM_FILES = ('thumbs.db', 'desktop.ini', '__macosx')
 _POINT_AT = 'Point at the folder whose subfolders are the classes.'
 
 
@@ -49,19 +50,18 @@ def scan_raw(raw: Path, rename: Mapping[str, str] | None = None) -> Scan:
     Raises:
         InputError: The folder cannot be listed, or is a prepared dataset.
     """
-    folders, left_out = _list_class_folders(raw)
+    _check_raw(raw)
+    folders, left_out = _list(raw, '', _reason_against_folder)
     class_of, problems = _name_classes(raw, folders, rename or {})
     if not folders:
-        photos = any(item.path.lower().endswith(IMAGE_SUFFIXES) for item in left_out)
-        hint = 'It holds photos itself: point at the folder above.' if photos else 'Expected are <class>/<photo>.'
-        problems.append(f'{raw}: no class folders. {hint}')
+        problems.append(_no_classes(raw, left_out))
     sources: dict[str, str] = {}
     for folder, name in class_of.items():
         with collect(problems):
-            images, others = _list_photos(raw, folder)
+            images, others = _list(raw, f'{folder}/', _reason_against_photo)
             left_out += others
             if not images:
-                problems.append(_no_photos(raw / folder, others))
+                problems.append(_no_photos(raw, folder, others))
             for image in images:
                 path = f'{folder}/{image}'
                 other = sources.setdefault(f'{name}/{image}', path)
@@ -82,23 +82,35 @@ def list_folder(folder: Path) -> list[str]:
         raise InputError(f'{folder}: cannot be listed: {error.strerror}. Check its permissions.') from None
 
 
-def _list_class_folders(raw: Path) -> tuple[list[str], list[LeftOut]]:
-    """The names of the class folders, and everything beside them."""
+def _check_raw(raw: Path) -> None:
     if not os.path.isdir(raw):
         raise InputError(f'{raw}: {"not a" if os.path.exists(raw) else "no such"} folder. {_POINT_AT}')
     if prepared := [f'{name}/' for name in SIDES if os.path.isdir(raw / name)]:
         found = f'holds {" and ".join(prepared)}, so it is a prepared dataset and no folder of raw photos'
         raise InputError(f'{raw}: {found}. {_POINT_AT}')
-    folders, left_out = [], []
-    for name in list_folder(raw):
-        path = raw / name
-        if reason := _reason_against_any(path):
-            left_out.append(LeftOut(printable(name), reason))
-        elif not os.path.isdir(path):
-            left_out.append(LeftOut(printable(name), 'not in a class folder'))
+
+
+def _no_classes(raw: Path, left_out: Iterable[LeftOut]) -> str:
+    photos = any(path.lower().endswith(IMAGE_SUFFIXES) for path, _ in left_out)
+    hint = 'It holds photos itself: point at the folder above.' if photos else 'Expected are <class>/<photo>.'
+    return f'{raw}: no class folders. {hint}'
+
+
+def _no_photos(raw: Path, folder: str, left_out: Iterable[LeftOut]) -> str:
+    deeper = any(os.path.isdir(raw / path) for path, _ in left_out)
+    hint = f'If its subfolders are the classes, point at {raw / folder}.' if deeper else 'Add some, or remove it.'
+    return f'{raw / folder}: no photos ({" ".join(IMAGE_SUFFIXES)}). {hint}'
+
+
+def _list(raw: Path, prefix: str, reason_against: Callable[[Path], str | None]) -> tuple[list[str], list[LeftOut]]:
+    """The names in a folder that nothing speaks against, and everything else; ``prefix`` is empty or ``class/``."""
+    names, left_out = [], []
+    for name in list_folder(raw / prefix):
+        if reason := reason_against(raw / prefix / name):
+            left_out.append(LeftOut(printable(prefix + name), reason))
         else:
-            folders.append(name)
-    return folders, left_out
+            names.append(name)
+    return names, left_out
 
 
 def _name_classes(raw: Path, folders: list[str], rename: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -119,37 +131,21 @@ def _name_classes(raw: Path, folders: list[str], rename: Mapping[str, str]) -> t
     return class_of, problems
 
 
-def _list_photos(raw: Path, folder: str) -> tuple[list[str], list[LeftOut]]:
-    """The names of the photos in a class folder, and everything else in it."""
-    images, left_out = [], []
-    for name in list_folder(raw / folder):
-        if reason := _reason_against_photo(raw / folder / name):
-            left_out.append(LeftOut(printable(f'{folder}/{name}'), reason))
-        else:
-            images.append(name)
-    return images, left_out
-
-
-def _no_photos(folder: Path, others: Iterable[LeftOut]) -> str:
-    """The problem with a class folder that holds only ``others``."""
-    deeper = any(os.path.isdir(folder.parent / path) for path, _ in others)
-    hint = f'If its subfolders are the classes, point at {folder}.' if deeper else 'Add some, or remove the folder.'
-    return f'{folder}: no photos ({" ".join(IMAGE_SUFFIXES)}). {hint}'
-
-
-def _reason_against_any(path: Path) -> str | None:
-    """Why a path is left out, be it a photo or a class folder; None if it is not."""
-    if path.name.startswith('.') or path.name.lower() in ('thumbs.db', 'desktop.ini', '__macosx'):
+def _reason_against_folder(path: Path) -> str | None:
+    """Why a path is no class folder; None if it is one."""
+    if path.name.startswith('.') or path.name.lower() in _SYSTEM_FILES:
         return HIDDEN
-    return 'link to a folder' if os.path.islink(path) and os.path.isdir(path) else None
+    if not os.path.isdir(path):
+        return 'not in a class folder'
+    return 'link to a folder' if os.path.islink(path) else None
 
 
 def _reason_against_photo(path: Path) -> str | None:
     """Why a path in a class folder is no photo; None if it is one."""
-    if reason := _reason_against_any(path):
-        return reason
+    if path.name.startswith('.') or path.name.lower() in _SYSTEM_FILES:
+        return HIDDEN
     if os.path.isdir(path):
-        return 'folder inside a class folder'
+        return 'link to a folder' if os.path.islink(path) else 'folder inside a class folder'
     if not os.path.isfile(path):
         return 'broken link' if os.path.islink(path) else 'no readable file'
     if path.suffix.lower() not in IMAGE_SUFFIXES:

@@ -4,9 +4,10 @@ Steps: raw_folders.py lists, this module opens and compares, split_plan.py decid
 """
 
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -127,18 +128,11 @@ def split_dataset(
     return SplitReport(counts, scan.left_out, *_about_groups(scan, groups), digest)
 
 
-def parse_rename(pairs: Iterable[str]) -> dict[str, str]:
-    """The class of each folder, from ``FOLDER=CLASS`` pairs; refuses other forms and folders named twice."""
-    rename: dict[str, str] = {}
-    problems = []
-    for pair in pairs:
-        folder, _, name = pair.rpartition('=')
-        if not (folder and name):
-            problems.append(f'--rename {pair}: FOLDER=CLASS is expected, as in roses=rose')
-        elif rename.setdefault(folder, name) != name:
-            problems.append(f'--rename {pair}: {folder} becomes {rename[folder]} already')
-    refuse(problems)
-    return rename
+def parse_rename(pairs: Sequence[str]) -> dict[str, str]:
+    """The class of each folder, from ``FOLDER=CLASS`` pairs; refuses other forms."""
+    wrong = [pair for pair in pairs if not re.fullmatch('.+=.+', pair, re.DOTALL)]
+    refuse([f'--rename {pair}: FOLDER=CLASS is expected, as in roses=rose. Correct it.' for pair in wrong])
+    return dict(pair.rsplit('=', 1) for pair in pairs)
 
 
 def _check_options(raw: Path, out: Path, ratio: float, folds: int) -> None:

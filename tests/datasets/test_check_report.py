@@ -70,7 +70,7 @@ def test_csv_has_a_row_per_photo_and_json_has_everything(report):
     assert content['counts'] == {'': {'daisy': 4, 'rose': 6}}
     assert content['class_weights'] == {'daisy': 1.25, 'rose': 0.833}
     assert content['summary'] == {'broken': 1, 'conflict_content': 1, 'exact_duplicate': 1, 'grey': 1}
-    assert {*map(tuple, content['findings'])} == {('kind', 'severity', 'paths', 'detail', 'count', 'advice')}
+    assert {*map(tuple, content['findings'])} == {('kind', 'paths', 'detail', 'count', 'severity', 'advice')}
 
 
 def test_the_page_is_self_contained(report):
