@@ -11,18 +11,8 @@ from traceback import extract_tb
 from custom_modules.upstream import quieten
 
 # Errors of a folder or disk that cannot be used; other OSErrors are bugs and keep their traceback.
-UNUSABLE = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.EISDIR,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
-}
+UNUSABLE = PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError
+UNUSABLE_NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG}
 MAX_PRINTED = 20
 
 
@@ -103,7 +93,7 @@ def run_tool(main: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     except OSError as error:
-        if error.errno not in UNUSABLE:
+        if not isinstance(error, UNUSABLE) and error.errno not in UNUSABLE_NUMBERS:
             raise
         problem = f'{error.filename or "writing"}: {error.strerror}. Free some space, or name another folder.'
         code, problems, everywhere = 2, (problem,), True

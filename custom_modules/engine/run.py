@@ -30,7 +30,6 @@ class Run:
         cfg: The config, completed and checked.
         datasets: The built datasets by loader: ``'train'``, ``'val'``, ``'test'``.
         checkpoint: The loaded checkpoint that ``cfg.load_from`` names; None without one.
-        options: ``--cfg-options``, to name the source of a setting.
         needs_pretrained: Whether training without pretrained weights is warned of.
         warnings: What the checks warn of.
     """
@@ -38,7 +37,6 @@ class Run:
     cfg: Config
     datasets: Mapping[str, Any]
     checkpoint: dict | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
     needs_pretrained: bool = True
     warnings: list[str] = field(default_factory=list)
 
@@ -72,7 +70,6 @@ def prepare_run(
     cfg: Config,
     loaders: Iterable[str],
     checkpoint: dict | None = None,
-    options: Mapping[str, Any] | None = None,
     needs_pretrained: bool = True,
 ) -> Run:
     """Builds the datasets, loads the checkpoint, and checks all of them with the config; writes nothing.
@@ -81,7 +78,6 @@ def prepare_run(
         cfg: The config, already fitted to the device by ``set_up_device``.
         loaders: The loaders in use: ``['train', 'val']`` or ``['test']``.
         checkpoint: The content of ``cfg.load_from`` where it is loaded already.
-        options: ``--cfg-options``. Defaults to none.
         needs_pretrained: Whether training without pretrained weights is warned of. Defaults to True.
 
     Raises:
@@ -100,7 +96,7 @@ def prepare_run(
     if cfg.get('load_from') and checkpoint is None:
         with collect(errors):
             checkpoint = load_checkpoint(cfg.load_from)
-    run = Run(cfg, datasets, checkpoint, options or {}, needs_pretrained, warnings)
+    run = Run(cfg, datasets, checkpoint, needs_pretrained, warnings)
     with collect(errors), as_configured('model.backbone.init_cfg'):
         if pretrained := describe_pretrained(run.model.get('backbone') or {}):
             cfg.pretrained = pretrained  # appears in the table of settings, in best.pth and in test results

@@ -27,11 +27,6 @@ from custom_modules.engine.run_config import LOADERS
 from custom_modules.errors import InputError, as_configured
 from custom_modules.models.checkpoints import load_checkpoint
 
-LOOPS = (  # MMEngine takes three settings together, or none of them
-    ('train_dataloader', 'train_cfg', 'optim_wrapper'),
-    ('val_dataloader', 'val_cfg', 'val_evaluator'),
-    ('test_dataloader', 'test_cfg', 'test_evaluator'),
-)
 # For each launcher: its command, and how it names a process's number, that on this host, and their count.
 LAUNCHERS = {
     'pytorch': ('torchrun', 'RANK', 'LOCAL_RANK', 'WORLD_SIZE'),
@@ -86,11 +81,7 @@ class PreparedRunner(Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> Self:
-        """The runner of a config that has each loop whole or not at all."""
-        for loop in LOOPS:
-            lacking = [key for key in loop if cfg.get(key) is None]
-            if 0 < len(lacking) < len(loop):
-                raise InputError(f'{", ".join(lacking)}: the config has none; give {", ".join(loop)} together')
+        """The runner of a config."""
         with as_configured('config'):
             return super().from_cfg(cfg)
 

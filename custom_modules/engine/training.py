@@ -11,7 +11,6 @@ from typing import BinaryIO
 
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from custom_modules.datasets.demo_flowers import prepare_demo_flowers
@@ -98,24 +97,23 @@ def train(
         cfg.merge_from_dict({'randomness.seed': seed})
     if save_every_minutes is not None:
         save_every(cfg, save_every_minutes)
-    notes = _apply_flags(cfg, amp, no_validate, auto_scale_lr)
     set_up_device(cfg, launcher)
+    _apply_flags(cfg, amp, no_validate, auto_scale_lr)
     if demo:
         _draw_demo_flowers(Path(cfg.train_dataloader.dataset.data_root))
     loaders = ['train'] if no_validate else ['train', 'val']
-    run = prepare_run(cfg, loaders, found.checkpoint if found else None, options, needs_pretrained=not demo)
+    run = prepare_run(cfg, loaders, found.checkpoint if found else None, needs_pretrained=not demo)
     if dry_run:
         return _dry_run(run)
     with _claim_work_dir(folder, replace) or nullcontext():
-        notes += _set_others_aside(folder, found) if resume else []
+        if resume:
+            _set_others_aside(folder, found)
         try:
-            runner = _run(run, notes, probe)
+            runner = _run(run, probe)
         except Stopped as stop:
-            if is_main_process():
-                print(f'{stop}\ngo on with: {resume_command(command, launcher)}')
+            _print(f'{stop}\ngo on with: {resume_command(command, launcher)}')
             return stop.exit_code
-    if is_main_process():
-        print(run_summary(runner, demo))
+    _print(run_summary(runner, demo))
     return 0
 
 
@@ -123,12 +121,11 @@ def _holds_run(folder: Path) -> bool:
     return newest_checkpoint(folder) is not None or (folder / 'best.pth').exists()
 
 
-def _apply_flags(cfg: Config, amp: bool, no_validate: bool, auto_scale_lr: bool) -> list[str]:
-    """Applies the flags to the config; returns a line on each that has side effects."""
-    notes = []
+def _apply_flags(cfg: Config, amp: bool, no_validate: bool, auto_scale_lr: bool) -> None:
+    """Applies the flags to the config, and prints a line on each that has side effects."""
     if no_validate:
         keep_train_only(cfg)
-        notes.append('--no-validate: no best.pth is kept, and early stopping is off')
+        _print('--no-validate: no best.pth is kept, and early stopping is off')
     if auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise InputError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size. Set it.')
@@ -138,8 +135,7 @@ def _apply_flags(cfg: Config, amp: bool, no_validate: bool, auto_scale_lr: bool)
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
         cfg.optim_wrapper.setdefault('dtype', half_precision())
     elif amp:
-        notes.append('--amp: no accelerator here, training in full precision')
-    return notes
+        _print('--amp: no accelerator here, training in full precision')
 
 
 def _draw_demo_flowers(folder: Path) -> None:
@@ -164,19 +160,21 @@ def _claim_work_dir(folder: Path, replace: bool) -> BinaryIO | None:
     return lock
 
 
-def _set_others_aside(folder: Path, found: FoundCheckpoint | None) -> list[str]:
-    """Renames what no later resume must take; returns a line on the checkpoint to resume from."""
-    lines = []
+def _set_others_aside(folder: Path, found: FoundCheckpoint | None) -> None:
+    """Renames what no later resume must take, and says where this one begins."""
     if is_main_process():
         best = folder / 'best.pth'
-        if found:
-            lines = found.set_others_aside()
-        elif best.exists():
-            lines = [f'{best} is of a run that cannot be resumed: kept as {set_aside(best, "later").name}']
-        for line in lines:  # printed now, because the run may still be refused
+        for line in found.set_others_aside() if found else []:
             print(line)
+        if not found and best.exists():
+            print(f'{best} is of a run that cannot be resumed: kept as {set_aside(best, "later").name}')
+    _print(f'resuming from {found.path}' if found else f'no checkpoint in {folder}: starting from scratch')
     barrier()
-    return [f'resuming from {found.path}' if found else f'no checkpoint in {folder}: starting from scratch']
+
+
+def _print(line: str) -> None:
+    if is_main_process():
+        print(line)
 
 
 def _dry_run(run: Run) -> int:
@@ -189,11 +187,9 @@ def _dry_run(run: Run) -> int:
     return 1 if run.warnings else 0
 
 
-def _run(run: Run, notes: Sequence[str], probe: bool) -> Runner:
+def _run(run: Run, probe: bool) -> Runner:
     """Builds the runner and trains; returns it."""
     runner = PreparedRunner.from_run(run)
-    for note in notes:
-        print_log(note, logger='current')
     runner.register_hook(PreflightHook(run))
     with nullcontext() if probe else stop_signals_caught():  # a probe has no state to save in its middle
         runner.train()

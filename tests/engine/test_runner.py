@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 
 from custom_modules.engine import runner
-from custom_modules.engine.runner import PreparedRunner, set_up_device
+from custom_modules.engine.runner import set_up_device
 from custom_modules.errors import InputError
 
 
@@ -113,17 +113,3 @@ def test_a_process_that_the_launcher_did_not_start(launcher, by, environment, st
     with pytest.raises(InputError, match=f'--launcher {launcher}: this process was not started by {by}'):
         set_up_device(config(), launcher)
     assert not started
-
-
-@pytest.mark.parametrize(
-    ('absent', 'loop'),
-    [
-        (['train_cfg'], 'train_dataloader, train_cfg, optim_wrapper'),
-        (['val_cfg', 'val_evaluator'], 'val_dataloader, val_cfg, val_evaluator'),
-    ],
-)
-def test_half_a_loop_is_refused(absent, loop, tiny_config):
-    cfg = Config.fromfile(tiny_config)
-    cfg.update(dict.fromkeys(absent))
-    with pytest.raises(InputError, match=f'^{", ".join(absent)}: the config has none; give {loop} together$'):
-        PreparedRunner.from_cfg(cfg)

@@ -187,8 +187,6 @@ def test_lr_for_training_from_scratch(dry_run, trained):
     options = (f'load_from={trained.work_dir / "best.pth"}',)
     (found,) = warnings(dry_run('optim_wrapper = dict(optimizer=dict(lr=0.045))', options=options))
     assert 'optim_wrapper.optimizer.lr: 0.045, peak 0.045, is for training from scratch: SGD' in found
-    result = dry_run('', options=(*options, 'optim_wrapper.optimizer.lr=0.1'))
-    assert 'optim_wrapper.optimizer.lr: 0.1 (from --cfg-options)' in result.out
 
 
 def copy_of(data: Path, tmp_path: Path) -> Path:

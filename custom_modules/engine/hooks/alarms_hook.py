@@ -40,19 +40,12 @@ class AlarmsHook(Hook):
         self.learned = learned
         self.margin = margin
         self.accuracy = accuracy
-        self._train_accuracies: list[float] = []
         self._suspected: set[str] = set()
-
-    def before_train_epoch(self, runner: Runner) -> None:
-        self._train_accuracies = []
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        outputs = outputs or {}
-        if 'accuracy_top-1' in outputs:
-            self._train_accuracies.append(float(outputs['accuracy_top-1']))
-        loss = outputs['loss'].item() if 'loss' in outputs else 0.0
+        loss = outputs['loss'].item() if outputs and 'loss' in outputs else 0.0
         if not math.isfinite(loss):
             lr = max(group['lr'] for group in runner.optim_wrapper.param_groups)
             paths = [str(sample.get('img_path')) for sample in data_batch['data_samples'][:IMAGES_NAMED]]
@@ -88,7 +81,8 @@ class AlarmsHook(Hook):
                 f'all validation images are predicted as {name!r} ({score:.4g} % is its share). If train and val are '
                 'folders, not classes, point at the prepared dataset; else lower the learning rate'
             )
-        trained = sum(self._train_accuracies) / max(len(self._train_accuracies), 1)
+        logged = runner.message_hub.log_scalars.get('train/accuracy_top-1')
+        trained = logged.mean(len(runner.train_dataloader)) if logged else 0.0
         if trained >= self.learned and score <= 100 / len(classes) + self.margin:
             found['at chance'] = (
                 f'training accuracy is {trained:.4g} %, validation {score:.4g} %, about chance: val labels may have '

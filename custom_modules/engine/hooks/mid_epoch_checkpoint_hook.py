@@ -75,7 +75,6 @@ class MidEpochCheckpointHook(Hook):
                 stop(runner, signal, f'after iteration {runner.iter + 1}; its state is in {path}')
 
     def after_train_epoch(self, runner: Runner) -> None:
-        self._batches_done = 0
         if is_main_process() and (Path(runner.work_dir) / f'epoch_{runner.epoch + 1}.pth').exists():
             remove_mid_epoch_checkpoints(Path(runner.work_dir))
             self._last_save = time.monotonic()
@@ -100,7 +99,8 @@ class MidEpochCheckpointHook(Hook):
         return path
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if checkpoint['meta']['epoch'] == runner.epoch and self._batches_done:  # an epoch's own counts one more
+        in_mid_epoch = checkpoint['meta']['epoch'] == runner.epoch  # at its end, MMEngine counts the epoch as done
+        if in_mid_epoch:
             checkpoint['MidEpochCheckpointHook'] = {
                 'batches_done': self._batches_done,
                 'batches': describe_batches(runner),

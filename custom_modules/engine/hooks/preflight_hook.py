@@ -128,9 +128,8 @@ def check_lr(run: Run, runner: Runner) -> Iterator[Finding]:
     peak = max(lr_course(runner))
     if peak >= limit:
         key = 'optim_wrapper.optimizer.lr'
-        source = ' (from --cfg-options)' if key in run.options else ''
         yield warning(
-            f'{key}: {runner.cfg.optim_wrapper.optimizer.get("lr")}{source}, peak {peak:.3g}, is for training '
+            f'{key}: {runner.cfg.optim_wrapper.optimizer.get("lr")}, peak {peak:.3g}, is for training '
             f'from scratch: {kind} with {batch} photos per step destroys pretrained weights. '
             f'Stay below {limit:.2g}, e.g. --cfg-options {key}={limit / 10:.1g}'
         )

@@ -1,18 +1,16 @@
-"""Early stopping that survives a resume and refuses a metric that validation does not give."""
+"""Early stopping that survives a resume."""
 
 from mmengine.hooks import EarlyStoppingHook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
-
-from custom_modules.errors import InputError
 
 
 @HOOKS.register_module()
 class ResumableEarlyStoppingHook(EarlyStoppingHook):
     """Stops a training whose validation no longer improves; its best score and patience are in the checkpoints.
 
-    MMEngine's hook starts counting again after a resume, only warns of a misspelt metric, and counts an equal value as
-    an improvement (mmengine #1491).
+    MMEngine's hook starts counting again after a resume, and counts an equal value as an improvement (mmengine #1491).
+    Before a training, ``preflight_hook.py: check_metrics`` refuses a metric that validation does not give.
 
     Args:
         monitor: Key of the validation result to watch. Defaults to 'accuracy/top1'.
@@ -39,12 +37,6 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
 
     def before_run(self, runner: Runner) -> None:
         """Does nothing; upstream builds the training data here, even for a test."""
-
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        if self.monitor not in (metrics or {}):
-            known = ', '.join(sorted(metrics or {}))
-            raise InputError(f'ResumableEarlyStoppingHook: validation gives no {self.monitor!r}; there is {known}')
-        super().after_val_epoch(runner, metrics)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint['ResumableEarlyStoppingHook'] = {'best_score': self.best_score, 'wait_count': self.wait_count}
