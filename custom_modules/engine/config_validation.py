@@ -275,7 +275,7 @@ def _problems(node: Any, path: str) -> Iterator[tuple[str, str]]:
                 yield dotted, _unknown(path, key, known)
         else:
             if key in takes and (expected := expected_type(takes[key], value, loosely)):
-                yield dotted, f'is {value!r}, a {type(value).__name__}; it must be {expected}'
+                yield dotted, f'is {value!r}, a {type(value).__name__}. Give {expected}.'
             yield from _problems(value, dotted)
 
 

@@ -1,5 +1,6 @@
 """Training loops: one that resumes in the middle of an epoch, and one that fits a linear probe."""
 
+from bisect import bisect
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -9,6 +10,15 @@ from mmpretrain.registry import LOOPS
 from torch.utils.data import Sampler
 
 from custom_modules.models.linear_probe import fit_head
+
+
+def validation_due(runner: Runner, epoch: int) -> bool:
+    """Whether MMEngine's loop over epochs validates after ``epoch`` epochs."""
+    loop = runner.train_loop
+    if runner.val_loop is None or epoch < loop.val_begin:
+        return False
+    interval = loop.dynamic_intervals[bisect(loop.dynamic_milestones, epoch + 1) - 1]
+    return epoch % interval == 0 or epoch == loop.max_epochs
 
 
 @LOOPS.register_module()

@@ -34,10 +34,6 @@ class FoundCheckpoint:
     checkpoint: dict
     others: dict[Path, str] = field(default_factory=dict)  # why each is renamed: 'corrupt' or 'later'
 
-    def set_others_aside(self) -> list[str]:
-        """Renames corrupt and later checkpoints, so that no later resume takes one; a line on each."""
-        return [f'{path} is {why}: kept as {set_aside(path, why).name}' for path, why in self.others.items()]
-
 
 def find_checkpoint(work_dir: Path, wanted: str) -> FoundCheckpoint | None:
     """The checkpoint to go on from, verified. Changes nothing.
@@ -71,8 +67,18 @@ def find_checkpoint(work_dir: Path, wanted: str) -> FoundCheckpoint | None:
     return None
 
 
-def set_aside(path: Path, why: str) -> Path:
-    """Renames ``path`` to a free name that begins with its own; returns that."""
+def set_others_aside(work_dir: Path, found: FoundCheckpoint | None) -> list[str]:
+    """Renames what no later resume must take; returns a line on each.
+
+    These are corrupt and later checkpoints, or the ``best.pth`` of an earlier run without a checkpoint.
+    """
+    best = work_dir / 'best.pth'
+    others = found.others if found else {best: 'earlier'} if best.exists() else {}
+    return [f'{path} is {why}: kept as {_set_aside(path, why).name}' for path, why in others.items()]
+
+
+def _set_aside(path: Path, why: str) -> Path:
+    """Renames ``path`` to a free name that begins with its own and ends in ``why``; returns that."""
     free = path.with_name(f'{path.name}.{why}')
     number = 1
     while free.exists():

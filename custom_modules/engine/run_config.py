@@ -26,7 +26,7 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
     for pair in pairs or []:
         key, equals, value = pair.partition('=')
         if not (key and equals):
-            raise InputError(f'--cfg-options {pair}: not of the form KEY=VALUE')
+            raise InputError(f'--cfg-options {pair}: is not of the form KEY=VALUE.')
         try:
             options[key] = DictAction._parse_iterable(value)
         except AssertionError as error:
@@ -65,7 +65,7 @@ def read_config(
     check_config(cfg, options)
     _check_model(cfg, path)
     if empty := [name for name in LOADERS if cfg.get(name) is not None and cfg[name].get('dataset') is None]:
-        raise InputError(*(f'{name}.dataset: the config has none; set the dataset to load' for name in empty))
+        raise InputError(*(f'{name}.dataset: the config has none. Set the dataset to load.' for name in empty))
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
         if hook is None and name not in DEFAULT_HOOKS:  # MMEngine accepts None only for its own six
             del cfg.default_hooks[name]
@@ -83,7 +83,7 @@ def _load(path: str) -> Config:
     patch_upstream()
     if not Path(path).is_file():
         here = ' '.join(path.as_posix() for path in sorted(Path('configs').glob('*.py')))
-        raise InputError(f'{path}: no such config' + (f'; there are: {here}' if here else ''))
+        raise InputError(f'{path}: no such config.' + (f' Choose one of: {here}' if here else ''))
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
         if cfg.get('custom_imports'):
@@ -108,17 +108,17 @@ def _exists(module: str) -> bool:
 
 def _check_model(cfg: Config, path: str) -> None:
     if cfg.get('model') is None:
-        raise InputError(f'{path}: has no model, so it is a part of a config; name one that inherits it')
+        raise InputError(f'{path}: has no model, so it is a part of a config. Name one that inherits it.')
     parts = cfg.model if isinstance(cfg.model, dict) else {}
     if lacking := [part for part in ('backbone', 'head') if not parts.get(part)]:
-        raise InputError(f'{path}: its model has no {" and no ".join(lacking)}; name an ImageClassifier of both')
+        raise InputError(f'{path}: its model has no {" and no ".join(lacking)}. Name an ImageClassifier of both.')
 
 
 def _set_data_root(cfg: Config, data_root: str) -> None:
     for name in LOADERS:
         if cfg.get(name) is not None:
             if 'dataset' in cfg[name].dataset:
-                raise InputError(f'--data-root: {name}.dataset wraps another one; set its data_root in the config')
+                raise InputError(f'--data-root: {name}.dataset wraps another one. Set its data_root in the config.')
             cfg[name].dataset.data_root = data_root
 
 
@@ -131,7 +131,7 @@ def save_every(cfg: Config, minutes: float) -> None:
     """Sets the interval, in minutes, of the checkpoints within an epoch."""
     hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] == 'MidEpochCheckpointHook']
     if not hooks:
-        raise InputError('--save-every-minutes: the config has no MidEpochCheckpointHook; add it to custom_hooks')
+        raise InputError('--save-every-minutes: the config has no MidEpochCheckpointHook. Add it to custom_hooks.')
     hooks[0].minutes = minutes
 
 
@@ -144,7 +144,7 @@ def keep_train_only(cfg: Config) -> None:
 def _keep_probe_only(cfg: Config) -> None:
     """Makes of ``cfg`` a linear probe: the head is fitted once, on images prepared as for validation."""
     if not cfg.get('val_dataloader'):
-        raise InputError('--probe: the config has no val_dataloader; a probe needs its pipeline and images')
+        raise InputError('--probe: the config has no val_dataloader. Add one; a probe needs its images.')
     cfg.train_cfg = ConfigDict(type='LinearProbeLoop')
     cfg.param_scheduler = []
     val = cfg.val_dataloader

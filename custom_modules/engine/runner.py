@@ -49,8 +49,8 @@ def lost_processes_reported() -> Iterator[None]:
         lost = re.search(r'Connection closed|Connection reset|Broken pipe|[Tt]imed? ?out', str(error))
         if not (is_distributed() and lost and re.search('gloo|nccl', str(error), re.IGNORECASE)):
             raise
-        why = f'another process of this run ended or no longer answers ({lost[0]}); its own output may say why'
-        raise InputError(f'{why}; go on from the newest checkpoint with --resume') from error
+        why = f'another process of this run ended or no longer answers ({lost[0]})'
+        raise InputError(f'{why}. Read its output, then continue with --resume.') from error
 
 
 class PreparedRunner(Runner):
@@ -135,8 +135,8 @@ class PreparedRunner(Runner):
             built = super().build_train_loop(loop)
         for name in ('max_epochs', 'val_interval'):
             if isinstance(built, EpochBasedTrainLoop) and getattr(built, name) < 1:
-                hint = '; --no-validate trains without validating' if name == 'val_interval' else ''
-                raise InputError(f'train_cfg.{name} is {getattr(built, name)}: it must be 1 or more{hint}')
+                hint = ', or train with --no-validate' if name == 'val_interval' else ''
+                raise InputError(f'train_cfg.{name}: is {getattr(built, name)}. Give 1 or more{hint}.')
         return built
 
     def load_checkpoint(

@@ -17,7 +17,7 @@ from custom_modules.datasets.demo_flowers import prepare_demo_flowers
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.hooks.preflight_hook import DryRunDone, PreflightHook
 from custom_modules.engine.performance import half_precision
-from custom_modules.engine.resume import FoundCheckpoint, find_checkpoint, resume_command, set_aside
+from custom_modules.engine.resume import find_checkpoint, resume_command, set_others_aside
 from custom_modules.engine.run import Run, prepare_run
 from custom_modules.engine.run_config import (
     default_work_dir,
@@ -107,7 +107,10 @@ def train(
         return _dry_run(run)
     with _claim_work_dir(folder, replace) or nullcontext():
         if resume:
-            _set_others_aside(folder, found)
+            for line in set_others_aside(folder, found) if is_main_process() else []:
+                print(line)
+            _print(f'resuming from {found.path}' if found else f'no checkpoint in {folder}: starting from scratch')
+            barrier()
         try:
             runner = _run(run, probe)
         except Stopped as stop:
@@ -158,18 +161,6 @@ def _claim_work_dir(folder: Path, replace: bool) -> BinaryIO | None:
         remove_leftovers(folder)
     barrier()
     return lock
-
-
-def _set_others_aside(folder: Path, found: FoundCheckpoint | None) -> None:
-    """Renames what no later resume must take, and says where this one begins."""
-    if is_main_process():
-        best = folder / 'best.pth'
-        for line in found.set_others_aside() if found else []:
-            print(line)
-        if not found and best.exists():
-            print(f'{best} is of a run that cannot be resumed: kept as {set_aside(best, "later").name}')
-    _print(f'resuming from {found.path}' if found else f'no checkpoint in {folder}: starting from scratch')
-    barrier()
 
 
 def _print(line: str) -> None:

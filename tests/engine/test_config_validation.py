@@ -63,7 +63,7 @@ def test_options_that_upstream_honours_are_accepted(given, flat):
         ('param_scheduler.milestones=[3]', "param_scheduler has no 'milestones'"),
         ('custom_hooks.0.metrics=x', 'Did you mean custom_hooks.0.metric?'),
         ('optim_wrapper.optimizer.type=Sgd', "nothing is registered as 'Sgd'. Did you mean SGD?"),
-        ('train_dataloader=3', 'train_dataloader: is 3, a int; it must be Union[DataLoader, Dict, NoneType]'),
+        ('train_dataloader=3', 'train_dataloader: is 3, a int. Give Union[DataLoader, Dict, NoneType].'),
         # Variables of the config, whose values are already in use.
         ('data_root=x', 'has no effect, it is only a variable of the config. Set --data-root DIR'),
         ('num_classes=3', 'Set data_preprocessor.num_classes, model.head.num_classes'),
@@ -115,13 +115,13 @@ def pipeline(step: str) -> str:
         (pipeline('dict(type="RandomFlipp")'), 'Did you mean RandomFlip?'),
         ('model = dict(backbone=dict(type="ResNet19"))', "model.backbone.type: nothing is registered as 'ResNet19'"),
         # Values of a wrong type.
-        ('optim_wrapper = dict(optimizer=dict(lr="abc"))', "optimizer.lr: is 'abc', a str; it must be float"),
-        ('train_dataloader = dict(batch_size="8")', "train_dataloader.batch_size: is '8', a str; it must be int"),
-        ('param_scheduler = dict(gamma="x")', "param_scheduler.gamma: is 'x', a str; it must be float"),
-        ('param_scheduler = [dict(type="MultiStepLR", milestones=["3"])]', "is ['3'], a list; it must be List[int]"),
-        ('model = dict(backbone=dict(drop_path_rate="0.1"))', "drop_path_rate: is '0.1', a str; it must be float"),
-        ('randomness = dict(deterministic="no")', "randomness.deterministic: is 'no', a str; it must be bool"),
-        ('load_from = 3', 'load_from: is 3, a int; it must be Optional[str]'),
+        ('optim_wrapper = dict(optimizer=dict(lr="abc"))', "optimizer.lr: is 'abc', a str. Give float"),
+        ('train_dataloader = dict(batch_size="8")', "train_dataloader.batch_size: is '8', a str. Give int"),
+        ('param_scheduler = dict(gamma="x")', "param_scheduler.gamma: is 'x', a str. Give float"),
+        ('param_scheduler = [dict(type="MultiStepLR", milestones=["3"])]', "is ['3'], a list. Give List[int]"),
+        ('model = dict(backbone=dict(drop_path_rate="0.1"))', "drop_path_rate: is '0.1', a str. Give float"),
+        ('randomness = dict(deterministic="no")', "randomness.deterministic: is 'no', a str. Give bool"),
+        ('load_from = 3', 'load_from: is 3, a int. Give Optional[str]'),
     ],
 )  # fmt: skip
 def test_configs_that_set_what_nothing_reads_are_refused(text, said, flat, tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from custom_modules.engine.resume import find_checkpoint, resume_command
+from custom_modules.engine.resume import find_checkpoint, resume_command, set_others_aside
 from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import save_atomically
 
@@ -31,7 +31,7 @@ def test_corrupt_ones_are_set_aside_each_with_one_line(work_dir):
     found = find_checkpoint(work_dir, 'auto')
     assert found.path.name == 'epoch_1.pth'
     assert names(work_dir) == before, 'looking changes nothing'
-    lines = found.set_others_aside()
+    lines = set_others_aside(work_dir, found)
     assert [line.split(': kept as ')[0] for line in lines] == [
         f'{work_dir / name} is corrupt' for name in ('epoch_2_iter_5.pth', 'epoch_2.pth')
     ]
@@ -41,7 +41,7 @@ def test_corrupt_ones_are_set_aside_each_with_one_line(work_dir):
 def test_an_older_one_makes_the_later_ones_step_aside(work_dir):
     (work_dir / 'epoch_2.pth.later').touch()
     found = find_checkpoint(work_dir, str(work_dir / 'epoch_1.pth'))
-    assert len(found.set_others_aside()) == 2
+    assert len(set_others_aside(work_dir, found)) == 2
     assert find_checkpoint(work_dir, 'auto').path.name == 'epoch_1.pth'
     assert {'epoch_2.pth.later', 'epoch_2.pth.later2', 'epoch_2_iter_5.pth.later', 'best.pth'} <= names(work_dir)
 

@@ -87,7 +87,7 @@ def test_modules_that_older_configs_import_are_replaced(tmp_path, capsys):
 
 def test_no_such_config_lists_those_there_are(monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
-    with pytest.raises(InputError, match=r'flower\.py: no such config; there are: .*configs/flower_mobilenetv2\.py'):
+    with pytest.raises(InputError, match=r'flower\.py: no such config\. Choose .*configs/flower_mobilenetv2\.py'):
         read_config('configs/flower.py', {}, None, None)
     with pytest.raises(InputError, match='configs: no such config'):
         read_config('configs', {}, None, None)
@@ -96,7 +96,7 @@ def test_no_such_config_lists_those_there_are(monkeypatch):
 def test_options_that_do_not_fit_what_is_there(tmp_path):
     text = "model = dict(backbone=dict(type='ResNet', depth=18, init_cfg=None), head=dict(type='LinearClsHead'))"
     (tmp_path / 'a.py').write_text(text)
-    with pytest.raises(InputError, match=r'a\.py: its model has no head; name an ImageClassifier of both$'):
+    with pytest.raises(InputError, match=r'a\.py: its model has no head\. Name an ImageClassifier of both\.$'):
         read_config(str(tmp_path / 'a.py'), {'model.head': None}, None, None)
     with pytest.raises(InputError, match=r'^--cfg-options: '):
         read_config(str(tmp_path / 'a.py'), {'model.backbone.init_cfg.checkpoint': 'x'}, None, None)

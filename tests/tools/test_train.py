@@ -236,7 +236,7 @@ def test_unusable_input_is_one_line_and_nothing_is_written(argv, said, tiny_conf
     ('option', 'said'),
     [
         ('train_dataloader.batch_size=0', 'train_dataloader: ValueError: batch_size should be a positive integer'),
-        ('train_cfg.max_epochs=0', 'train_cfg.max_epochs is 0: it must be 1 or more'),
+        ('train_cfg.max_epochs=0', 'train_cfg.max_epochs: is 0. Give 1 or more'),
         ('param_scheduler.end=0', 'param_scheduler: ValueError: end should be larger than begin'),
         ('randomness.seed=-1', 'config: ValueError: Seed must be between 0 and'),
         ('model.backbone.out_indices=(9,)', 'model: ValueError'),

@@ -6,11 +6,12 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from mmengine.dist import all_reduce, is_main_process
+from mmengine.dist import all_reduce, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
+from custom_modules.engine.loops import validation_due
 from custom_modules.metrics.curves import draw_curves, save_figure
 
 
@@ -43,7 +44,6 @@ class CurvesHook(Hook):
         self.accuracy = accuracy
         self.loss = loss
         self.history: list[dict] = []
-        self._reported = True
         self._lr = math.nan
         self._elapsed = 0.0  # seconds of a resumed epoch before the resume
         self._began = 0.0
@@ -52,7 +52,6 @@ class CurvesHook(Hook):
         self.sums = torch.zeros(3, device=next(runner.model.parameters()).device)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        self._report(runner)
         if not getattr(runner.train_loop, 'first_batch', 0):  # otherwise resumed in the middle of this epoch
             self.sums.zero_()
             self._elapsed = 0.0
@@ -85,7 +84,8 @@ class CurvesHook(Hook):
                 'seconds': time.monotonic() - self._began,
             }
         )
-        self._reported = False
+        if not validation_due(runner, runner.epoch + 1):
+            self._report(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if not self.history:
@@ -94,17 +94,11 @@ class CurvesHook(Hook):
         self.history[-1].update(val_loss=found.get(self.loss), val_accuracy=found.get(self.accuracy))
         if self._began:  # otherwise the epoch was trained before a resume, and its time is known
             self.history[-1]['seconds'] = time.monotonic() - self._began
-        self._reported = False
         self._report(runner)
 
-    def after_train(self, runner: Runner) -> None:
-        self._report(runner)
-
+    @master_only
     def _report(self, runner: Runner) -> None:
-        """Reports the last epoch once: after its validation, or without one when the next epoch begins."""
-        reported, self._reported = self._reported, True
-        if reported or not is_main_process():
-            return
+        """Reports the last epoch: after its validation, if it has one."""
         record = self.history[-1]
         images = len(runner.val_dataloader.dataset) if runner.val_loop is not None else 0
         runner.logger.info(epoch_line(record, runner.max_epochs, images))
@@ -117,7 +111,6 @@ class CurvesHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint['CurvesHook'] = {
             'history': deepcopy(self.history),
-            'reported': self._reported,
             'lr': self._lr,
             'seconds': time.monotonic() - self._began,
         }
@@ -125,7 +118,6 @@ class CurvesHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if runner._resume and (state := checkpoint.get('CurvesHook')):
             self.history = deepcopy(state['history'])
-            self._reported = state.get('reported', False)
             self._lr, self._elapsed = state.get('lr', math.nan), state.get('seconds', 0.0)
 
 

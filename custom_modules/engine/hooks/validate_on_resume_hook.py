@@ -4,6 +4,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmpretrain.registry import HOOKS
 
+from custom_modules.engine.loops import validation_due
+
 
 @HOOKS.register_module()
 class ValidateOnResumeHook(Hook):
@@ -18,11 +20,7 @@ class ValidateOnResumeHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         loop = runner.train_loop
-        if not runner._resume or runner.epoch == 0 or not isinstance(loop, EpochBasedTrainLoop):
-            return
-        if runner.val_loop is None or runner.epoch < loop.val_begin or getattr(loop, 'first_batch', 0):
-            return
-        loop._decide_current_val_interval()
-        if runner.epoch % loop.val_interval == 0 or runner.epoch == loop.max_epochs:
+        epoch_begins = isinstance(loop, EpochBasedTrainLoop) and not getattr(loop, 'first_batch', 0)
+        if runner._resume and runner.epoch and epoch_begins and validation_due(runner, runner.epoch):
             runner.logger.info(f'Validating epoch {runner.epoch} again: its checkpoint is older than its validation')
             runner.val_loop.run()

@@ -72,9 +72,7 @@ def test_which_epoch_wins(tiny_run, tmp_path, rule, accuracies, epoch):
     assert load(tmp_path)['meta']['epoch'] == epoch
 
 
-def test_missing_metric_and_misspelt_rule_are_refused(tiny_run):
-    with pytest.raises(InputError, match=r"'accuracy/top5'; there is accuracy/top1"):
-        tiny_run([BestCheckpointHook('accuracy/top5')]).train()
+def test_a_misspelt_rule_is_refused():
     with pytest.raises(InputError, match='greater'):
         BestCheckpointHook(rule='max')
 
