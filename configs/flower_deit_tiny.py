@@ -16,7 +16,7 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/deit_tiny.pth', prefix='backbone'),
     ),
     head=dict(
-        type='VisionTransformerClsHead',
+        type='LinearClsHead',
         num_classes={{_base_.num_classes}},
         in_channels=192,
         loss=dict(type='CrossEntropyLoss'),
