@@ -33,9 +33,10 @@ from custom_modules.engine.hooks import (
 from custom_modules.metrics import nll_metric
 from custom_modules.models import onnx_classifier
 from custom_modules.models.checkpoints import AtomicLocalBackend, load_checkpoint
-from custom_modules.upstream import patch_upstream
+from custom_modules.upstream import patch_tools, patch_upstream
 
 patch_upstream()
+patch_tools()
 TRANSFORMS.register_module(name='PackPhoto', module=PackInputs, force=True)  # its name in configs until 2.4
 register_backend('local', AtomicLocalBackend, force=True, prefixes='')
 CheckpointLoader.register_scheme(prefixes='', loader=load_checkpoint, force=True)

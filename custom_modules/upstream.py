@@ -5,6 +5,7 @@ inherit however they are started.
 """
 
 import importlib.util
+import inspect
 import logging
 import os
 import pickle
@@ -59,6 +60,21 @@ def patch_upstream() -> None:
             (multiarray.scalar, 'numpy.core.multiarray.scalar'),
         ]
     )
+
+
+def patch_tools() -> None:
+    """Makes MMPretrain's tools run with current matplotlib and grad-cam, which they have imported by now.
+
+    browse_dataset.py calls matplotlib's private ``adjust_bbox`` without the argument that 3.11 added (matplotlib
+    #26291). vis_cam.py passes ``use_cuda``, which grad-cam 1.5 removed (grad-cam #504).
+    """
+    if layout := sys.modules.get('matplotlib._tight_bbox'):
+        layout.adjust_bbox.__defaults__ = (None, None)
+    cam = sys.modules.get('pytorch_grad_cam')
+    if cam and 'use_cuda' not in inspect.signature(cam.GradCAM).parameters:
+        for method in {cam.GradCAMPlusPlus, *cam.base_cam.BaseCAM.__subclasses__()}:
+            init = method.__init__
+            method.__init__ = lambda self, *args, use_cuda=None, init=init, **kwargs: init(self, *args, **kwargs)
 
 
 def base_path(base: str, file: str) -> tuple[str, str | None]:

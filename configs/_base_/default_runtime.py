@@ -30,5 +30,6 @@ custom_hooks = [
 env_cfg = dict(dist_cfg=dict(timeout=600))
 log_processor = dict(log_with_hierarchy=True)  # TensorBoard tags in groups: train/loss, val/accuracy/top1, ...
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
-visualizer = dict(vis_backends=vis_backends)
+# _delete_: mmpretrain's browse_dataset.py cannot read the `_scope_` that a base of another package leaves.
+visualizer = dict(_delete_=True, type='UniversalVisualizer', vis_backends=vis_backends)
 randomness = dict(seed=0)

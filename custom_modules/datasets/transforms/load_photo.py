@@ -1,6 +1,7 @@
 """The registered transform that loads an image for a resize, decoded no larger than the resize needs."""
 
 from mmcv.transforms import BaseTransform
+from mmengine import fileio
 from mmpretrain.registry import TRANSFORMS
 
 from custom_modules.photos.decoding import decode, greatest_reduction, jpeg_size
@@ -28,8 +29,9 @@ class LoadPhoto(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Loads ``results['img_path']``."""
-        with open(results['img_path'], 'rb') as file:
-            content = file.read()
+        if 'img' in results:  # from MMPretrain's inferencer, which loads images itself
+            return results
+        content = fileio.get(results['img_path'])
         size = jpeg_size(content)
         img = decode(content, greatest_reduction(min(size) / self.min_short_edge) if size else 1)
         return {**results, 'img': img, 'img_shape': img.shape[:2], 'ori_shape': size or img.shape[:2]}

@@ -6,6 +6,7 @@ from typing import Any
 
 import mmcv
 import numpy as np
+from mmengine import fileio
 from mmpretrain.datasets import RandomFlip, RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 
@@ -36,8 +37,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
 
     def transform(self, results: dict) -> dict:
         """Loads and crops ``results['img_path']``."""
-        with open(results['img_path'], 'rb') as file:
-            content = file.read()
+        content = fileio.get(results['img_path'])
         size = jpeg_size(content)
         img = np.empty(0) if size else decode(content)  # other formats have to be decoded in full anyway
         height, width = size or img.shape[:2]

@@ -19,10 +19,11 @@ def build_pipeline(steps: Iterable[dict]) -> Compose:
 
 
 def decode_reduced(pipeline: Compose) -> None:
-    """Replaces ``LoadImageFromFile`` in a built pipeline, if it has its default settings and one of these follows:
+    """Replaces ``LoadImageFromFile`` at the beginning of a built pipeline.
 
-    - ``RandomResizedCrop``: both become :class:`LoadRandomResizedCrop`;
-    - ``ResizeEdge`` of the short edge: it becomes :class:`LoadPhoto`.
+    Before ``RandomResizedCrop``, both become :class:`LoadRandomResizedCrop`; before ``ResizeEdge`` of the short edge,
+    it becomes :class:`LoadPhoto`. It has to have its default settings, and the next transform to interpolate
+    bilinearly or bicubically with OpenCV.
 
     Images that are not shrunk to half or less keep their pixels, and all draw the same random numbers.
     """
@@ -30,6 +31,8 @@ def decode_reduced(pipeline: Compose) -> None:
         return
     load, step = pipeline.transforms[:2]
     if type(load) is not LoadImageFromFile or vars(load) != vars(LoadImageFromFile()):
+        return
+    if getattr(step, 'backend', '') != 'cv2' or step.interpolation not in ('bilinear', 'bicubic'):
         return
     if type(step) is RandomResizedCrop:
         pipeline.transforms[:2] = [LoadRandomResizedCrop(**vars(step))]

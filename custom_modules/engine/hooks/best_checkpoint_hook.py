@@ -90,8 +90,10 @@ class BestCheckpointHook(Hook):
 
     def _meta(self, runner: Runner) -> dict:
         modules = (custom_modules, torch, mmengine, mmpretrain, mmcv)
+        classes = [str(name) for name in runner.val_dataloader.dataset.metainfo['classes']]
         return {
-            'classes': [str(name) for name in runner.val_dataloader.dataset.metainfo['classes']],
+            'classes': classes,
+            'dataset_meta': {'classes': classes},  # where MMPretrain's inferencer looks for them
             'config': runner.cfg.pretty_text,
             'metric': self.metric,
             'value': self.best_value,
