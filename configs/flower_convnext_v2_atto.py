@@ -13,5 +13,5 @@ _base_ = [
 
 model = dict(
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='checkpoints/convnext_v2_atto.pth', prefix='backbone')),
-    head=dict(num_classes={{_base_.num_classes}}, cal_acc=True),
+    head=dict(num_classes={{_base_.num_classes}}, topk=(1,), cal_acc=True),
 )

@@ -13,6 +13,6 @@ _base_ = [
 
 model = dict(
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='checkpoints/swin_tiny.pth', prefix='backbone')),
-    head=dict(num_classes={{_base_.num_classes}}, cal_acc=True),
+    head=dict(num_classes={{_base_.num_classes}}, topk=(1,), cal_acc=True),
     train_cfg=None,  # upstream: Mixup and CutMix, for 300 epochs
 )

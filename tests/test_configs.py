@@ -49,10 +49,13 @@ def test_every_config(name):
     assert 'BestCheckpointHook' in [hook.type for hook in cfg.custom_hooks]
     assert 'TensorboardVisBackend' in [backend.type for backend in cfg.visualizer.vis_backends]
     assert f'python tools/train.py configs/{name}.py' in (CONFIGS / f'{name}.py').read_text()
-    init = cfg.model.backbone.pop('init_cfg')
-    assert (init.type, Path(init.checkpoint).parent) == ('Pretrained', Path('checkpoints'))
+    if cfg.model.backbone.type == 'TIMMBackbone':
+        assert cfg.model.backbone.pop('pretrained')
+    else:
+        init = cfg.model.backbone.pop('init_cfg')
+        assert (init.type, Path(init.checkpoint).parent) == ('Pretrained', Path('checkpoints'))
     with torch.inference_mode():
-        assert MODELS.build(cfg.model).eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
+        assert MODELS.build(cfg.model).eval()(torch.zeros(1, 3, 224, 224)).shape == (1, 5)
 
 
 @pytest.mark.parametrize('name', NAMES)
