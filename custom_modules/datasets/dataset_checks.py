@@ -131,9 +131,9 @@ def check_dataset(
         findings += found
         classes.sort(key=lambda name: listed.index(name) if name in listed else len(listed))
     if not classes:
-        raise InputError(*(f.detail for f in findings if f.kind != 'left_out'), f'{data}: no photos to check')
+        raise InputError(*(f.detail for f in findings if f.kind != 'left_out'), f'{data}: no photos to check.')
     if not prepared and len(classes) == 1:
-        findings.append(Finding('folder', (), f'{data}: only one class, {classes[0]!r}: training needs two or more'))
+        findings.append(Finding('folder', (), f'{data}: only one class, {classes[0]!r}. Add another.'))
     step = progress and partial(progress, 'checking')
     checked = check_images([data / path for path in paths], crop, workers, step)
     images = dict(zip(paths, checked, strict=True))

@@ -60,6 +60,6 @@ class FlowerDataset(BaseDataset):
             if is_readable(path):
                 raise
             raise PhotoError(
-                f'{path}: no readable photo (empty, cut short or of another kind); replace it, or delete it and run '
-                f'tools/generate_metadata.py {self.data_root}'
+                f'{path}: no readable photo (empty, cut short or of another kind). Replace it, or delete it and run '
+                f'tools/generate_metadata.py {self.data_root}.'
             ) from None

@@ -54,7 +54,9 @@ def check_images(
         InputError: CleanVision is not installed, or a process was killed.
     """
     if find_spec('cleanvision') is None:
-        raise InputError('checking images needs CleanVision: pip install "cleanvision>=0.3.7,<0.4"')
+        raise InputError(
+            'CleanVision is missing, which checks images. Install it: pip install "cleanvision>=0.3.7,<0.4"'
+        )
     images = map_photos(partial(check_image, crop=crop), paths, workers, progress)
     if readable := [image for image in images if image.measures]:
         _add_scores(readable)
@@ -70,6 +72,7 @@ def check_image(path: str | os.PathLike[str], crop: int) -> CheckedImage:
     if identity.problem:
         kind = 'empty' if identity.problem == 'empty file' else 'broken'
         return CheckedImage(identity, [(kind, identity.problem)])
+    properties = _cleanvision().image_properties
     try:
         content = Path(path).read_bytes()  # cv2.imread fails on names that are not UTF-8
         findings = _format_findings(content, Path(path).suffix.lower())
@@ -84,13 +87,11 @@ def check_image(path: str | os.PathLike[str], crop: int) -> CheckedImage:
         if (sample == sample[..., :1]).all():
             findings.append(('grey', 'no colour'))
         measures = {'sharpness': _sharpness(picture)}
-        for name, check in _cleanvision().image_properties.items():
+        for name, check in properties.items():
             if name in SCORED:
                 pixels = picture if name.startswith('odd') else sample
                 measures |= check.calculate(Image.fromarray(pixels[..., ::-1].copy()))
         return CheckedImage(identity, findings, width, height, measures)
-    except ImportError:  # CleanVision is imported late
-        raise
     except Exception as error:  # on garbage, decoders raise almost anything
         return CheckedImage(identity, [('broken', why_unreadable(error))])
 
@@ -99,9 +100,8 @@ def _format_findings(content: bytes, suffix: str) -> list[tuple[str, str]]:
     """Findings about how a file stores its image; pixels are decoded only to look for transparency."""
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         format_ = 'JPEG' if image.format == 'MPO' else str(image.format)  # phones append a preview to the image
-        deep = ';16' in str(
-            image.tile
-        )  # before loading, where Pillow converts 16 bits to 8; reading a PNG's EXIF loads
+        # Before loading, where Pillow converts 16 bits to 8; reading a PNG's EXIF loads.
+        deep = ';16' in str(image.tile)
         turn = orientation(image)
         transparent = image.has_transparency_data and image.convert('RGBA').getchannel('A').getextrema() != (255, 255)
         checks = {
