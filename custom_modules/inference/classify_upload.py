@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -27,27 +28,18 @@ HEAT_MAP = 448  # pixels, the longer side
 Heat = Callable[[Path, int], str | None]
 
 
+@dataclass
 class UploadClassifier:
-    """Classifies uploads of many clients, in a few threads.
+    """Classifies uploads of many clients, in a few threads."""
 
-    Args:
-        predictor: The classifier.
-        min_score: Predictions with a lower score are unsure, 0 to 1.
-        temperature: Divides the logits of calibrated scores; None to leave the scores as they are.
-        heat: Draws heat maps; None where that is not possible, and ``no_heat`` says why.
-    """
+    predictor: Predictor
+    min_score: float  # predictions with a lower score are unsure, 0 to 1
+    temperature: float | None = None  # divides the logits of calibrated scores; None leaves scores as they are
+    heat: Heat | None = None  # draws heat maps
+    no_heat: str = 'No heat map of this photo: no region stands out.'  # shown where there is none
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        min_score: float,
-        temperature: float | None = None,
-        heat: Heat | None = None,
-        no_heat: str = 'No heat map of this photo: no region stands out.',
-    ) -> None:
-        self.predictor, self.classes = predictor, predictor.classes
-        self.min_score, self.temperature = min_score, temperature
-        self.heat, self.no_heat = heat, no_heat
+    def __post_init__(self) -> None:
+        self.classes = self.predictor.classes
         self.pool = ThreadPoolExecutor(THREADS)
 
     async def in_threads(self, work: Callable[..., Any], uploads: Iterable[Any]) -> list[Any]:

@@ -70,16 +70,17 @@ def seal(content: bytes) -> bytes:
     """A model's bytes with their checksum in place of the zeros; a ValueError if there is not one place for it."""
     if content.count(UNSEALED.encode()) != 1:
         raise ValueError('no model with unsealed metadata')
-    return content.replace(UNSEALED.encode(), f'sha256:{hashlib.sha256(content).hexdigest()}'.encode())
+    return content.replace(UNSEALED.encode(), _checksum(content))
 
 
 def is_intact(content: bytes) -> bool:
     """Whether a checksum in a model's bytes is correct; True without any."""
     found = set(_SEAL.findall(content))
-    return not found or any(
-        one.decode() == f'sha256:{hashlib.sha256(content.replace(one, UNSEALED.encode())).hexdigest()}'
-        for one in found
-    )
+    return not found or any(_checksum(content.replace(one, UNSEALED.encode())) == one for one in found)
+
+
+def _checksum(unsealed: bytes) -> bytes:
+    return f'sha256:{hashlib.sha256(unsealed).hexdigest()}'.encode()
 
 
 def open_model(path: str | Path) -> ModelFile:
