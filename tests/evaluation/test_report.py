@@ -65,7 +65,9 @@ def tested(tmp_path_factory):
     }
     meta = {'config': "randomness = dict(seed=0)\nx = '</pre><script>alert(1)</script>'", 'versions': {'torch': '0'}}
     weights = {'w': torch.zeros(3)}
-    file = ModelFile(tmp_path / 'run' / 'best.pth', CLASSES, meta, 'e' * 64, weights, checkpoint={'meta': meta})
+    file = ModelFile(
+        tmp_path / 'run' / 'best.pth', CLASSES, meta, 'e' * 64, checkpoint={'state_dict': weights, 'meta': meta}
+    )
     return Evaluation(
         file, predictions, counts, results, tmp_path / 'run', data_root=Path('data'), model=None, dataset=None
     )
