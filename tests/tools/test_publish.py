@@ -114,7 +114,7 @@ def weights(**values):
         (weights(w=torch.tensor([torch.inf]).to(torch.float8_e5m2)), 'w is not finite'),
         (weights(w=torch.ones(1, device='meta')), 'w is no tensor'),
         (lambda checkpoint: checkpoint['state_dict'].update({5: torch.ones(1)}), 'keys that are no names'),
-        (meta(classes=None), 'holds no class names'),
+        (meta(classes=None, dataset_meta=None), 'holds no class names'),
         (meta(seed={1}), 'its meta holds more than plain values'),
         (meta(seed=float('nan')), 'its meta holds more than plain values'),
         (meta(versions='1.0', photos=1.5), "(photos is 1.5, versions is '1.0')"),
