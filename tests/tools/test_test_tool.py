@@ -231,7 +231,7 @@ def test_unusable_checkpoints(best, tiny_config, call, tmp_path):
     error = refusal(changed(best, classes=swapped))
     assert 'was trained for dandelion, daisy, rose' in error
     assert 'Use the same names and order' in error
-    assert 'holds no class names' in refusal(changed(best, classes=None))
+    assert 'holds no class names' in refusal(changed(best, classes=None, dataset_meta=None))
     narrow = ['--cfg-options', 'model.backbone.widen_factor=0.5']
     assert 'Use the config that it was trained with' in refusal(best, *narrow)
     assert 'no such file' in refusal(tmp_path / 'absent.pth')
