@@ -129,9 +129,10 @@ def split_dataset(
 
 
 def parse_rename(pairs: Sequence[str]) -> dict[str, str]:
-    """The class of each folder, from ``FOLDER=CLASS`` pairs; refuses other forms."""
-    wrong = [pair for pair in pairs if not re.fullmatch('.+=.+', pair, re.DOTALL)]
-    refuse([f'--rename {pair}: FOLDER=CLASS is expected, as in roses=rose. Correct it.' for pair in wrong])
+    """The class of each folder, from ``FOLDER=CLASS`` pairs; refuses other forms and folders named twice."""
+    folders = [pair.rpartition('=')[0] for pair in pairs]
+    wrong = [pair for pair in pairs if not re.fullmatch('.+=.+', pair) or folders.count(pair.rpartition('=')[0]) > 1]
+    refuse([f'--rename {pair}: FOLDER=CLASS is expected, once per folder. Write it as roses=rose.' for pair in wrong])
     return dict(pair.rsplit('=', 1) for pair in pairs)
 
 

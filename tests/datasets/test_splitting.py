@@ -298,6 +298,10 @@ def test_the_tool_prints_counts_and_the_next_commands(raw, tmp_path, call):
     options = ['--ratio', 0.5, '--seed', 7, '--mode', 'symlink', '--rename', 'rose=a']
     assert call('split_dataset', raw, 'options', *options).code == 1
     assert len(list((tmp_path / 'options' / 'val' / 'a').iterdir())) == 5
-    for options, said in ((['--workers', 0], 'must be 1 to 61'), (['--rename', 'rose'], 'FOLDER=CLASS is expected')):
-        assert said in call('split_dataset', raw, 'no', *options).error
+    for pairs in (['rose'], ['=rose'], ['rose='], ['rose=a', 'rose=b']):
+        result = call('split_dataset', raw, 'no', '--rename', *pairs)
+        assert result.err.splitlines() == [
+            f'error: --rename {pair}: FOLDER=CLASS is expected, once per folder. Write it as roses=rose.'
+            for pair in pairs
+        ]
     assert not (tmp_path / 'no').exists()
