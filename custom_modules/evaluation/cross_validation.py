@@ -3,56 +3,23 @@
 import csv
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation.run_comparison import Comparison, spread
 from custom_modules.files import write_atomically
 from custom_modules.metrics import predictions
-from custom_modules.metrics.calibration import expected_calibration_error, mean_nll, nll
+from custom_modules.metrics.calibration import expected_calibration_error, nll
 from custom_modules.metrics.predictions import Prediction, Proportion, columns
 
 Row = dict[str, str]  # of the table: KEYS and the columns of a prediction
+OutOfFold = dict[tuple[int, str], Prediction]  # the predictions of one config, by seed and path
 
 KEYS = ['config', 'settings', 'dataset', 'seed', 'fold']
-OLD_KEYS = ['config', 'seed', 'fold']  # of version 2.3.3
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The out-of-fold predictions of one config, by seed and path."""
-
-    name: str
-    predictions: Mapping[int, Mapping[str, Prediction]]
-
-    @property
-    def photos(self) -> set[str]:
-        """Paths of the photos with a prediction for any seed."""
-        return set().union(*self.predictions.values())
-
-    @property
-    def top1(self) -> dict[int, Proportion]:
-        """Top-1 accuracy by seed."""
-        return {
-            seed: Proportion(sum(item.label == item.truth for item in found.values()), len(found))
-            for seed, found in self.predictions.items()
-        }
-
-    @property
-    def nll(self) -> float:
-        """Mean NLL in nats, averaged over the seeds."""
-        return statistics.fmean(mean_nll(*_arrays(found.values())) for found in self.predictions.values())
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error, 0-1, averaged over the seeds."""
-        return statistics.fmean(
-            expected_calibration_error(*_arrays(found.values())) for found in self.predictions.values()
-        )
 
 
 def write_rows(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> None:
@@ -61,53 +28,45 @@ def write_rows(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> None:
     write_atomically(path, lambda file: predictions.write_rows(file, rows, [*KEYS, *columns(classes)], '.csv'))
 
 
-def read_rows(path: Path) -> tuple[list[Row], list[str]]:
-    """Reads the table of predictions: its rows and the class names."""
+def read_table(path: Path) -> tuple[list[Row], dict[str, OutOfFold]]:
+    """Reads the table of predictions: its rows, and the predictions by config, in its order."""
     try:
         with path.open(encoding='utf-8', errors='surrogateescape', newline='') as file:
             reader = csv.DictReader(file, strict=True)
             rows, fields = list(reader), list(reader.fieldnames or [])
-    except (OSError, UnicodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f'{path}: cannot be read ({reason}). Name another file.') from None
     classes = [name.removeprefix('score_') for name in fields if name.startswith('score_')]
-    if not classes or fields not in ([*keys, *columns(classes)] for keys in (KEYS, OLD_KEYS)):
+    if not classes or fields != [*KEYS, *columns(classes)]:
         raise InputError(f'{path}: no table of tools/cross_validate.py. Name another file.')
-    for line, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise InputError(f'{path}:{line}: {len(fields)} values are expected. Make the table again.')
-    return rows, classes
-
-
-def read_table(path: Path) -> list[Recipe]:
-    """Reads the table of predictions; the configs are in its order."""
-    return as_recipes(*read_rows(path), path)
-
-
-def as_recipes(rows: Sequence[Row], classes: Sequence[str], path: Path) -> list[Recipe]:
-    """The predictions in rows of the table by config; ``path`` is the table, for messages."""
-    recipes: dict[str, dict[int, dict[str, Prediction]]] = {}
+    configs: dict[str, OutOfFold] = {}
     for line, row in enumerate(rows, 2):
         try:
-            scores = [float(row[f'score_{name}']) for name in classes]
-            if not all(0 <= score <= 1 for score in scores):  # never true of NaN
-                raise ValueError('a score is not between 0 and 1')
-            if row['truth'] not in classes:
-                raise ValueError(f'{row["truth"]!r} is no class of this table')
-            item = Prediction(row['path'], scores, classes.index(row['truth']))
-            known = recipes.setdefault(row['config'], {}).setdefault(int(row['seed']), {})
-            if item.path in known:
+            if None in row or None in row.values():
+                raise ValueError(f'{len(fields)} values are expected')
+            found, item = configs.setdefault(row['config'], {}), as_prediction(row, classes)
+            if found.setdefault((int(row['seed']), item.path), item) is not item:
                 raise ValueError(f'a second prediction of this config and seed for {item.path!r}')
-            known[item.path] = item
         except ValueError as error:
             raise InputError(f'{path}:{line}: {error}. Make the table again.') from None
-    if not recipes:
-        raise InputError(f'{path}: holds no predictions yet. Wait for tools/cross_validate.py.')
-    return [Recipe(name, found) for name, found in recipes.items()]
+    if not rows:
+        raise InputError(f'{path}: holds no predictions. Delete it, or name another file.')
+    return rows, configs
 
 
-def difference(recipe: Recipe, first: Recipe, seed: int = 0) -> dict[str, Any] | None:
-    """The scores of ``recipe`` minus those of ``first``; None where they have no photo and seed in common.
+def as_prediction(row: Row, classes: Sequence[str]) -> Prediction:
+    """The prediction in a row; a ValueError says why there is none."""
+    scores = [float(row[f'score_{name}']) for name in classes]
+    if not all(0 <= score <= 1 for score in scores):  # never true of NaN
+        raise ValueError('a score is not between 0 and 1')
+    if row['truth'] not in classes:
+        raise ValueError(f'{row["truth"]!r} is no class of this table')
+    return Prediction(row['path'], scores, classes.index(row['truth']))
+
+
+def difference(found: OutOfFold, first: OutOfFold) -> dict[str, Any] | None:
+    """The scores of ``found`` minus those of ``first``; None where they have no photo and seed in common.
 
     Each photo counts once, with the mean over the seeds that both have for it. The interval is the percentile interval
     of the mean over photos by bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
@@ -115,91 +74,89 @@ def difference(recipe: Recipe, first: Recipe, seed: int = 0) -> dict[str, Any] |
     """
     from scipy.stats import bootstrap
 
-    by_photo: dict[str, list[np.ndarray]] = {}
-    seeds = []
-    for number in sorted(recipe.predictions.keys() & first.predictions.keys()):
-        here, there = recipe.predictions[number], first.predictions[number]
-        if both := sorted(here.keys() & there.keys()):
-            seeds.append(number)
-            values = _by_photo(here[path] for path in both) - _by_photo(there[path] for path in both)
-            for path, value in zip(both, values, strict=True):
-                by_photo.setdefault(path, []).append(value)
-    if not by_photo:
+    both = sorted(found.keys() & first.keys())
+    if not both:
         return None
-    table = np.array([np.mean(by_photo[path], axis=0) for path in sorted(by_photo)])
+    change = np.subtract(*(outcomes([each[key] for key in both]) for each in (found, first)))
+    photos, place = np.unique([path for _, path in both], return_inverse=True)
+    table = np.stack([np.bincount(place, column) / np.bincount(place) for column in change.T], axis=1)
     means = low = high = table.mean(axis=0)
-    if len(table) > 1:
-        options = {'n_resamples': 10_000, 'batch': 100, 'method': 'percentile', 'rng': seed}  # a batch fits the memory
+    if len(photos) > 1:
+        options = {'n_resamples': 10_000, 'batch': 100, 'method': 'percentile', 'rng': 0}  # a batch fits the memory
         low, high = bootstrap((table,), np.mean, axis=0, **options).confidence_interval
     accuracy, loss = zip(means.tolist(), low.tolist(), high.tolist(), strict=True)
-    return {'photos': len(table), 'seeds': seeds, 'accuracy': accuracy, 'nll': loss}
+    return {'photos': len(photos), 'seeds': sorted({seed for seed, _ in both}), 'accuracy': accuracy, 'nll': loss}
 
 
-def compare_recipes(recipes: Sequence[Recipe]) -> Comparison:
+def outcomes(found: Sequence[Prediction]) -> NDArray[np.float64]:
+    """100 for a correct prediction and 0 for a wrong one, and the NLL, ``(N, 2)``."""
+    right = [100.0 * (item.label == item.truth) for item in found]
+    return np.stack([right, nll([item.scores for item in found], [item.truth for item in found])], axis=1)
+
+
+def compare_configs(configs: Mapping[str, OutOfFold]) -> Comparison:
     """Compares each config with the first."""
-    first = recipes[0]
-    rows, content = [], []
+    (name, first), *_ = configs.items()
     notes = [
         'Cross-validation: each photo is predicted by the training that left it out, with the weights of the last '
         'epoch. Top-1 in brackets: correct of all, for each seed; with one seed, Wilson’s 95 % interval.',
-        f'Differences are to {first.name}, on the photos and seeds that both have, with a 95 % interval by '
+        f'Differences are to {name}, on the photos and seeds that both have, with a 95 % interval by '
         'bootstrap over the photos. It covers other photos, not other seeds; of many configs, some differ by chance.',
     ]
-    for recipe in recipes:
-        shared = None if recipe is first else difference(recipe, first)
-        rows.append(_row(recipe, shared))
-        content.append(
-            {
-                'config': recipe.name,
-                'photos': len(recipe.photos),
-                'top1': statistics.fmean(share.percent or 0 for share in recipe.top1.values()),
-                'seeds': {seed: share.as_dict() for seed, share in recipe.top1.items()},
-                'nll': recipe.nll,
-                'ece': recipe.ece,
-                'difference': shared,
-            }
-        )
-        if shared is None and recipe is not first:
-            notes.append(f'{recipe.name}: has no photo and seed in common with {first.name}.')
-        elif shared and (
-            shared['photos'] < max(len(recipe.photos), len(first.photos))
-            or set(shared['seeds']) != recipe.predictions.keys() | first.predictions.keys()
+    baseline = _figures(name, first)
+    content = [baseline, *(_figures(other, configs[other], first) for other in list(configs)[1:])]
+    for found in content[1:]:
+        shared = found['difference']
+        if shared is None:
+            notes.append(f'{found["config"]}: has no photo and seed in common with {name}.')
+        elif (
+            shared['photos'] < max(found['photos'], baseline['photos'])
+            or set(shared['seeds']) != found['seeds'].keys() | baseline['seeds'].keys()
         ):
             notes.append(
-                f'{recipe.name}: its difference is on {shared["photos"]} photos and seeds '
+                f'{found["config"]}: its difference is on {shared["photos"]} photos and seeds '
                 f'{", ".join(map(str, shared["seeds"]))} alone; the other figures are of all photos and seeds.'
             )
-    return Comparison(rows, notes, {'recipes': content, 'notes': notes})
+    return Comparison([_row(found) for found in content], notes, {'recipes': content, 'notes': notes})
 
 
-def _row(recipe: Recipe, shared: Mapping[str, Any] | None) -> dict[str, str]:
-    """The row of a config, with its difference from the first."""
-    top1 = list(recipe.top1.values())
-    counts = ', '.join(f'{share.k}/{share.n}' for share in top1)
-    if len(top1) == 1 and top1[0].interval:
-        counts += ', {:.2f}–{:.2f}'.format(*top1[0].interval)
+def _figures(name: str, found: OutOfFold, first: OutOfFold | None = None) -> dict[str, Any]:
+    """The figures of a config, for JSON: top-1 by seed, and means over the seeds."""
+    by_seed: dict[int, list[Prediction]] = {}
+    for (seed, _), item in found.items():
+        by_seed.setdefault(seed, []).append(item)
+    top1 = {
+        seed: Proportion(sum(item.label == item.truth for item in items), len(items))
+        for seed, items in by_seed.items()
+    }
+    arrays = [([item.scores for item in items], [item.truth for item in items]) for items in by_seed.values()]
     return {
-        'config': recipe.name,
-        'photos': str(len(recipe.photos)),
-        'seeds': ', '.join(map(str, recipe.predictions)),
-        'top-1': f'{spread([share.percent for share in top1])} % ({counts})',
-        'NLL': f'{recipe.nll:.4f}',
-        'ECE': f'{100 * recipe.ece:.2f} %',
-        'top-1 − first, points': _signed(shared['accuracy'], 2) if shared else '–',
-        'NLL − first': _signed(shared['nll'], 4) if shared else '–',
+        'config': name,
+        'photos': len({path for _, path in found}),
+        'top1': statistics.fmean(share.percent or 0 for share in top1.values()),
+        'seeds': {seed: share.as_dict() for seed, share in top1.items()},
+        'nll': statistics.fmean(float(nll(*each).mean()) for each in arrays),
+        'ece': statistics.fmean(expected_calibration_error(*each) for each in arrays),
+        'difference': None if first is None else difference(found, first),
     }
 
 
-def _by_photo(found: Iterable[Prediction]) -> np.ndarray:
-    """100 for a correct prediction and 0 for a wrong one, and the NLL, ``(N, 2)``."""
-    scores, truths = _arrays(found)
-    return np.stack([100.0 * (scores.argmax(axis=1) == truths), nll(scores, truths)], axis=1)
-
-
-def _arrays(found: Iterable[Prediction]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores, ``(N, K)``, and truths, ``(N,)``."""
-    known = list(found)
-    return np.array([item.scores for item in known]), np.array([item.truth for item in known])
+def _row(found: Mapping[str, Any]) -> dict[str, str]:
+    """The row of a config in the comparison."""
+    shares, shared = list(found['seeds'].values()), found['difference']
+    counts = ', '.join('{k}/{n}'.format(**share) for share in shares)
+    if len(shares) == 1:
+        counts += ', {:.2f}–{:.2f}'.format(*shares[0]['wilson95'])
+    return {
+        'config': found['config'],
+        'photos': str(found['photos']),
+        'seeds': ', '.join(map(str, found['seeds'])),
+        'top-1': f'{spread([share["percent"] for share in shares])} % ({counts})',
+        'NLL': f'{found["nll"]:.4f}',
+        'ECE': f'{100 * found["ece"]:.2f} %',
+        'top-1 − first, points': _signed(shared['accuracy'], 2) if shared else '–',
+        'NLL − first': _signed(shared['nll'], 4) if shared else '–',
+    }
 
 
 def _signed(value: Sequence[float], digits: int) -> str:

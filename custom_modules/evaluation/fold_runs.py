@@ -9,36 +9,21 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from custom_modules.datasets.annotation import read_classes, read_samples
+from custom_modules.datasets.annotation import read_classes
 from custom_modules.datasets.manifest import read_manifest_digest
 from custom_modules.engine.run_config import LOADERS, parse_options, read_config
 from custom_modules.engine.stop_signals import Stopped, run_process, stop_signal
 from custom_modules.engine.training import seed_problems
 from custom_modules.errors import InputError
-from custom_modules.evaluation.cross_validation import KEYS, Row, as_recipes, read_rows, write_rows
+from custom_modules.evaluation.cross_validation import KEYS, Row, as_prediction, outcomes, read_table, write_rows
 from custom_modules.files import check_folder, lock_folder, sha256_of
+from custom_modules.metrics.predictions import count
 from custom_modules.models.checkpoints import newest_checkpoint
 
 TOOLS = Path(__file__).parents[2] / 'tools'
-
-
-class FoldRun(NamedTuple):
-    """One training."""
-
-    file: str  # of the config
-    keys: Row  # KEYS of the table; ``settings`` and ``dataset`` are digests
-    photos: set[str]  # paths of the fold's photos
-
-    def __str__(self) -> str:
-        return '{config} fold{fold} seed{seed}'.format(**self.keys)
-
-    def has(self, row: Row) -> bool:
-        """Whether a row of the table is a prediction of this run."""
-        return self.keys.items() <= row.items()
 
 
 def cross_validate(
@@ -49,11 +34,11 @@ def cross_validate(
     seeds: Sequence[int] = (0,),
     data_root: str | None = None,
     options: Sequence[str] = (),
-) -> list[FoldRun]:
+) -> list[str]:
     """Makes the runs that the table lacks, and adds the predictions of each to the table.
 
     An existing table is continued. Each run is in ``<work_dir>/<config>_<settings>_<dataset>/fold<fold>_seed<seed>``.
-    Returns the runs that failed.
+    Returns the names of the runs that failed.
 
     Raises:
         InputError: The input cannot be used, or the table was made with other settings.
@@ -63,47 +48,52 @@ def cross_validate(
         raise InputError(f'--out {out}: is a folder. Name a file.')
     for folder in (out.parent, work_dir):
         check_folder(folder)
-    runs, root, classes = plan_runs(configs, folds, seeds, data_root, options, work_dir)
+    files, settings, root = read_configs(configs, seeds, data_root, options, work_dir)
+    chosen, classes = find_folds(root, folds), read_classes(root / 'classes.txt')
+    lists = [root / 'classes.txt', *sorted(root.glob('fold*/*.txt'))]
+    dataset = _short_digest([read_manifest_digest(root), *(sha256_of(path) for path in lists)])
+    runs: list[Row] = []
+    for seed, fold, name in itertools.product(seeds, chosen, files):
+        runs.append(dict(zip(KEYS, (name, settings[name], dataset, str(seed), str(fold)), strict=True)))
     lock = lock_folder(work_dir)  # noqa: F841  held until it is closed by going out of scope
-    rows = existing_rows(out, runs)
-    missing = [run for run in runs if {row['path'] for row in rows if run.has(row)} != run.photos]
+    rows = existing_rows(out, settings, dataset)
+    finished = {tuple(row[key] for key in KEYS) for row in rows}
+    missing = [run for run in runs if tuple(run.values()) not in finished]
     print(f'{len(runs)} runs, {len(runs) - len(missing)} of them finished in {out}', flush=True)
     failed = []
     for number, run in enumerate(missing, len(runs) - len(missing) + 1):
-        began = time.monotonic()
-        print(f'started: {run}', flush=True)
+        began, about = time.monotonic(), '{config} fold{fold} seed{seed}'.format(**run)
+        print(f'started: {about}', flush=True)
         try:
-            found = predict_fold(run, root, work_dir, options)
-            (recipe,) = as_recipes(found, classes, out)
+            found = predict_fold(run, files[run['config']], root, work_dir, options)
         except InputError as error:
-            failed.append(run)
-            print(f'failed: {run}: {error}', flush=True)
+            failed.append(about)
+            print(f'failed: {about}: {error}', flush=True)
             continue
-        rows = [row for row in rows if not run.has(row)] + found
+        rows += found
         write_rows(out, rows, classes)
-        (top1,), minutes = recipe.top1.values(), (time.monotonic() - began) / 60
-        print(f'{number}/{len(runs)}  {run}  top-1 {top1}  NLL {recipe.nll:.4f}  {minutes:.1f} min', flush=True)
+        predictions = [as_prediction(row, classes) for row in found]
+        top1, nll = count(predictions, classes).top1, outcomes(predictions)[:, 1].mean()
+        minutes = (time.monotonic() - began) / 60
+        print(f'{number}/{len(runs)}  {about}  top-1 {top1}  NLL {nll:.4f}  {minutes:.1f} min', flush=True)
     return failed
 
 
-def plan_runs(
-    configs: Sequence[str],
-    folds: Sequence[int] | None,
-    seeds: Sequence[int],
-    data_root: str | None,
-    options: Sequence[str],
-    work_dir: Path,
-) -> tuple[list[FoldRun], Path, list[str]]:
-    """All runs, by seed, fold and config; the dataset; its classes."""
+def read_configs(
+    configs: Sequence[str], seeds: Sequence[int], data_root: str | None, options: Sequence[str], work_dir: Path
+) -> tuple[dict[str, str], dict[str, str], Path]:
+    """The files of the configs and the digests of their settings, both by name, and their dataset."""
     problems = seed_problems(seeds)
-    files = list({Path(config).resolve(): config for config in configs}.values())
-    stems = [Path(file).stem for file in files]
-    if same := [file for file in files if stems.count(Path(file).stem) > 1]:
-        problems.append(f'{", ".join(same)}: the same name, which identifies a config in the table. Rename one.')
+    files: dict[str, str] = {}
     settings, roots = {}, set()
-    for file in files:
+    for config in {Path(config).resolve(): config for config in configs}.values():
+        name = Path(config).stem
+        if files.setdefault(name, config) != config:
+            problems.append(
+                f'{files[name]}, {config}: the same name, which identifies a config in the table. Rename one.'
+            )
         try:
-            settings[file], root = read_settings(file, options, data_root, work_dir)
+            settings[name], root = read_settings(config, options, data_root, work_dir)
             roots.add(root)
         except InputError as error:
             problems += error.problems
@@ -111,39 +101,29 @@ def plan_runs(
         problems.append(f'the configs have different datasets ({", ".join(sorted(roots))}). Name one by --data-root.')
     if problems:
         raise InputError(*problems)
-    data = Path(roots.pop())
-    chosen, classes = find_folds(data, folds), read_classes(data / 'classes.txt')
-    photos = {k: {sample.path for sample in read_samples(data / f'fold{k}/val.txt', classes)} for k in chosen}
-    lists = [data / 'classes.txt', *sorted(data.glob('fold*/*.txt'))]
-    dataset = _short_digest([read_manifest_digest(data), *(sha256_of(path) for path in lists)])
-    runs = []
-    for seed, fold, file in itertools.product(seeds, chosen, files):
-        values = (Path(file).stem, settings[file], dataset, str(seed), str(fold))
-        runs.append(FoldRun(file, dict(zip(KEYS, values, strict=True)), photos[fold]))
-    return runs, data, classes
+    return files, settings, Path(roots.pop())
 
 
-def predict_fold(run: FoldRun, root: Path, work_dir: Path, options: Sequence[str]) -> list[Row]:
+def predict_fold(run: Row, config: str, root: Path, work_dir: Path, options: Sequence[str]) -> list[Row]:
     """Trains, or resumes, a run and predicts the photos of its fold with the weights of its last epoch.
 
     The ``state_dict`` of MMEngine's ``epoch_N.pth`` holds the EMA weights where an EMAHook keeps any. The rows are
     sorted by path.
     """
-    if read_settings(run.file, options, str(root), work_dir)[0] != run.keys['settings']:
+    if read_settings(config, options, str(root), work_dir)[0] != run['settings']:
         raise InputError('its config has changed since the start. Start the same command again.')
-    folder = work_dir / '{config}_{settings}_{dataset}/fold{fold}_seed{seed}'.format(**run.keys)
+    folder = work_dir / '{config}_{settings}_{dataset}/fold{fold}_seed{seed}'.format(**run)
     common = ['--data-root', str(root), '--work-dir', str(folder)]
-    overrides = ['--cfg-options', *options, *fold_options(run.keys['fold'])]
-    _run_tool('train', run.file, *common, '--seeds', run.keys['seed'], '--resume', *overrides)
+    overrides = ['--cfg-options', *options, *fold_options(run['fold'])]
+    _run_tool('train', config, *common, '--seeds', run['seed'], '--resume', *overrides)
     last = newest_checkpoint(folder)
     if last is None:
         raise InputError('no epoch_N.pth to predict with. Let the config keep them (CheckpointHook).')
     table = folder / 'predictions.csv'
-    _run_tool('test', run.file, str(last), *common, '--out', str(table), *overrides)
+    table.unlink(missing_ok=True)  # of a start that was killed before its rows were in the table
+    _run_tool('test', config, str(last), *common, '--out', str(table), *overrides)
     with table.open(encoding='utf-8', errors='surrogateescape', newline='') as file:
-        rows = [{**run.keys, **row, 'path': '/'.join(Path(row['path']).parts[-2:])} for row in csv.DictReader(file)]
-    if {row['path'] for row in rows} != run.photos:
-        raise InputError(f'{table}: has other photos than fold{run.keys["fold"]}. Delete {folder}.')
+        rows = [{**run, **row, 'path': '/'.join(Path(row['path']).parts[-2:])} for row in csv.DictReader(file)]
     return sorted(rows, key=lambda row: row['path'])
 
 
@@ -155,12 +135,11 @@ def _run_tool(name: str, *arguments: str) -> None:
         raise InputError(f'tools/{name}.py ended with exit code {code}')
 
 
-def existing_rows(out: Path, runs: Sequence[FoldRun]) -> list[Row]:
-    """The rows of an existing table, which must be for the same dataset and settings as the runs."""
-    rows = read_rows(out)[0] if out.exists() else []
-    if any(row.get('dataset') != runs[0].keys['dataset'] for row in rows):
+def existing_rows(out: Path, settings: Mapping[str, str], dataset: str) -> list[Row]:
+    """The rows of an existing table, which must be for the same dataset and settings."""
+    rows = read_table(out)[0] if out.exists() else []
+    if any(row['dataset'] != dataset for row in rows):
         raise InputError(f'{out}: its predictions are for another dataset or other folds. Name another --out.')
-    settings = {run.keys['config']: run.keys['settings'] for run in runs}
     if other := {row['config'] for row in rows if settings.get(row['config'], row['settings']) != row['settings']}:
         names = ', '.join(sorted(other))
         raise InputError(f'{out}: made with another config or other --cfg-options: {names}. Name another --out.')

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from custom_modules.evaluation.cross_validation import compare_recipes, read_table
+from custom_modules.evaluation.cross_validation import compare_configs, read_table
 from custom_modules.evaluation.run_comparison import Comparison, TrainedRun, compare_runs
 from custom_modules.evaluation.trained_runs import read_trained_run
 from custom_modules.metrics.curves import draw, save_figure
@@ -27,7 +27,7 @@ def compare(sources: Sequence[Path], outs: Sequence[Path]) -> str:
     ``outs`` are ``.md``, ``.json``, ``.html`` or ``.png`` (the curves of trainings). Returns the Markdown.
     """
     if sources[0].suffix == '.csv' and not sources[0].is_dir():
-        comparison = compare_recipes(read_table(sources[0]))
+        comparison = compare_configs(read_table(sources[0])[1])
     else:
         comparison = compare_runs(
             [read_trained_run(folder) for folder in {path.resolve(): path for path in sources}.values()]

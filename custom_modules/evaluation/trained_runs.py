@@ -3,9 +3,7 @@
 import csv
 import json
 import statistics
-import sys
 from pathlib import Path
-from typing import Any
 
 from custom_modules.errors import InputError
 from custom_modules.evaluation.run_comparison import TrainedRun
@@ -24,35 +22,30 @@ def read_trained_run(work_dir: Path) -> TrainedRun:
     if not best.is_file():
         raise InputError(f'{work_dir}: no run (no best.pth). Give the work dir of a training.')
     model = open_model_file(best)
-    meta, settings = model.meta, model.settings
+    meta, settings, history = model.meta, model.settings, read_history(work_dir)
     places = (*PLACES, 'load_from') if settings.get('resume') else PLACES
-    history = read_history(work_dir)
     answers = read_answers(work_dir / 'report', model)
-    seconds = [record['seconds'] for record in history if record['seconds'] is not None]
+    seconds = [record['seconds'] for record in history]
     optimizer = section(section(settings, 'optim_wrapper'), 'optimizer')
-    backbone = section(section(settings, 'model'), 'backbone')
-    batch = number(section(settings, 'train_dataloader').get('batch_size'))
-    processes = number(meta.get('processes')) or 1
-    parts = [
-        f'{optimizer.get("type")} lr {optimizer.get("lr")}',
-        f'batch {f"{batch} × {processes}" if processes > 1 else batch}',
-        f'max_epochs {section(settings, "train_cfg").get("max_epochs")}',
-    ]
-    if section(settings, 'train_cfg').get('type') == 'LinearProbeLoop':
-        parts = ['linear probe']
+    backbone, training = section(section(settings, 'model'), 'backbone'), section(settings, 'train_cfg')
+    batch, processes = section(settings, 'train_dataloader').get('batch_size'), meta.get('processes') or 1
+    batches = f'{batch} × {processes}' if processes > 1 else batch
+    recipe = (
+        f'{optimizer.get("type")} lr {optimizer.get("lr")}, batch {batches}, max_epochs {training.get("max_epochs")}'
+    )
     time = iteration_seconds(work_dir)
     return TrainedRun(
         name=printable(work_dir.as_posix()).removeprefix('work_dirs/'),
         model=f'{backbone.get("type", "?")}{backbone.get("depth", "")}',
-        recipe=', '.join(parts),
+        recipe='linear probe' if training.get('type') == 'LinearProbeLoop' else recipe,
         settings=json.dumps({k: v for k, v in settings.items() if k not in places}, sort_keys=True, default=str),
-        seed=number(meta.get('seed')),
-        best=number(meta.get('value'), 100) if meta.get('metric') == 'accuracy/top1' else None,
+        seed=meta.get('seed'),
+        best=meta.get('value') if meta.get('metric') == 'accuracy/top1' else None,
         best_epoch=meta.get('epoch'),
-        last=number(history[-1]['val_accuracy']) if history else None,
+        last=history[-1]['val_accuracy'] if history else None,
         epochs=len(history),
-        photos=number(meta.get('photos')) or len(answers) or None,
-        minutes=sum(seconds) / 60 if seconds and len(seconds) == len(history) else None,
+        photos=meta.get('photos') or len(answers) or None,
+        minutes=sum(seconds) / 60 if seconds and None not in seconds else None,
         rate=batch * processes / time if batch and time else None,
         pretrained=meta.get('pretrained'),
         dataset=meta.get('dataset_digest'),
@@ -86,11 +79,5 @@ def read_answers(report: Path, model: ModelFile) -> dict[str, tuple[str, str]]:
 def iteration_seconds(work_dir: Path) -> float | None:
     """Mean duration of a training iteration with loading, in seconds; None if none is logged."""
     iterations = [record for log in read_scalars(work_dir) for record in log if {'train/loss', 'loss'} & record.keys()]
-    times = [number(record.get('train/time', record.get('time'))) for record in iterations]
-    known = [time for time in times if time is not None]
-    return statistics.fmean(known) if known else None
-
-
-def number(value: Any, most: float = sys.float_info.max) -> Any:
-    """``value`` if it is a number from 0 to ``most``, else None."""
-    return value if isinstance(value, int | float) and 0 <= value <= most else None
+    times = [time for record in iterations if (time := record.get('train/time', record.get('time'))) is not None]
+    return statistics.fmean(times) if times else None

@@ -7,30 +7,22 @@ import numpy as np
 import pytest
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.cross_validation import (
-    Recipe,
-    compare_recipes,
-    difference,
-    read_table,
-    write_rows,
-)
+from custom_modules.evaluation.cross_validation import compare_configs, difference, read_table, write_rows
 from custom_modules.metrics.predictions import Prediction, row
 
 
-def recipe(name, **seeds):
-    """A recipe of two classes; every photo is of the first one, and each number is that one's score."""
-    return Recipe(
-        name,
-        {
-            int(seed[1:]): {f'x/{i}.jpg': Prediction(f'x/{i}.jpg', [p, 1 - p], 0) for i, p in enumerate(scores)}
-            for seed, scores in seeds.items()
-        },
-    )
+def predictions(**seeds):
+    """Predictions of one config for two classes; every photo is of the first, and each number is its score."""
+    return {
+        (int(seed[1:]), f'x/{i}.jpg'): Prediction(f'x/{i}.jpg', [p, 1 - p], 0)
+        for seed, scores in seeds.items()
+        for i, p in enumerate(scores)
+    }
 
 
 def test_a_difference_worked_by_hand():
-    first = recipe('first', s0=[0.8, 0.4, 0.8, 0.4], s1=[0.8, 0.8, 0.8, 0.4])
-    other = recipe('other', s0=[0.8, 0.8, 0.8, 0.4], s1=[0.8, 0.8, 0.8, 0.8], s2=[0.1] * 4)
+    first = predictions(s0=[0.8, 0.4, 0.8, 0.4], s1=[0.8, 0.8, 0.8, 0.4])
+    other = predictions(s0=[0.8, 0.8, 0.8, 0.4], s1=[0.8, 0.8, 0.8, 0.8], s2=[0.1] * 4)
     found = difference(other, first)
     # Photo 1 is gained in one of two seeds, so is photo 3, each from 0.4 to 0.8; seed 2 has no counterpart.
     assert (found['photos'], found['seeds']) == (4, [0, 1])
@@ -39,30 +31,29 @@ def test_a_difference_worked_by_hand():
 
 
 def test_only_photos_and_seeds_of_both_count():
-    first, other = recipe('first', s0=[0.9, 0.1, 0.9]), recipe('other', s0=[0.9, 0.9], s1=[0.9])
+    first, other = predictions(s0=[0.9, 0.1, 0.9]), predictions(s0=[0.9, 0.9], s1=[0.9])
     found = difference(other, first)
     assert (found['photos'], found['seeds'], found['accuracy'][0]) == (2, [0], 50)
-    text = compare_recipes([first, other, recipe('strange', s7=[0.9])]).markdown
+    text = compare_configs({'first': first, 'other': other, 'strange': predictions(s7=[0.9])}).markdown
     assert 'other: its difference is on 2 photos and seeds 0 alone' in text
     assert 'strange: has no photo and seed in common with first' in text
 
 
 def test_the_interval_is_that_of_a_mean():
     random = np.random.default_rng(1)
-    one, two = (recipe(name, s0=random.uniform(0.3, 0.9, 400)) for name in ('one', 'two'))
-    found = difference(two, one)
-    losses = [[-math.log(item.scores[0]) for item in each.predictions[0].values()] for each in (two, one)]
+    one, two = (predictions(s0=random.uniform(0.3, 0.9, 400)) for _ in range(2))
+    losses = [[-math.log(item.scores[0]) for item in each.values()] for each in (two, one)]
     error = 1.96 * np.subtract(*losses).std() / 20
-    mean, low, high = found['nll']
+    mean, low, high = difference(two, one)['nll']
     # 10,000 resamples place a 2.5 % quantile to within a few hundredths of the standard error.
     assert (mean - low, high - mean) == pytest.approx((error, error), rel=0.1)
-    assert difference(two, one) == found != difference(two, one, seed=1)
-    assert difference(recipe('x', s0=[0.9]), recipe('y', s0=[0.1]))['accuracy'] == (100, 100, 100)
+    assert difference(two, one) == difference(two, one)
+    assert difference(predictions(s0=[0.9]), predictions(s0=[0.1]))['accuracy'] == (100, 100, 100)
 
 
 def test_the_summary():
-    first, other = recipe('a|b', s0=[0.75, 0.25]), recipe('other', s0=[0.75, 0.75], s1=[0.75, 0.25])
-    found = compare_recipes([first, other])
+    first, other = predictions(s0=[0.75, 0.25]), predictions(s0=[0.75, 0.75], s1=[0.75, 0.25])
+    found = compare_configs({'a|b': first, 'other': other})
     lines = found.markdown.splitlines()
     nll = -(math.log(0.75) + math.log(0.25)) / 2
     # ECE: both photos have 0.75, one is right.
@@ -85,11 +76,10 @@ def rows(config='a', seed='0', paths=('ro,se/1.jpg', 'tulip/ü.jpg')):
 def test_a_table_is_read_as_it_was_written(tmp_path):
     file = tmp_path / 'new' / 'a.csv'
     write_rows(file, [*rows('b'), *rows('a', '1'), *rows('a', '2')], CLASSES)
-    first, second = read_table(file)
-    assert (first.name, list(second.predictions)) == ('b', [1, 2])
-    assert first.predictions[0]['tulip/ü.jpg'] == Prediction('tulip/ü.jpg', [0.25, 0.75], 1)
-    file.write_text('config,seed,fold,path,truth,label,score,score_r\na,0,1,r/1,r,r,1,1\n')  # of version 2.3.3
-    assert read_table(file)[0].predictions[0]['r/1'].truth == 0
+    table, found = read_table(file)
+    assert [line['path'] for line in table] == 3 * ['ro,se/1.jpg', 'tulip/ü.jpg']
+    assert {config: {seed for seed, _ in found[config]} for config in found} == {'b': {0}, 'a': {1, 2}}
+    assert found['b'][0, 'tulip/ü.jpg'] == Prediction('tulip/ü.jpg', [0.25, 0.75], 1)
 
 
 HEAD = 'config,settings,dataset,seed,fold,path,truth,label,score,score_r,score_t\n'
@@ -99,8 +89,8 @@ HEAD = 'config,settings,dataset,seed,fold,path,truth,label,score,score_r,score_t
     ('text', 'said'),
     [
         ('', 'no table of tools/cross_validate.py'),
-        ('path,truth,label,score,score_r\nx,r,r,1,1\n', 'no table of tools/cross_validate.py'),
-        (HEAD, 'holds no predictions yet'),
+        ('config,seed,fold,path,truth,label,score,score_r\n', 'no table of tools/cross_validate.py'),
+        (HEAD, 'holds no predictions'),
         (HEAD + 'a,s,d,0,0,r/1,r,r,1,1\n', ':2: 11 values are expected'),
         (HEAD + 'a,s,d,0,0,r/1,r,r,1,1,0,0\n', ':2: 11 values are expected'),
         (HEAD + 'a,s,d,x,0,r/1,r,r,1,1,0\n', ':2: invalid literal'),
