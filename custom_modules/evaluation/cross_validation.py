@@ -13,8 +13,8 @@ from custom_modules.errors import InputError
 from custom_modules.evaluation.run_comparison import Comparison, spread
 from custom_modules.files import write_atomically
 from custom_modules.metrics import predictions
-from custom_modules.metrics.calibration import expected_calibration_error, nll
-from custom_modules.metrics.predictions import Prediction, Proportion, columns
+from custom_modules.metrics.calibration import arrays, expected_calibration_error, mean_nll, nll
+from custom_modules.metrics.predictions import Prediction, columns, top1
 
 Row = dict[str, str]  # of the table: KEYS and the columns of a prediction
 OutOfFold = dict[tuple[int, str], Prediction]  # the predictions of one config, by seed and path
@@ -90,8 +90,8 @@ def difference(found: OutOfFold, first: OutOfFold) -> dict[str, Any] | None:
 
 def outcomes(found: Sequence[Prediction]) -> NDArray[np.float64]:
     """100 for a correct prediction and 0 for a wrong one, and the NLL, ``(N, 2)``."""
-    right = [100.0 * (item.label == item.truth) for item in found]
-    return np.stack([right, nll([item.scores for item in found], [item.truth for item in found])], axis=1)
+    scores, truths = arrays(found)
+    return np.stack([100.0 * (scores.argmax(axis=1) == truths), nll(scores, truths)], axis=1)
 
 
 def compare_configs(configs: Mapping[str, OutOfFold]) -> Comparison:
@@ -125,18 +125,14 @@ def _figures(name: str, found: OutOfFold, first: OutOfFold | None = None) -> dic
     by_seed: dict[int, list[Prediction]] = {}
     for (seed, _), item in found.items():
         by_seed.setdefault(seed, []).append(item)
-    top1 = {
-        seed: Proportion(sum(item.label == item.truth for item in items), len(items))
-        for seed, items in by_seed.items()
-    }
-    arrays = [([item.scores for item in items], [item.truth for item in items]) for items in by_seed.values()]
+    shares = {seed: top1(items) for seed, items in by_seed.items()}
     return {
         'config': name,
         'photos': len({path for _, path in found}),
-        'top1': statistics.fmean(share.percent or 0 for share in top1.values()),
-        'seeds': {seed: share.as_dict() for seed, share in top1.items()},
-        'nll': statistics.fmean(float(nll(*each).mean()) for each in arrays),
-        'ece': statistics.fmean(expected_calibration_error(*each) for each in arrays),
+        'top1': statistics.fmean(share.percent or 0 for share in shares.values()),
+        'seeds': {seed: share.as_dict() for seed, share in shares.items()},
+        'nll': statistics.fmean(mean_nll(*arrays(items)) for items in by_seed.values()),
+        'ece': statistics.fmean(expected_calibration_error(*arrays(items)) for items in by_seed.values()),
         'difference': None if first is None else difference(found, first),
     }
 

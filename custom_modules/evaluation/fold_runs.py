@@ -20,7 +20,7 @@ from custom_modules.engine.training import seed_problems
 from custom_modules.errors import InputError
 from custom_modules.evaluation.cross_validation import KEYS, Row, as_prediction, outcomes, read_table, write_rows
 from custom_modules.files import check_folder, lock_folder, sha256_of
-from custom_modules.metrics.predictions import count
+from custom_modules.metrics.predictions import top1
 from custom_modules.models.checkpoints import newest_checkpoint
 
 TOOLS = Path(__file__).parents[2] / 'tools'
@@ -73,9 +73,9 @@ def cross_validate(
         rows += found
         write_rows(out, rows, classes)
         predictions = [as_prediction(row, classes) for row in found]
-        top1, nll = count(predictions, classes).top1, outcomes(predictions)[:, 1].mean()
-        minutes = (time.monotonic() - began) / 60
-        print(f'{number}/{len(runs)}  {about}  top-1 {top1}  NLL {nll:.4f}  {minutes:.1f} min', flush=True)
+        nll, minutes = outcomes(predictions)[:, 1].mean(), (time.monotonic() - began) / 60
+        scores = f'top-1 {top1(predictions)}  NLL {nll:.4f}'
+        print(f'{number}/{len(runs)}  {about}  {scores}  {minutes:.1f} min', flush=True)
     return failed
 
 

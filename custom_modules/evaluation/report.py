@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shlex
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 import mmcv
 import mmengine
 import mmpretrain
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 
@@ -25,12 +25,13 @@ from custom_modules.datasets.manifest import read_manifest
 from custom_modules.errors import InputError
 from custom_modules.evaluation.model_card import card_path, find_manifest, model_card
 from custom_modules.evaluation.results import Evaluation, results_warning, set_aside
+from custom_modules.evaluation.robustness import examples
 from custom_modules.evaluation.training_log import read_history, settings_table
 from custom_modules.files import write_folder_atomically
 from custom_modules.metrics import calibration, plots
 from custom_modules.metrics.confusion import confused_pairs, confusion_matrix, row_normalised
 from custom_modules.metrics.curves import draw_curves
-from custom_modules.metrics.predictions import SURE, Counts, columns, row, write_rows
+from custom_modules.metrics.predictions import SURE, columns, row, write_rows
 from custom_modules.models.model_file import is_exported
 from custom_modules.models.saved_config import config_text
 from custom_modules.pages import render as render_template
@@ -87,10 +88,10 @@ def write_report(folder: Path, test: Evaluation) -> Path | None:
 
 def draw(test: Evaluation) -> dict[str, Figure]:
     """The figures by their file names; no curves where no training was logged."""
-    scores, truths, classes = np.array([p.scores for p in test.predictions]), np.array(test.truths), test.file.classes
+    (scores, truths), classes = calibration.arrays(test.predictions), test.file.classes
     drawn = {
         'confusion': plots.confusion(confusion_matrix(truths, test.labels, len(classes)), classes),
-        'per_class': plots.per_class(test.counts),
+        'per_class': plots.per_class(test.results['classes']),
         'coverage': plots.coverage(calibration.coverage_curve(scores, truths)),
         'reliability': plots.reliability(calibration.reliability_bins(scores, truths), 'Unscaled scores'),
     }
@@ -111,6 +112,7 @@ def render(test: Evaluation, drawn: dict[str, Figure]) -> str:
     wrong, right = _cards(test)
     cards = {card['id']: card for card in wrong}
     matrix = confusion_matrix(test.truths, test.labels, len(test.file.classes))
+    shown = examples(test.dataset, test.changed) if test.changed else []
     surest = sorted(test.others, key=lambda other: -max(other.scores))[:MISCALLED]
     return render_template(
         TEMPLATE,
@@ -120,7 +122,6 @@ def render(test: Evaluation, drawn: dict[str, Figure]) -> str:
         warning=results_warning(test.results),
         name=test.file.path.resolve().parent.name,
         results=test.results,
-        counts=test.counts,
         bins=calibration.BINS,
         matrix=matrix.tolist(),
         shares=row_normalised(matrix).tolist(),
@@ -131,13 +132,13 @@ def render(test: Evaluation, drawn: dict[str, Figure]) -> str:
         shown_pairs=PAIRS,
         wrong=wrong,
         right=right,
-        lowest=_lowest(test.counts),
+        lowest=_lowest(test.results['classes']),
         figures={
             name: Markup(plots.as_inline_svg(drawn[name], text))
             for name, text in DESCRIPTIONS.items()
             if name in drawn
         },
-        examples=[(data_address(resized(example.picture, PHOTO)), example) for example in test.examples],
+        examples=[(data_address(resized(example.picture, PHOTO)), example) for example in shown],
         miscalled=[
             (thumbnail(Path(other.path), PHOTO), os.path.relpath(other.path, test.results['ood']['folder']), other)
             for other in surest
@@ -192,10 +193,10 @@ def _card(test: Evaluation, i: int) -> dict[str, Any]:
     }
 
 
-def _lowest(counts: Counts) -> float:
+def _lowest(classes: Mapping[str, Any]) -> float:
     """The start of the axis of the classes' intervals, in percent: a multiple of ten below all of them."""
-    shares = [*counts.recall.values(), *counts.precision.values()]
-    return min(90, 10 * (min(share.interval[0] for share in shares if share.interval) // 10))
+    intervals = [found[key]['wilson95'] for found in classes.values() for key in ('recall', 'precision')]
+    return min(90, 10 * (min(interval[0] for interval in intervals if interval) // 10))
 
 
 def _data(test: Evaluation) -> dict[str, Any]:

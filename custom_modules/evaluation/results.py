@@ -1,20 +1,20 @@
 """Results of a test in ``metrics.json``: computing, warnings, finding those of a checkpoint, keeping older ones."""
 
+import itertools
 import json
 import os
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from custom_modules.errors import InputError, as_configured
 from custom_modules.metrics import calibration
 from custom_modules.metrics.calibration import at_coverage, scaling_fault
-from custom_modules.metrics.predictions import Counts, Prediction, check_scores
+from custom_modules.metrics.predictions import Prediction, Proportion, check_scores, count
 from custom_modules.models.model_file import ModelFile, read_temperature
 from custom_modules.photos.image_files import Unreadable
 
@@ -31,16 +31,19 @@ class Evaluation:
     """A finished test."""
 
     file: ModelFile
-    predictions: Sequence[Prediction]  # one per image, in the test set's order, with its truth
-    counts: Counts
-    results: dict[str, Any]  # the content of metrics.json
-    work_dir: Path  # of metrics.json and the report
-    data_root: Path
     model: Any  # for heat maps
     dataset: Any  # the test set, without test-time augmentation
-    examples: Sequence[Any] = ()  # an image under each condition of the robustness test
+    work_dir: Path  # of metrics.json and the report
+    predictions: Sequence[Prediction]  # one per image, in the test set's order, with its truth
+    results: dict[str, Any]  # the content of metrics.json
+    changed: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)  # by condition of the robustness test
     others: Sequence[Prediction] = ()  # of OOD images
     unreadable: Sequence[Unreadable] = ()  # OOD images that cannot be read
+
+    @property
+    def data_root(self) -> Path:
+        """The folder of the test set."""
+        return Path(self.dataset.data_root)
 
     @property
     def truths(self) -> list[int]:
@@ -59,7 +62,7 @@ class Evaluation:
         return [*filter(None, [results_warning(self.results)]), *collapses]
 
 
-def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]:
+def figures(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Any]:
     """Everything that is computed from predictions with a known truth, for JSON.
 
     ``accuracy/top1``, ``error/top1`` and ``classes`` are counts; ``ece/15_bins`` is in 0-1; ``temperature_scaling`` is
@@ -68,15 +71,37 @@ def figures(predictions: Sequence[Prediction], counts: Counts) -> dict[str, Any]
     Raises:
         InputError: A score is not finite, or there is not one for each class.
     """
-    check_scores(predictions, list(counts.recall))
-    scores, truths = [p.scores for p in predictions], [p.truth for p in predictions if p.truth is not None]
+    check_scores(predictions, classes)
+    scores, truths = calibration.arrays(predictions)
     curve = calibration.coverage_curve(scores, truths)
     return {
-        **counts.as_dict(),
+        **count(predictions, classes),
         ECE: calibration.expected_calibration_error(scores, truths),
         'temperature_scaling': calibration.scale(scores, truths),
         'coverage': [at_coverage(curve, share).as_dict() for share in COVERAGES],
     }
+
+
+def format_counts(results: Mapping[str, Any]) -> str:
+    """Counts, mean NLL and ECE for a terminal."""
+    width = max(map(len, [*results['classes'], 'class']))
+    accuracy, error = (Proportion(results[key]['k'], results[key]['n']) for key in ('accuracy/top1', 'error/top1'))
+    lines = [f'top-1 accuracy  {accuracy}', f'top-1 error     {error}']
+    if 'nll/mean' in results:
+        lines.append(f'mean NLL        {results["nll/mean"]:.4f}')
+    lines += [f'ECE, 15 bins    {100 * results[ECE]:.2f} %', '']
+    lines.append(f'{"class":{width}}  recall                       precision                    F1')
+    for name, found in results['classes'].items():
+        cells = [
+            f'{_percent(share["percent"])} ({share["k"]}/{share["n"]})'
+            for share in (found['recall'], found['precision'])
+        ]
+        lines.append(f'{name:{width}}  {cells[0]:27}  {cells[1]:27}  {_percent(found["f1"])}')
+    return '\n'.join(lines)
+
+
+def _percent(value: float | None) -> str:
+    return '     -' if value is None else f'{value:6.2f} %'
 
 
 def format_scaling(scaling: Mapping[str, Any]) -> str:
@@ -189,7 +214,9 @@ def set_aside(path: Path, results: Mapping[str, Any]) -> Path | None:
         return None
     kinds = [kind for kind in ('tta', *EXTRAS) if old[kind]]
     stem = '_'.join([path.stem, Path(old['checkpoint'] or 'unknown').stem, *kinds])
-    names = (path.with_name(f'{stem}{f"_{number}" if number > 1 else ""}{path.suffix}') for number in count(1))
+    names = (
+        path.with_name(f'{stem}{f"_{number}" if number > 1 else ""}{path.suffix}') for number in itertools.count(1)
+    )
     target = next(name for name in names if not name.exists() or _identity(name) == old)
     if target.is_dir():
         shutil.rmtree(target)

@@ -9,14 +9,15 @@ from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
+from mmengine.dataset import Compose
 from numpy.typing import NDArray
 
 import custom_modules.datasets.transforms.recompress_jpeg  # noqa: F401  registered for older configs too
 from custom_modules.datasets.transforms.reduced_decoding import build_pipeline
 from custom_modules.engine.runner import PreparedRunner
 from custom_modules.errors import InputError, as_configured
-from custom_modules.metrics.calibration import calibration
-from custom_modules.metrics.predictions import SURE, Prediction, Proportion, count
+from custom_modules.metrics.calibration import arrays, calibration
+from custom_modules.metrics.predictions import SURE, Prediction, Proportion, top1
 from custom_modules.metrics.predictions_metric import PredictionsMetric
 
 PLAIN = 'unchanged'
@@ -52,14 +53,14 @@ def with_pipeline(dataset: Any, steps: Sequence[dict]) -> Any:
     return changed
 
 
-def pictures(dataset: Any, pipeline: Sequence[dict], index: int) -> dict[str, NDArray[np.uint8]]:
+def pictures(dataset: Any, index: int) -> dict[str, NDArray[np.uint8]]:
     """The model's view of an image, unchanged and under each condition: (H, W, 3), BGR.
 
-    ``pipeline`` are the transforms of the built ``dataset``, without test-time augmentation. Unless its last step gets
-    uint8 pixels, that is an InputError.
+    The ``dataset`` is without test-time augmentation. Unless its last transform gets uint8 pixels, that is an
+    InputError.
     """
     with as_configured('--robustness: test_dataloader.dataset.pipeline without its last step'):
-        item = with_pipeline(dataset, pipeline[:-1])[index]
+        item = Compose(dataset.pipeline.transforms[:-1])(dataset.get_data_info(index))
     img = item.get('img')
     if not (isinstance(img, np.ndarray) and img.dtype == np.uint8 and img.ndim == 3):
         kind = f'{img.dtype} of shape {img.shape}' if isinstance(img, np.ndarray) else type(img).__name__
@@ -96,39 +97,38 @@ def robustness_figures(found: Mapping[str, Sequence[Prediction]], classes: Seque
     """
     conditions: list[dict[str, Any]] = []
     collapses = []
-    plain = count(found[PLAIN], classes).top1
+    plain, truths = top1(found[PLAIN]), [p.truth for p in found[PLAIN]]
     n = plain.n
     for condition, predictions in found.items():
-        counts = count(predictions, classes)
-        top1 = counts.top1
-        lost = 100 * (plain.k - top1.k) / n
+        accuracy, labels = top1(predictions), [p.label for p in predictions]
+        lost = 100 * (plain.k - accuracy.k) / n
         sure_but_wrong = sum(p.label != p.truth and max(p.scores) >= SURE for p in predictions)
-        scores, truths = [p.scores for p in predictions], [p.truth for p in predictions if p.truth is not None]
+        answers = {name: labels.count(i) for i, name in enumerate(classes)}
         conditions.append(
             {
                 'condition': condition,
-                'accuracy/top1': top1.as_dict(),
+                'accuracy/top1': accuracy.as_dict(),
                 'lost': lost,
-                'calibration': calibration(scores, truths),
+                'calibration': calibration(*arrays(predictions)),
                 'sure_but_wrong': Proportion(sure_but_wrong, n).as_dict(),
-                'answers': {name: predicted.n for name, predicted in counts.precision.items()},
+                'answers': answers,
             }
         )
         if lost > LOSS:
             collapses.append(f'{condition}: {lost:.1f} points of top-1 are lost')
-        for name, share in counts.precision.items():
-            others = n - counts.recall[name].n
-            if share.n > SWALLOWED[0] * n and share.n - share.k > SWALLOWED[1] * others:
-                collapses.append(f'{condition}: {share.n} of {n} images are predicted as {name}, {share.k} correctly')
+        for i, (name, predicted) in enumerate(answers.items()):
+            right = sum(p.label == p.truth == i for p in predictions)
+            if predicted > SWALLOWED[0] * n and predicted - right > SWALLOWED[1] * (n - truths.count(i)):
+                collapses.append(f'{condition}: {predicted} of {n} images are predicted as {name}, {right} correctly')
     return {'conditions': conditions, 'collapses': collapses}
 
 
-def examples(dataset: Any, pipeline: Sequence[dict], found: Mapping[str, Sequence[Prediction]]) -> list[Example]:
+def examples(dataset: Any, found: Mapping[str, Sequence[Prediction]]) -> list[Example]:
     """The image that is correct when unchanged and wrong under the most conditions, under each condition."""
     plain = found[PLAIN]
     misled = [sum(other[i].label != other[i].truth for other in found.values()) for i in range(len(plain))]
     chosen = max(range(len(plain)), key=lambda i: (plain[i].label == plain[i].truth, misled[i]))
-    shown = pictures(dataset, pipeline, chosen)
+    shown = pictures(dataset, chosen)
     return [Example(condition, picture, found[condition][chosen]) for condition, picture in shown.items()]
 
 
@@ -136,12 +136,12 @@ def format_robustness(figures: Mapping[str, Any]) -> str:
     """:func:`robustness_figures` as a table for a terminal."""
     rows = [('condition', 'top-1', '95 % interval', 'lost', 'mean NLL', 'ECE (95 % interval)', f'wrong at >= {SURE}')]
     for found in figures['conditions']:
-        top1, calibrated = found['accuracy/top1'], found['calibration']
+        accuracy, calibrated = found['accuracy/top1'], found['calibration']
         ece, least, most = (100 * value for value in (calibrated['ece'], *calibrated['ece_interval95']))
         cells = (
             found['condition'],
-            f'{top1["percent"]:.2f} % ({top1["k"]}/{top1["n"]})',
-            '{:.2f}-{:.2f}'.format(*top1['wilson95']),
+            f'{accuracy["percent"]:.2f} % ({accuracy["k"]}/{accuracy["n"]})',
+            '{:.2f}-{:.2f}'.format(*accuracy['wilson95']),
             '' if found['condition'] == PLAIN else f'{found["lost"]:.2f}',
             f'{calibrated["nll"]:.4f}',
             f'{ece:.2f} % ({least:.2f}-{most:.2f})',

@@ -17,9 +17,8 @@ from custom_modules.engine.runner import PreparedRunner, has_accelerator, set_up
 from custom_modules.errors import InputError
 from custom_modules.evaluation.out_of_distribution import format_ood, list_others, ood_figures, predict_others
 from custom_modules.evaluation.report import check_extras, write_report
-from custom_modules.evaluation.results import ECE, Evaluation, figures, format_scaling, set_aside
+from custom_modules.evaluation.results import Evaluation, figures, format_counts, format_scaling, set_aside
 from custom_modules.evaluation.robustness import (
-    examples,
     format_robustness,
     pictures,
     predict_changed,
@@ -27,7 +26,7 @@ from custom_modules.evaluation.robustness import (
     with_pipeline,
 )
 from custom_modules.files import check_folder, write_atomically
-from custom_modules.metrics.predictions import columns, count, format_counts, row, write_rows
+from custom_modules.metrics.predictions import columns, row, write_rows
 from custom_modules.metrics.predictions_metric import PredictionsMetric
 from custom_modules.models.model_file import ModelFile, is_exported, open_model_file
 from custom_modules.models.onnx_classifier import check_pipeline, use_exported
@@ -64,11 +63,10 @@ def evaluate_model(
     cfg = read_config(config, parse_options(list(cfg_options)), data_root, str(folder))
     file = open_model_file(checkpoint, cfg)
     set_up_device(cfg, launcher)
-    run, pipeline, about = prepare_test(cfg, file, tta, amp)
-    root = Path(run.data_root)
-    images, unreadable = list_others(ood, root) if ood else ([], [])
+    run, plain, about = prepare_test(cfg, file, tta, amp)
+    images, unreadable = list_others(ood, Path(run.data_root)) if ood else ([], [])
     if robustness:
-        pictures(run.dataset, pipeline, 0)  # shows before the test whether the pixels can be changed
+        pictures(plain, 0)  # shows before the test whether the pixels can be changed
     runner, collector, loader = PreparedRunner.from_run(run), PredictionsMetric(), cfg.test_dataloader
     runner.test_evaluator.metrics.append(collector)
     metrics, predictions = runner.test(), collector.predictions
@@ -76,16 +74,13 @@ def evaluate_model(
     others = predict_others(runner, loader, images) if images else []
     if not is_main_process():
         return None
-    counts = count(predictions, file.classes)
     nll = {key: value for key, value in metrics.items() if not key.startswith('accuracy/')}
-    results = {**figures(predictions, counts), **nll, **about}
+    results = {**figures(predictions, file.classes), **nll, **about}
     if changed:
         results['robustness'] = robustness_figures(changed, file.classes)
     if others:
         results['ood'] = ood_figures(predictions, others, results['temperature_scaling'], ood or '', len(unreadable))
-    shown = examples(run.dataset, pipeline, changed) if changed and report else []
-    plain = with_pipeline(run.dataset, pipeline)
-    return Evaluation(file, predictions, counts, results, folder, root, runner.model, plain, shown, others, unreadable)
+    return Evaluation(file, runner.model, plain, folder, predictions, results, changed, others, unreadable)
 
 
 def check_outputs(folder: Path, out: Path | None, report: bool) -> None:
@@ -101,8 +96,8 @@ def check_outputs(folder: Path, out: Path | None, report: bool) -> None:
             raise InputError(f'--out {out}: exists already. Name another file, or delete it.')
 
 
-def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Run, list[dict], dict[str, Any]]:
-    """The run that tests a model, its pipeline without test-time augmentation, and what is tested."""
+def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Run, Any, dict[str, Any]]:
+    """The run that tests a model, its dataset without test-time augmentation, and what is tested."""
     trained_list = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('ann_file')
     keep_test_only(cfg, str(file.path))
     if file.preprocessing is not None:
@@ -127,13 +122,13 @@ def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Ru
         'tested': dataset.get('ann_file'),
         'tta': tta,
     }
-    return run, pipeline, about
+    return run, with_pipeline(run.dataset, pipeline), about
 
 
 def format_test(test: Evaluation) -> str:
     """The figures of a test for a terminal."""
     results = test.results
-    parts = [format_counts(test.counts, results.get('nll/mean'), results[ECE])]
+    parts = [format_counts(results)]
     formats = {'temperature_scaling': format_scaling, 'robustness': format_robustness, 'ood': format_ood}
     parts += [form(results[key]) for key, form in formats.items() if results.get(key)]
     if results['pretrained']:

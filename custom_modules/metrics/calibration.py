@@ -3,19 +3,24 @@
 ``scores`` are softmax scores, ``(N, K)``, each row a distribution; ``truths`` are labels, ``(N,)`` integers from 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from custom_modules.metrics.predictions import Proportion
+from custom_modules.metrics.predictions import Prediction, Proportion
 
 BINS = 15
 FOLDS = 10  # of temperature scaling
 DRAWS = 1000  # for intervals
 TEMPERATURES = 0.05, 20.0  # the range that is searched; the optimum of images that are all correct is at 0
 _TINY = float(np.finfo(np.float32).tiny)  # float32 scores below it are 0
+
+
+def arrays(predictions: Sequence[Prediction]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Scores, ``(N, K)``, and truths, ``(N,)``, of predictions with a known truth."""
+    return np.array([p.scores for p in predictions], float), np.array([p.truth for p in predictions], np.intp)
 
 
 class Bin(NamedTuple):

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from custom_modules.metrics.calibration import Bin, CoveragePoint
 from custom_modules.metrics.confusion import row_normalised
-from custom_modules.metrics.predictions import Counts
 
 BLUE, VERMILLION = '#0072B2', '#D55E00'  # of Okabe and Ito's colour-blind-safe set
 GRID, SOFT = '#DDDDDD', '#777777'
@@ -71,14 +70,14 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def per_class(counts: Counts) -> Figure:
-    """Recall, precision and F1 of each class with their 95 % intervals."""
-    names = list(counts.recall)
+def per_class(classes: Mapping[str, Any]) -> Figure:
+    """Recall, precision and F1 of each class, as counted in a test, with their 95 % intervals."""
+    names, counts = list(classes), list(classes.values())
     figure, three = _figure(7.2, max(1.8, 0.32 * len(names) + 1), 1, 3, sharex=True, sharey=True)
-    values: dict[str, list[tuple[Any, Any]]] = {
-        'Recall, %': [(share.percent, share.interval) for share in counts.recall.values()],
-        'Precision, %': [(share.percent, share.interval) for share in counts.precision.values()],
-        'F1, %': [(counts.f1(name), counts.f1_interval(name)) for name in names],
+    values = {
+        'Recall, %': [(count['recall']['percent'], count['recall']['wilson95']) for count in counts],
+        'Precision, %': [(count['precision']['percent'], count['precision']['wilson95']) for count in counts],
+        'F1, %': [(count['f1'], count['f1_wilson95']) for count in counts],
     }
     for axes, (title, found) in zip(three, values.items(), strict=True):
         for row, (value, interval) in enumerate(found):

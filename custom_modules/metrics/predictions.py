@@ -3,11 +3,12 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from custom_modules.errors import InputError
 
@@ -73,63 +74,32 @@ class Proportion:
         return {'percent': self.percent, 'k': self.k, 'n': self.n, 'wilson95': self.interval}
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Top-1 accuracy, and precision and recall per class."""
+def top1(predictions: Sequence[Prediction]) -> Proportion:
+    """Top-1 accuracy of predictions with a known truth."""
+    return Proportion(sum(p.label == p.truth for p in predictions), len(predictions))
 
-    top1: Proportion
-    precision: dict[str, Proportion]
-    recall: dict[str, Proportion]
 
-    @property
-    def error(self) -> Proportion:
-        """Top-1 error."""
-        return Proportion(self.top1.n - self.top1.k, self.top1.n)
+def count(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Any]:
+    """Top-1 accuracy and error, and precision, recall and F1 per class, of predictions with a known truth, for JSON.
 
-    def f1(self, name: str) -> float | None:
-        """F1 of class ``name`` in percent; None where no image is of it or predicted as it."""
-        total = self.precision[name].n + self.recall[name].n
-        return 100 * 2 * self.recall[name].k / total if total else None
-
-    def f1_interval(self, name: str) -> tuple[float, float] | None:
-        """The 95 % interval of the F1 of class ``name`` in percent; None where there is no F1.
-
-        F1 is 2 J / (1 + J), where J is the share of correct images among those of the class or predicted as it. J is a
-        proportion, which has a Wilson interval, and F1 increases with it.
-        """
-        right = self.recall[name].k
-        interval = Proportion(right, self.precision[name].n + self.recall[name].n - right).interval
-        if interval is None:
-            return None
-        low, high = (2 * share / (100 + share) * 100 for share in interval)
-        return low, high
-
-    def as_dict(self) -> dict:
-        """For JSON."""
-        return {
-            'accuracy/top1': self.top1.as_dict(),
-            'error/top1': self.error.as_dict(),
-            'classes': {
-                name: {
-                    'precision': self.precision[name].as_dict(),
-                    'recall': self.recall[name].as_dict(),
-                    'f1': self.f1(name),
-                    'f1_wilson95': self.f1_interval(name),
-                }
-                for name in self.recall
-            },
+    F1 is 2 J / (1 + J), where J is the share of correct images among those of the class or predicted as it. J is a
+    proportion, which has a Wilson interval, and F1 increases with it.
+    """
+    accuracy = top1(predictions)
+    truths, labels = Counter(p.truth for p in predictions), Counter(p.label for p in predictions)
+    right = Counter(p.label for p in predictions if p.label == p.truth)
+    found = {}
+    for i, name in enumerate(classes):
+        total = truths[i] + labels[i]
+        interval = Proportion(right[i], total - right[i]).interval
+        found[name] = {
+            'precision': Proportion(right[i], labels[i]).as_dict(),
+            'recall': Proportion(right[i], truths[i]).as_dict(),
+            'f1': 100 * 2 * right[i] / total if total else None,
+            'f1_wilson95': interval and tuple(2 * share / (100 + share) * 100 for share in interval),
         }
-
-
-def count(predictions: Sequence[Prediction], classes: Sequence[str]) -> Counts:
-    """Counts predictions with a known truth."""
-    truths, labels = [p.truth for p in predictions], [p.label for p in predictions]
-    right = [label for truth, label in zip(truths, labels, strict=True) if truth == label]
-    return Counts(
-        top1=Proportion(len(right), len(predictions)),
-        precision={name: Proportion(right.count(i), labels.count(i)) for i, name in enumerate(classes)},
-        recall={name: Proportion(right.count(i), truths.count(i)) for i, name in enumerate(classes)},
-    )
+    error = Proportion(accuracy.n - accuracy.k, accuracy.n)
+    return {'accuracy/top1': accuracy.as_dict(), 'error/top1': error.as_dict(), 'classes': found}
 
 
 def columns(classes: Sequence[str], with_truth: bool = True) -> list[str]:
@@ -166,21 +136,3 @@ def write_rows(file: BinaryIO, table: Iterable[dict], fields: Sequence[str], suf
     else:
         raise ValueError(f'unknown format {suffix!r}: use one of {", ".join(SUFFIXES)}')
     text.detach()
-
-
-def format_counts(counts: Counts, nll: float | None, ece: float | None = None) -> str:
-    """Counts, mean NLL in nats and ECE in 15 bins (0-1), if known, for a terminal."""
-    width = max(map(len, [*counts.recall, 'class']))
-    lines = [f'top-1 accuracy  {counts.top1}', f'top-1 error     {counts.error}']
-    lines += [] if nll is None else [f'mean NLL        {nll:.4f}']
-    lines += [] if ece is None else [f'ECE, 15 bins    {100 * ece:.2f} %']
-    lines += ['', f'{"class":{width}}  recall                       precision                    F1']
-    for name in counts.recall:
-        parts = [counts.recall[name], counts.precision[name]]
-        cells = [f'{_percent(part.percent)} ({part.k}/{part.n})' for part in parts]
-        lines.append(f'{name:{width}}  {cells[0]:27}  {cells[1]:27}  {_percent(counts.f1(name))}')
-    return '\n'.join(lines)
-
-
-def _percent(value: float | None) -> str:
-    return '     -' if value is None else f'{value:6.2f} %'

@@ -13,7 +13,7 @@ from custom_modules.evaluation.model_card import PublishedFile, card_path, find_
 from custom_modules.evaluation.out_of_distribution import ood_figures
 from custom_modules.evaluation.results import figures
 from custom_modules.evaluation.robustness import PLAIN, robustness_figures
-from custom_modules.metrics.predictions import Prediction, count
+from custom_modules.metrics.predictions import Prediction
 from custom_modules.models.model_file import ModelFile
 from custom_modules.models.weights_catalogue import LICENCES
 
@@ -65,7 +65,7 @@ def results():
     dark = [prediction._replace(scores=[0.95, 0.04, 0.01]) for prediction in predictions]
     others = [Prediction(str(i), [score, 1 - score, 0.0]) for i, score in enumerate([0.55, 0.65, 0.75, 0.98])]
     return {
-        **figures(predictions, count(predictions, CLASSES)),
+        **figures(predictions, CLASSES),
         'nll/mean': 0.75,
         'dataset': 'd' * 64,
         'tested': 'val.txt',

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from html_elements import Elements
 from custom_modules.evaluation import cam, report
 from custom_modules.evaluation.report import write_report
 from custom_modules.evaluation.results import Evaluation, figures
-from custom_modules.metrics.predictions import Prediction, count
+from custom_modules.metrics.predictions import Prediction
 from custom_modules.models.model_file import ModelFile
 
 CLASSES = ['daisy', '<b onload=x>"&\'', 'rose {{ 7*7 }} $x$', 'tulip']
@@ -48,13 +48,12 @@ def tested(tmp_path_factory):
         scores[(i + (i % 3 == 0)) % 4] += 0.6
         name = f'<img src=x onerror=alert({i})>.jpg' if i == 3 else f'{i}.jpg'
         predictions.append(Prediction(f'data/val/{name}', scores.tolist(), i % 4))
-    counts = count(predictions, CLASSES)
     log = tmp_path / 'run' / '20260101_000000' / 'vis_data'
     log.mkdir(parents=True)
     epochs = [{'epoch/lr': 0.1, 'epoch/loss_train': 1 / n, 'epoch/accuracy_val': 90.0, 'step': n} for n in (1, 2)]
     (log / 'scalars.json').write_text('\n'.join(map(json.dumps, epochs)))
     results = {
-        **figures(predictions, counts),
+        **figures(predictions, CLASSES),
         'nll/mean': 0.5,
         'checkpoint': 'run/best.pth',
         'epoch': 2,
@@ -65,12 +64,8 @@ def tested(tmp_path_factory):
     }
     meta = {'config': "randomness = dict(seed=0)\nx = '</pre><script>alert(1)</script>'", 'versions': {'torch': '0'}}
     weights = {'w': torch.zeros(3)}
-    file = ModelFile(
-        tmp_path / 'run' / 'best.pth', CLASSES, meta, 'e' * 64, checkpoint={'state_dict': weights, 'meta': meta}
-    )
-    return Evaluation(
-        file, predictions, counts, results, tmp_path / 'run', data_root=Path('data'), model=None, dataset=None
-    )
+    file = ModelFile(tmp_path / 'run' / 'best.pth', CLASSES, meta, 'e' * 64, {'meta': meta, 'state_dict': weights})
+    return Evaluation(file, None, SimpleNamespace(data_root='data'), tmp_path / 'run', predictions, results)
 
 
 @pytest.fixture(scope='module')
@@ -133,10 +128,9 @@ def test_the_same_test_gives_the_same_files(folder, tested, tmp_path):
 
 def test_missing_parts_are_named(tested, tmp_path):
     only = [Prediction('one.jpg', [0.7, 0.1, 0.1, 0.1], 0)]
-    counts = count(only, CLASSES)
-    results = {**tested.results, **figures(only, counts), 'dataset': None, 'epoch': None, 'trained_list': 'val.txt'}
+    results = {**tested.results, **figures(only, CLASSES), 'dataset': None, 'epoch': None, 'trained_list': 'val.txt'}
     file = dataclasses.replace(tested.file, path=tmp_path / 'elsewhere' / 'best.pth', meta={})
-    bare = dataclasses.replace(tested, file=file, predictions=only, counts=counts, results=results)
+    bare = dataclasses.replace(tested, file=file, predictions=only, results=results)
     write_report(tmp_path / 'bare', bare)
     page = (tmp_path / 'bare' / 'index.html').read_text()
     texts = ['No curves: ', 'The checkpoint has no config.', 'Too few images for temperature scaling.']

@@ -10,6 +10,7 @@ from custom_modules.evaluation.results import (
     FoundResults,
     figures,
     find_results,
+    format_counts,
     format_scaling,
     set_aside,
     split_warning,
@@ -81,7 +82,24 @@ def test_extra_results_and_unreadable_files_are_kept(metrics, old, new, name):
 def test_scores_that_are_not_finite_are_refused():
     broken = [Prediction('a.jpg', [0.5, 0.5], 0), Prediction('b.jpg', [float('nan')] * 2, 0)]
     with pytest.raises(InputError, match=r'b\.jpg: its scores are not finite'):
-        figures(broken, count(broken, ['a', 'b']))
+        figures(broken, ['a', 'b'])
+
+
+def test_the_table_for_the_terminal():
+    scores = {0: [0.8, 0.1, 0.1], 1: [0.1, 0.8, 0.1]}
+    predictions = [Prediction('', scores[label], truth) for truth, label in ((0, 0), (0, 1), (1, 1))]
+    counts = count(predictions, ['daisy', 'rose, wild', 'tulip'])
+    text = format_counts({**counts, 'nll/mean': 0.51234, 'ece/15_bins': 0.0123})
+    for line in (
+        'top-1 accuracy  66.67 % (2/3, 95 % interval 20.77-93.85)',
+        'top-1 error     33.33 % (1/3, 95 % interval 6.15-79.23)',
+        'mean NLL        0.5123',
+        'ECE, 15 bins    1.23 %',
+    ):
+        assert line in text.splitlines()
+    *_, daisy, _, tulip = text.splitlines()
+    assert daisy.split() == ['daisy', '50.00', '%', '(1/2)', '100.00', '%', '(1/1)', '66.67', '%']
+    assert tulip.split() == ['tulip', '-', '(0/0)', '-', '(0/0)', '-']
 
 
 def test_temperature_scaling_for_a_terminal():

@@ -129,7 +129,7 @@ def test_the_example_is_misclassified_under_the_most_conditions(data, dataset):
     found = {condition: answers(everything - {3, 7}) for condition in (PLAIN, *CONDITIONS)}
     found[PLAIN] = answers(everything - {3})  # 3 is wrong anyway
     found['half resolution'] = answers(everything - {3, 9})
-    shown = robustness.examples(dataset, PIPELINE, found)
+    shown = robustness.examples(robustness.with_pipeline(dataset, PIPELINE), found)
     assert [example.condition for example in shown] == [PLAIN, *CONDITIONS]
     assert {example.prediction.path for example in shown} == {'7'}
     pixels = {example.condition: example.picture for example in shown}

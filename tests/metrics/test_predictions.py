@@ -17,7 +17,6 @@ from custom_modules.metrics.predictions import (
     Proportion,
     columns,
     count,
-    format_counts,
     row,
     write_rows,
 )
@@ -38,25 +37,23 @@ def test_counts_equal_scikit_learns(pairs):
     counts = count(predictions(pairs), CLASSES)
     labels, predicted = zip(*pairs, strict=True)
     n, right = len(pairs), sum(label == guess for label, guess in pairs)
-    assert (counts.top1.k, counts.top1.n) == (right, n)
-    assert counts.error.percent == pytest.approx(100 - counts.top1.percent)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predicted, labels=range(3), zero_division=np.nan
-    )
-    for i, name in enumerate(CLASSES):
-        assert counts.recall[name].n == support[i]
-        for ours, theirs in ((counts.precision[name].percent, precision[i]), (counts.recall[name].percent, recall[i])):
-            assert (ours is None) == math.isnan(theirs)
-            if ours is not None:
-                assert ours == pytest.approx(100 * theirs)
-        assert counts.f1(name) == (None if math.isnan(f1[i]) else pytest.approx(100 * f1[i]))
+    accuracy, error = counts['accuracy/top1'], counts['error/top1']
+    assert (accuracy['k'], accuracy['n']) == (right, n)
+    assert error['percent'] == pytest.approx(100 - accuracy['percent'])
+    theirs = precision_recall_fscore_support(labels, predicted, labels=range(3), zero_division=np.nan)
+    for i, (precision, recall, f1, support) in enumerate(zip(*theirs, strict=True)):
+        found = counts['classes'][CLASSES[i]]
+        assert found['recall']['n'] == support
+        pairs_of_values = [(found['precision']['percent'], precision), (found['recall']['percent'], recall)]
+        for value, expected in [*pairs_of_values, (found['f1'], f1)]:
+            assert value == (None if math.isnan(expected) else pytest.approx(100 * expected))
         involved = sum(i in pair for pair in pairs)
-        assert (counts.f1_interval(name) is None) == (involved == 0)
+        assert (found['f1_wilson95'] is None) == (involved == 0)
         if involved:
-            share = np.array(binomtest(counts.recall[name].k, involved).proportion_ci(method='wilson'))
-            assert counts.f1_interval(name) == pytest.approx(200 * share / (1 + share), abs=1e-9)
-    assert sum(part.k for part in counts.recall.values()) == right
-    json.dumps(counts.as_dict(), allow_nan=False)
+            share = np.array(binomtest(found['recall']['k'], involved).proportion_ci(method='wilson'))
+            assert found['f1_wilson95'] == pytest.approx(200 * share / (1 + share), abs=1e-9)
+    assert sum(found['recall']['k'] for found in counts['classes'].values()) == right
+    json.dumps(counts, allow_nan=False)
 
 
 def test_proportions():
@@ -83,17 +80,3 @@ def test_rows_are_read_back_from_csv_and_json(truth):
     read = list(csv.DictReader(io.StringIO(written(table, fields, '.csv'), newline='')))
     assert read == [{key: str(value) for key, value in values.items()} for values in table]
     assert (read[0]['label'], read[0]['score']) == ('tulip', '0.625')
-
-
-def test_the_table_for_the_terminal():
-    text = format_counts(count(predictions([(0, 0), (0, 1), (1, 1)]), CLASSES), 0.51234, 0.0123)
-    for line in (
-        'top-1 accuracy  66.67 % (2/3, 95 % interval 20.77-93.85)',
-        'top-1 error     33.33 % (1/3, 95 % interval 6.15-79.23)',
-        'mean NLL        0.5123',
-        'ECE, 15 bins    1.23 %',
-    ):
-        assert line in text.splitlines()
-    *_, daisy, _, tulip = text.splitlines()
-    assert daisy.split() == ['daisy', '50.00', '%', '(1/2)', '100.00', '%', '(1/1)', '66.67', '%']
-    assert tulip.split() == ['tulip', '-', '(0/0)', '-', '(0/0)', '-']
