@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, as_configured
 from custom_modules.evaluation.run_comparison import Comparison, spread
 from custom_modules.files import write_atomically
 from custom_modules.metrics import predictions
@@ -40,29 +40,20 @@ def read_table(path: Path) -> tuple[list[Row], dict[str, OutOfFold]]:
     classes = [name.removeprefix('score_') for name in fields if name.startswith('score_')]
     if not classes or fields != [*KEYS, *columns(classes)]:
         raise InputError(f'{path}: no table of tools/cross_validate.py. Name another file.')
-    configs: dict[str, OutOfFold] = {}
-    for line, row in enumerate(rows, 2):
-        try:
-            if None in row or None in row.values():
-                raise ValueError(f'{len(fields)} values are expected')
-            found, item = configs.setdefault(row['config'], {}), as_prediction(row, classes)
-            if found.setdefault((int(row['seed']), item.path), item) is not item:
-                raise ValueError(f'a second prediction of this config and seed for {item.path!r}')
-        except ValueError as error:
-            raise InputError(f'{path}:{line}: {error}. Make the table again.') from None
     if not rows:
         raise InputError(f'{path}: holds no predictions. Delete it, or name another file.')
-    return rows, configs
+    with as_configured(f'{path}: not as tools/cross_validate.py has written it', 'make the table again'):
+        return rows, by_config(rows, classes)
 
 
-def as_prediction(row: Row, classes: Sequence[str]) -> Prediction:
-    """The prediction in a row; a ValueError says why there is none."""
-    scores = [float(row[f'score_{name}']) for name in classes]
-    if not all(0 <= score <= 1 for score in scores):  # never true of NaN
-        raise ValueError('a score is not between 0 and 1')
-    if row['truth'] not in classes:
-        raise ValueError(f'{row["truth"]!r} is no class of this table')
-    return Prediction(row['path'], scores, classes.index(row['truth']))
+def by_config(rows: Iterable[Row], classes: Sequence[str]) -> dict[str, OutOfFold]:
+    """The predictions in rows of the table."""
+    configs: dict[str, OutOfFold] = {}
+    for row in rows:
+        scores = [float(row[f'score_{name}']) for name in classes]
+        item = Prediction(row['path'], scores, classes.index(row['truth']))
+        configs.setdefault(row['config'], {})[int(row['seed']), item.path] = item
+    return configs
 
 
 def difference(found: OutOfFold, first: OutOfFold) -> dict[str, Any] | None:

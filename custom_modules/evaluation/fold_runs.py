@@ -18,7 +18,7 @@ from custom_modules.engine.run_config import LOADERS, parse_options, read_config
 from custom_modules.engine.stop_signals import Stopped, run_process, stop_signal
 from custom_modules.engine.training import seed_problems
 from custom_modules.errors import InputError
-from custom_modules.evaluation.cross_validation import KEYS, Row, as_prediction, outcomes, read_table, write_rows
+from custom_modules.evaluation.cross_validation import KEYS, Row, by_config, outcomes, read_table, write_rows
 from custom_modules.files import check_folder, lock_folder, sha256_of
 from custom_modules.metrics.predictions import top1
 from custom_modules.models.checkpoints import newest_checkpoint
@@ -72,7 +72,7 @@ def cross_validate(
             continue
         rows += found
         write_rows(out, rows, classes)
-        predictions = [as_prediction(row, classes) for row in found]
+        predictions = list(by_config(found, classes)[run['config']].values())
         nll, minutes = outcomes(predictions)[:, 1].mean(), (time.monotonic() - began) / 60
         scores = f'top-1 {top1(predictions)}  NLL {nll:.4f}'
         print(f'{number}/{len(runs)}  {about}  {scores}  {minutes:.1f} min', flush=True)

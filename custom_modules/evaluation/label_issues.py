@@ -4,8 +4,6 @@ Each photo is classified by a model that was fitted without it and its near-dupl
 report: ``path``, ``label``, ``suggested``, ``score`` (of the suggested class), ``label_score``, ``score_<class>``.
 """
 
-import csv
-import io
 import json
 import warnings
 from collections import Counter
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas  # comes with cleanlab
 from numpy.typing import NDArray
 
 from custom_modules.datasets.annotation import Sample, is_prepared, label_photos
@@ -168,12 +167,8 @@ def format_issues(issues: LabelIssues, suffix: str) -> str:
         content = {'suspects': suspects, 'unreadable': issues.unreadable}
         return json.dumps(content, indent=1, ensure_ascii=False) + '\n'
     if suffix == '.csv':
-        text = io.StringIO()
         columns = ['path', 'label', 'suggested', 'score', 'label_score', *(f'score_{name}' for name in issues.classes)]
-        writer = csv.DictWriter(text, columns, lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(suspects)
-        return text.getvalue()
+        return pandas.DataFrame(suspects, columns=columns).to_csv(index=False, lineterminator='\n')
     pairs = Counter((row['label'], row['suggested']) for row in suspects)
     return render(
         Path(__file__).with_name('label_issues.html'),

@@ -6,10 +6,8 @@ The page needs no network and no other file. The template is report.html.
 import json
 import os
 import platform
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,14 @@ import mmcv
 import mmengine
 import mmpretrain
 import torch
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 import custom_modules
 from custom_modules.datasets.annotation import read_samples
 from custom_modules.datasets.manifest import read_manifest
 from custom_modules.errors import InputError
+from custom_modules.evaluation.cam import Explained, explain, heat, resized
 from custom_modules.evaluation.model_card import card_path, find_manifest, model_card
 from custom_modules.evaluation.results import Evaluation, results_warning, set_aside
 from custom_modules.evaluation.robustness import examples
@@ -37,7 +37,6 @@ from custom_modules.models.saved_config import config_text
 from custom_modules.pages import render as render_template
 from custom_modules.photos.thumbnails import data_address, thumbnail
 
-EXTRAS = {'pytorch_grad_cam': 'grad-cam<2', 'jinja2': 'Jinja2'}
 TEMPLATE = Path(__file__).with_name('report.html')
 TOOLS = custom_modules, torch, mmengine, mmpretrain, mmcv  # whose versions are in the report
 
@@ -53,12 +52,6 @@ DESCRIPTIONS = {
     'reliability_scaled': 'The same after temperature scaling',
     'curves': 'Accuracy, loss and learning rate over the epochs',
 }
-
-
-def check_extras() -> None:
-    """Raises an :class:`InputError`, before a test, if a package of the report is missing."""
-    if missing := [name for module, name in EXTRAS.items() if find_spec(module) is None]:
-        raise InputError(f'--report: {", ".join(missing)} not installed: pip install {shlex.join(missing)}')
 
 
 def write_report(folder: Path, test: Evaluation) -> Path | None:
@@ -95,8 +88,8 @@ def draw(test: Evaluation) -> dict[str, Figure]:
         'coverage': plots.coverage(calibration.coverage_curve(scores, truths)),
         'reliability': plots.reliability(calibration.reliability_bins(scores, truths), 'Unscaled scores'),
     }
-    if scaling := test.results['temperature_scaling']:
-        scaled, _ = calibration.cross_fitted(scores, truths, scaling['seed'])
+    if test.results['temperature_scaling']:
+        scaled, _ = calibration.cross_fitted(scores, truths)
         drawn['reliability_scaled'] = plots.reliability(calibration.reliability_bins(scaled, truths), 'Scaled scores')
     if history := read_history(test.file.path.parent):
         drawn['curves'] = draw_curves(history, narrow=True)
@@ -105,10 +98,6 @@ def draw(test: Evaluation) -> dict[str, Figure]:
 
 def render(test: Evaluation, drawn: dict[str, Figure]) -> str:
     """The page as text."""
-    from markupsafe import Markup  # comes with Jinja2, an extra
-
-    from custom_modules.evaluation.cam import resized  # needs grad-cam, an extra
-
     wrong, right = _cards(test)
     cards = {card['id']: card for card in wrong}
     matrix = confusion_matrix(test.truths, test.labels, len(test.file.classes))
@@ -126,7 +115,7 @@ def render(test: Evaluation, drawn: dict[str, Figure]) -> str:
         matrix=matrix.tolist(),
         shares=row_normalised(matrix).tolist(),
         pairs=[
-            (pair, [cards[i] for i in pair.photos if cards[i]['thumb']][:PAIR_PHOTOS])
+            (pair, [cards[i] for i in pair.photos if 'thumb' in cards[i]][:PAIR_PHOTOS])
             for pair in confused_pairs(test.truths, test.labels)
         ],
         shown_pairs=PAIRS,
@@ -154,9 +143,7 @@ def render(test: Evaluation, drawn: dict[str, Figure]) -> str:
 
 def _cards(test: Evaluation) -> tuple[list[dict], dict[str, list[dict]]]:
     """Cards of the misclassified images, most confident first, and of two groups of correct ones."""
-    from custom_modules.evaluation.cam import explain, heat, resized  # needs grad-cam, an extra
-
-    labels, truths, classes = test.labels, test.truths, test.file.classes
+    labels, truths = test.labels, test.truths
     order = sorted(range(len(labels)), key=lambda i: -max(test.predictions[i].scores))
     wrong = [i for i in order if labels[i] != truths[i]]
     right = [i for i in order if labels[i] == truths[i]]
@@ -165,13 +152,7 @@ def _cards(test: Evaluation) -> tuple[list[dict], dict[str, list[dict]]]:
     cards = {i: _card(test, i) for i in (*wrong, *shown)}
     wanted = {i: tuple(dict.fromkeys((labels[i], truths[i]))) for i in shown}
     for explained in explain(test.model, test.dataset, wanted):
-        card, picture, maps = cards[explained.index], explained.picture, explained.maps or {}
-        card['picture'] = data_address(resized(picture, PHOTO))
-        card['thumb'] = data_address(resized(picture, THUMB))
-        card['heat'] = [
-            (classes[label], data_address(heat(picture, cam, HEAT)) if cam.any() else None)
-            for label, cam in maps.items()
-        ]
+        cards[explained.index] |= _pictures(explained, test.file.classes)
     return [cards[i] for i in wrong], {title: [cards[i] for i in group] for title, group in groups.items() if group}
 
 
@@ -187,9 +168,18 @@ def _card(test: Evaluation, i: int) -> dict[str, Any]:
         'truth': prediction.truth,
         'label': prediction.label,
         'scores': [(label, prediction.scores[label]) for label in shown],
-        'picture': None,  # set by _cards where it is shown, as are the next two
-        'thumb': None,
-        'heat': [],
+    }
+
+
+def _pictures(explained: Explained, classes: Sequence[str]) -> dict[str, Any]:
+    picture, maps = explained.picture, explained.maps or {}
+    return {
+        'picture': data_address(resized(picture, PHOTO)),
+        'thumb': data_address(resized(picture, THUMB)),
+        'heat': [
+            (classes[label], data_address(heat(picture, cam, HEAT)) if cam.any() else None)
+            for label, cam in maps.items()
+        ],
     }
 
 

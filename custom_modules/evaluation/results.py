@@ -21,9 +21,7 @@ from custom_modules.photos.image_files import Unreadable
 ECE = f'ece/{calibration.BINS}_bins'  # its key in metrics.json
 COVERAGES = 1.0, 0.95, 0.9, 0.8, 0.5  # shares of the images, the most confident first
 
-# Results that agree in these are of the same test and may replace each other, unless an extra is lost.
-EXTRAS = 'robustness', 'ood'
-IDENTITY = 'checkpoint', 'run', 'epoch', 'dataset', 'tested', 'tta', *EXTRAS
+EXTRAS = 'robustness', 'ood'  # results that not every test gives
 
 
 @dataclass(frozen=True)
@@ -123,25 +121,17 @@ def format_scaling(scaling: Mapping[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def split_warning(trained_on: str | None, tested_on: str | None, same_list: bool = False) -> str:
-    """A warning where tested images may have been trained on, by the digests of the two datasets; '' otherwise.
-
-    ``same_list`` says that the tested annotation file has the name of the training's.
-    """
-    trained_on, tested_on = str(trained_on or ''), str(tested_on or '')
-    if not trained_on or not tested_on or trained_on == tested_on:
-        return 'tested on the training images: the figures say nothing about other images' if same_list else ''
-    return (
-        f'trained on another split ({trained_on[:12]}) than this one ({tested_on[:12]}): some of these images may '
-        'have been trained on, and then the figures mean nothing'
-    )
-
-
 def results_warning(results: Mapping[str, Any]) -> str:
-    """:func:`split_warning` for results in ``metrics.json``."""
-    tested = results.get('tested')
-    same_list = tested is not None and tested == results.get('trained_list')
-    return split_warning(results.get('trained_on'), results.get('dataset'), same_list)
+    """A warning where the tested images may have been trained on, for results as in ``metrics.json``; '' otherwise."""
+    trained_on, dataset, tested = (results.get(key) for key in ('trained_on', 'dataset', 'tested'))
+    if trained_on and dataset and trained_on != dataset:
+        return (
+            f'trained on another split ({trained_on[:12]}) than this one ({dataset[:12]}): some of these images may '
+            'have been trained on, and then the figures mean nothing'
+        )
+    if tested is not None and tested == results.get('trained_list'):
+        return 'tested on the training images: the figures say nothing about other images'
+    return ''
 
 
 def as_written(file: Path | None) -> AbstractContextManager[None]:
@@ -174,21 +164,21 @@ def find_results(model: ModelFile) -> FoundResults:
     found = ((file, _read_results(file)) for file in (metrics, *aside) if file.exists())
     tests = ((file, test) for file, test in found if test.get('weights') == model.digest and not test.get('tta'))
     file, results = next(tests, (None, None))
-    if file is not None and results is not None:
-        with as_written(file):
-            scaling = results.get('temperature_scaling') or {}
-            if (temperature := read_temperature(scaling, str(file))) is not None:
-                if fault := results_warning(results) or scaling_fault(scaling):
-                    return FoundResults(
-                        file, results, None, f'none: the {temperature:.3f} of {file} is not used: {fault}'
-                    )
-                return FoundResults(file, results, temperature, f'{temperature:.3f}, of {file}')
-    if model.temperature is not None:
-        return FoundResults(file, results, model.temperature, f'{model.temperature:.3f}, of {model.path}')
-    command = shlex.join(['python', 'tools/test.py', 'CONFIG', str(model.path)])
-    return FoundResults(
-        file, results, None, f'none: no test of these weights without --tta in {metrics}; run: {command}'
-    )
+    fault = ''
+    with as_written(file):
+        scaling = (results or {}).get('temperature_scaling') or {}
+        if (temperature := read_temperature(scaling, str(file))) is not None:
+            fault = results_warning(results or {}) or scaling_fault(scaling)
+    if fault:
+        source, temperature = f'none: the {temperature:.3f} of {file} is not used: {fault}', None
+    elif temperature is not None:
+        source = f'{temperature:.3f}, of {file}'
+    elif model.temperature is not None:
+        source, temperature = f'{model.temperature:.3f}, of {model.path}', model.temperature
+    else:
+        command = shlex.join(['python', 'tools/test.py', 'CONFIG', str(model.path)])
+        source = f'none: no test of these weights without --tta in {metrics}. Run: {command}'
+    return FoundResults(file, results, temperature, source)
 
 
 def _read_results(file: Path) -> dict[str, Any]:
@@ -202,7 +192,7 @@ def _read_results(file: Path) -> dict[str, Any]:
 
 
 def set_aside(path: Path, results: Mapping[str, Any]) -> Path | None:
-    """Renames ``path``, a ``metrics.json`` or a report's folder, if it holds the results of another test.
+    """Renames ``path``, a ``metrics.json`` or a report's folder, if it holds the results of another test, or extras.
 
     The new name, which is returned, says what was tested: ``metrics_epoch_19_tta.json``. A file or folder of that name
     is replaced if it is of the same test; otherwise a number is added. ``results`` will be written to ``path``.
@@ -210,7 +200,7 @@ def set_aside(path: Path, results: Mapping[str, Any]) -> Path | None:
     if not path.exists():
         return None
     old, new = _identity(path), _identity_of(results)
-    if all(old[key] == new[key] or (key in EXTRAS and not old[key]) for key in IDENTITY):
+    if all(old[key] == new[key] or (key in EXTRAS and not old[key]) for key in old):
         return None
     kinds = [kind for kind in ('tta', *EXTRAS) if old[kind]]
     stem = '_'.join([path.stem, Path(old['checkpoint'] or 'unknown').stem, *kinds])
@@ -225,16 +215,17 @@ def set_aside(path: Path, results: Mapping[str, Any]) -> Path | None:
 
 
 def _identity(path: Path) -> dict[str, Any]:
-    """The test whose results are in ``path``; all None where it cannot be read."""
+    """The test whose results are in ``path``; without values where they cannot be read."""
     try:
         return _identity_of(_read_results(path / 'metrics.json' if path.is_dir() else path))
     except (InputError, TypeError, AttributeError):
-        return dict.fromkeys(IDENTITY)
+        return _identity_of({})
 
 
 def _identity_of(results: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: results.get(key) for key in IDENTITY} | {
+    return {
         'checkpoint': Path(results.get('checkpoint') or '').name,
+        **{key: results.get(key) for key in ('run', 'epoch', 'dataset', 'tested', 'tta')},
         'robustness': bool(results.get('robustness')),
         'ood': (results.get('ood') or {}).get('folder'),
     }

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ from custom_modules.engine.run_config import average_flips, keep_test_only, pars
 from custom_modules.engine.runner import PreparedRunner, has_accelerator, set_up_device
 from custom_modules.errors import InputError
 from custom_modules.evaluation.out_of_distribution import format_ood, list_others, ood_figures, predict_others
-from custom_modules.evaluation.report import check_extras, write_report
 from custom_modules.evaluation.results import Evaluation, figures, format_counts, format_scaling, set_aside
 from custom_modules.evaluation.robustness import (
     format_robustness,
@@ -30,6 +31,8 @@ from custom_modules.metrics.predictions import columns, row, write_rows
 from custom_modules.metrics.predictions_metric import PredictionsMetric
 from custom_modules.models.model_file import ModelFile, is_exported, open_model_file
 from custom_modules.models.onnx_classifier import check_pipeline, use_exported
+
+EXTRAS = {'pytorch_grad_cam': 'grad-cam<2', 'jinja2': 'Jinja2'}  # of --report
 
 
 def evaluate_model(
@@ -86,7 +89,8 @@ def evaluate_model(
 def check_outputs(folder: Path, out: Path | None, report: bool) -> None:
     """Raises an :class:`InputError`, before a test, unless its report and its table ``out`` can be written."""
     if report:
-        check_extras()
+        if missing := [name for module, name in EXTRAS.items() if find_spec(module) is None]:
+            raise InputError(f'--report: {", ".join(missing)} not installed. Run: pip install {shlex.join(missing)}')
         check_folder(folder / 'report')
     if out:
         check_folder(out.parent)
@@ -150,6 +154,8 @@ def write_test(test: Evaluation, out: Path | None, report: bool) -> Iterator[str
         write_atomically(out, lambda file: write_rows(file, table, columns(classes), out.suffix))
         yield f'written     {out}'
     if report:
+        from custom_modules.evaluation.report import write_report  # needs EXTRAS
+
         began, folder = time.monotonic(), test.work_dir / 'report'
         if kept := write_report(folder, test):
             yield f'kept        {kept}, the report of another test'

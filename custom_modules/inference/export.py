@@ -12,7 +12,7 @@ from custom_modules.datasets.demo_flowers import draw_demo_flowers
 from custom_modules.datasets.prepared_dataset import PreparedDataset, read_prepared
 from custom_modules.errors import InputError
 from custom_modules.evaluation.model_card import PublishedFile, card_path, find_manifest, model_card
-from custom_modules.evaluation.results import as_written, find_results, split_warning
+from custom_modules.evaluation.results import as_written, find_results, results_warning
 from custom_modules.files import check_folder, write_atomically
 from custom_modules.inference.onnx_conversion import (
     TOLERANCE,
@@ -84,7 +84,8 @@ def export_checkpoint(
         print(f'written     {path} ({len(model) / 1e6:.1f} MB)')
     write_out(card_path(out), card)
     print(f'written     {card_path(out)}')
-    if warning := split_warning(file.meta.get('dataset_digest'), data.digest if data else None):
+    digests = {'trained_on': file.meta.get('dataset_digest'), 'dataset': data.digest if data else None}
+    if warning := results_warning(digests):
         print(f'warning: {warning}')
     return 1 if warning else 0
 

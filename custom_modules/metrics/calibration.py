@@ -13,6 +13,7 @@ from custom_modules.metrics.predictions import Prediction, Proportion
 
 BINS = 15
 FOLDS = 10  # of temperature scaling
+SEED = 0  # of the folds and the draws
 DRAWS = 1000  # for intervals
 TEMPERATURES = 0.05, 20.0  # the range that is searched; the optimum of images that are all correct is at 0
 _TINY = float(np.finfo(np.float32).tiny)  # float32 scores below it are 0
@@ -71,7 +72,7 @@ def mean_nll(scores: ArrayLike, truths: ArrayLike) -> float:
     return float(nll(scores, truths).mean())
 
 
-def calibration(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> dict[str, Any]:
+def calibration(scores: ArrayLike, truths: ArrayLike) -> dict[str, Any]:
     """ECE in 15 bins with its uncertainty, and mean NLL, for JSON.
 
     The ECE is a sum of distances, so chance raises it. How much, shows by drawing for each image whether it is correct
@@ -83,7 +84,7 @@ def calibration(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> dict[str
         these scores under perfect calibration; ``nll``, nats.
     """
     place, confidence, right = _binned(scores, truths, BINS)
-    gaps, n, random = right - confidence, len(right), np.random.default_rng(seed)
+    gaps, n, random = right - confidence, len(right), np.random.default_rng(SEED)
     by_chance, again = np.empty(DRAWS), np.empty(DRAWS)
     for i in range(DRAWS):
         by_chance[i] = _ece(place, (random.random(n) < confidence) - confidence)
@@ -130,23 +131,23 @@ def fit_temperature(scores: ArrayLike, truths: ArrayLike) -> float:
     return 1 / brentq(slope, 1 / high, 1 / low, xtol=1e-9)
 
 
-def folds(truths: ArrayLike, number: int = FOLDS, seed: int = 0) -> NDArray[np.intp]:
+def folds(truths: ArrayLike, number: int = FOLDS) -> NDArray[np.intp]:
     """The fold, 0 to ``number - 1``, of each image; stratified, for classes with fewer images than folds too."""
-    labels, random = np.asarray(truths, int), np.random.default_rng(seed)
+    labels, random = np.asarray(truths, int), np.random.default_rng(SEED)
     order = [i for label in np.unique(labels) for i in random.permutation(np.flatnonzero(labels == label))]
     found = np.empty(len(labels), np.intp)
     found[np.array(order, int)] = np.arange(len(labels)) % number  # each class goes on where the last ended
     return found
 
 
-def cross_fitted(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> tuple[NDArray[np.float64], list[float]]:
+def cross_fitted(scores: ArrayLike, truths: ArrayLike) -> tuple[NDArray[np.float64], list[float]]:
     """The scores, ``(N, K)``, each fold scaled by the temperature fitted on the others, and these temperatures.
 
     There have to be at least two images.
     """
     table, labels = np.asarray(scores, float), np.asarray(truths)
     number = min(FOLDS, len(labels))
-    fold = folds(labels, number, seed)
+    fold = folds(labels, number)
     temperatures = [fit_temperature(table[fold != i], labels[fold != i]) for i in range(number)]
     scaled = np.empty_like(table)
     for i, temperature in enumerate(temperatures):
@@ -154,7 +155,7 @@ def cross_fitted(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> tuple[N
     return scaled, temperatures
 
 
-def scale(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> dict[str, Any] | None:
+def scale(scores: ArrayLike, truths: ArrayLike) -> dict[str, Any] | None:
     """Cross-fitted temperature scaling of all images, for JSON; None for a single image.
 
     Returns:
@@ -164,11 +165,11 @@ def scale(scores: ArrayLike, truths: ArrayLike, seed: int = 0) -> dict[str, Any]
     """
     if len(np.asarray(truths)) < 2:
         return None
-    scaled, temperatures = cross_fitted(scores, truths, seed)
+    scaled, temperatures = cross_fitted(scores, truths)
     return {
         'temperature': fit_temperature(scores, truths),
         'fold_temperatures': temperatures,
-        'seed': seed,
+        'seed': SEED,
         'before': calibration(scores, truths),
         'after': calibration(scaled, truths),
     }

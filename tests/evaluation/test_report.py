@@ -33,7 +33,7 @@ def explain_drawn(model, dataset, wanted):
 def without_a_model():
     """These tests are about the page."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cam, 'explain', explain_drawn)
+        patch.setattr(report, 'explain', explain_drawn)
         yield
 
 

@@ -12,8 +12,8 @@ from custom_modules.evaluation.results import (
     find_results,
     format_counts,
     format_scaling,
+    results_warning,
     set_aside,
-    split_warning,
 )
 from custom_modules.metrics.predictions import Prediction, count
 from custom_modules.models.model_file import ModelFile
@@ -174,7 +174,7 @@ def test_a_temperature_with_a_fault_is_not_used(metrics, scaling, about, fault):
 
 
 def test_figures_of_training_images_are_warned_of():
-    assert split_warning('a', 'a') == split_warning(None, 'a') == ''
-    assert split_warning('a', 'b').startswith('trained on another split')
-    assert split_warning('a', 'b', same_list=True) == split_warning('a', 'b')  # its images are others
-    assert split_warning('a', 'a', same_list=True).startswith('tested on the training images')
+    same_list = {'tested': 'train.txt', 'trained_list': 'train.txt'}
+    assert results_warning({'trained_on': 'a', 'dataset': 'a'}) == results_warning({'dataset': 'a'}) == ''
+    assert results_warning({'trained_on': 'a', 'dataset': 'b', **same_list}).startswith('trained on another split')
+    assert results_warning({'trained_on': 'a', 'dataset': 'a', **same_list}).startswith('tested on the training')
