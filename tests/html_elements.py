@@ -1,5 +1,6 @@
 """The elements of a page, for tests of what is on it; how it looks and behaves is a browser's to show."""
 
+import re
 from html.parser import HTMLParser
 
 
@@ -16,3 +17,17 @@ class Elements(HTMLParser):
 
     def named(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.found if name == tag]
+
+
+def assert_self_contained(page: str) -> None:
+    """Asserts that a page refers to nothing outside, and that no name in it has become markup."""
+    elements = Elements(page)
+    assert not {'link', 'iframe', 'object', 'base'} & {tag for tag, _ in elements.found}
+    for _, attributes in elements.found:
+        assert not {'onload', 'onerror'} & attributes.keys()
+        for name in ('src', 'href', 'xlink:href', 'srcset', 'action', 'data', 'poster'):
+            assert (attributes.get(name) or '#').startswith(('data:image/jpeg;base64,', '#'))
+    bare = re.sub(r'base64,[\w+/=]+', '', page)
+    assert not re.search(r'https?:|@import|fetch\(|import\(|url\((?!#)|(?<!data)://', bare)
+    assert all(picture['alt'] for picture in elements.named('img'))
+    assert len(elements.named('script')) == 1

@@ -26,12 +26,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     tables = [path for path in args.runs if path.suffix == '.csv' and not path.is_dir()]
     if tables and len(args.runs) > 1:
-        parser.error(f'{tables[0]}: only one table can be compared; make one of all configs')
+        parser.error(f'{tables[0]}: only one table can be compared. Make one of all configs.')
     for out in args.out:
         if out.suffix not in SUFFIXES:
             parser.error(f'--out {out}: the name must end in {", ".join(SUFFIXES)}')
         if tables and out.suffix == '.png':
-            parser.error(f'--out {out}: a table has no curves; use .md, .html or .json')
+            parser.error(f'--out {out}: a table has no curves. Use .md, .html or .json.')
     return args
 
 
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     for out in args.out:
         check_folder(out.parent)
         if out.is_dir():
-            raise InputError(f'--out {out}: is a folder; name a file')
+            raise InputError(f'--out {out}: is a folder. Name a file.')
 
     from custom_modules.evaluation.run_comparison_page import compare
 

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     """Finds the suspects, prints the first and writes all."""
     args = parse_args(argv)
     if missing := [name for module, name in EXTRAS.items() if find_spec(module) is None]:
-        raise InputError(f'{", ".join(missing)} not installed: pip install {" ".join(missing)}')
+        raise InputError(f'{", ".join(missing)} not installed. Run: pip install {" ".join(missing)}')
     if args.out:
         check_out(args.out, args.data)
 

@@ -183,5 +183,5 @@ def find_folds(data_root: Path, wanted: Sequence[int] | None = None) -> list[int
         )
     if missing := sorted(set(wanted or ()) - set(existing)):
         known = ', '.join(f'fold{fold}' for fold in existing)
-        raise InputError(f'--folds {" ".join(map(str, missing))}: not in {data_root}, which has {known}')
+        raise InputError(f'--folds {" ".join(map(str, missing))}: not in {data_root}. Name some of {known}.')
     return sorted(set(wanted)) if wanted else existing

@@ -38,23 +38,18 @@ CONTRADICTED, CONTRADICTING = 0.2, 0.5
 MAX_CARDS = 1000  # about 20 MB, which a browser on a phone still shows
 
 
-@dataclass
+@dataclass(frozen=True)
 class LabelIssues:
-    """The photos of a raw folder or a prepared dataset, and those with doubtful labels."""
+    """The photos with doubtful labels in a raw folder or a prepared dataset."""
 
     root: Path  # the folder that paths are relative to
     classes: list[str]  # in label order
-    photos: list[Sample]  # train before val; of a prepared dataset, paths begin with the subset
+    readable: int  # photos whose labels were examined
+    suspects: list[dict[str, Any]]  # the most doubtful first
+    unreadable: list[dict[str, str]]  # path and reason
     left_out: list[LeftOut] = field(default_factory=list)  # other files in a raw folder
-    suspects: list[dict[str, Any]] = field(default_factory=list)  # the most doubtful first
-    unreadable: list[dict[str, str]] = field(default_factory=list)  # path and reason
     computed: int = 0  # embeddings that were not in the cache
     cache: Path = Path()  # the file with the embeddings
-
-    @property
-    def readable(self) -> int:
-        """Number of photos whose label was examined."""
-        return len(self.photos) - len(self.unreadable)
 
 
 def find_label_issues(
@@ -65,44 +60,40 @@ def find_label_issues(
     Raises:
         InputError: The folder, the weights or the cache cannot be used, or there are too few classes or photos.
     """
-    issues = read_labelled(folder)
+    classes, photos, left_out = read_labelled(folder)
+    _require_enough(classes, [photo.label for photo in photos])
     check_folder(cache_dir)
     embedder = Embedder(weights)
-    paths = [folder / photo.path for photo in issues.photos]
+    cache = cache_dir / embedder.cache_name
+    paths = [folder / photo.path for photo in photos]
     prints = fingerprint_all(paths, progress=progress and partial(progress, 'comparing'))
     contents = {str(item.sha256): path for item, path in zip(prints, paths, strict=True) if item.problem is None}
-    issues.cache = cache_dir / embedder.cache_name
-    features, unreadable, issues.computed = embed_photos(
-        contents, embedder, issues.cache, progress and partial(progress, 'embedding')
-    )
-    kept = []
-    for position, (item, photo) in enumerate(zip(prints, issues.photos, strict=True)):
-        if reason := item.problem or unreadable.get(str(item.sha256)):
-            issues.unreadable.append({'path': photo.path, 'reason': reason})
-        else:
-            kept.append(position)
+    features, broken, computed = embed_photos(contents, embedder, cache, progress and partial(progress, 'embedding'))
+    reasons = [item.problem or broken.get(str(item.sha256)) for item in prints]
+    unreadable = [{'path': photo.path, 'reason': why} for photo, why in zip(photos, reasons, strict=True) if why]
+    kept = [position for position, why in enumerate(reasons) if not why]
     groups = np.arange(len(kept))
     for group in group_near_duplicates([prints[i].phash for i in kept]):
         groups[group] = group[0]
     vectors = np.array([features[str(prints[i].sha256)] for i in kept])
-    issues.suspects = find_suspects([issues.photos[i] for i in kept], vectors, groups, issues.classes, seed)
-    return issues
+    suspects = find_suspects([photos[i] for i in kept], vectors, groups, classes, seed)
+    return LabelIssues(folder, classes, len(kept), suspects, unreadable, left_out, computed, cache)
 
 
-def read_labelled(folder: Path) -> LabelIssues:
-    """Lists the photos of a raw folder or of both subsets of a prepared dataset, not examined yet."""
+def read_labelled(folder: Path) -> tuple[list[str], list[Sample], list[LeftOut]]:
+    """The classes, the photos and the files left out of a raw folder or of both subsets of a prepared dataset.
+
+    Paths in a prepared dataset begin with the subset; train comes before val.
+    """
     if is_prepared(folder):
         prepared = read_prepared(folder)
         subsets = {'train': prepared.train, 'val': prepared.val}
         photos = [Sample(f'{subset}/{path}', label) for subset in subsets for path, label in subsets[subset]]
-        found = LabelIssues(folder, prepared.classes, photos)
-    else:
-        scan = scan_raw(folder)
-        refuse(scan.problems)
-        classes = sorted(scan.photos)
-        found = LabelIssues(folder, classes, label_photos(scan.photos, classes), scan.left_out)
-    _require_enough(found.classes, [photo.label for photo in found.photos])
-    return found
+        return prepared.classes, photos, []
+    scan = scan_raw(folder)
+    refuse(scan.problems)
+    classes = sorted(scan.photos)
+    return classes, label_photos(scan.photos, classes), scan.left_out
 
 
 def find_suspects(

@@ -5,9 +5,10 @@ M. Mitchell et al., Model Cards for Model Reporting, FAT* 2019. The template is 
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from custom_modules import __version__
 from custom_modules.datasets.manifest import read_manifest
@@ -24,15 +25,6 @@ from custom_modules.pages import render
 
 LIBRARIES = 'torch', 'torchvision', 'mmpretrain', 'mmengine', 'mmcv-lite', 'numpy', 'onnxruntime'
 TEMPLATE = Path(__file__).with_name('model_card.md')
-
-
-class PublishedFile(NamedTuple):
-    """A file of the model: its name, its size in bytes, its sha256 in hex, and a remark."""
-
-    name: str
-    size: int
-    sha256: str
-    remark: str = ''
 
 
 def card_path(model: Path) -> Path:
@@ -72,12 +64,12 @@ def model_card(
     model: ModelFile,
     results: Mapping[str, Any] | None = None,
     manifest: Mapping[str, Any] | None = None,
-    files: Sequence[PublishedFile] = (),
+    files: Sequence[tuple[str, bytes, str]] = (),
 ) -> str:
     """The card of the file ``name`` as Markdown; unknown values are called so.
 
-    ``results`` is the ``metrics.json`` of a test of these weights. A meta that holds more than plain values is an
-    InputError.
+    ``results`` is the ``metrics.json`` of a test of these weights, ``files`` the name, content and a remark of each
+    file of the model. A meta that holds more than plain values is an InputError.
     """
     meta, settings = describe(model), model.settings
     recipe = dict(settings_table(settings))
@@ -103,7 +95,7 @@ def model_card(
         reached=Proportion(round(meta['value'] * images / 100), images) if images else None,
         manifest=manifest,
         libraries=library_licences(),
-        files=files,
+        files=[(path, len(content), sha256(content).hexdigest(), remark) for path, content, remark in files],
         pretrained_licence=LICENCES if pretrained in {f'{name}.pth' for name in WEIGHTS} else 'not known',
         ece=ECE,
         sure=SURE,

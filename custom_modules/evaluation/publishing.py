@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from custom_modules.errors import InputError
-from custom_modules.evaluation.model_card import PublishedFile, card_path, find_manifest, model_card
+from custom_modules.evaluation.model_card import card_path, find_manifest, model_card
 from custom_modules.evaluation.results import as_written, find_results
 from custom_modules.files import check_folder, write_atomically
 from custom_modules.models.model_file import open_model_file
@@ -36,10 +36,9 @@ def publish_checkpoint(path: Path, folder: Path) -> Iterator[str]:
     if known.temperature is not None:
         meta['temperature'] = known.temperature
     content = _saved(state, meta, path)
-    digest = sha256(content).hexdigest()
     stem = re.sub(r'[^\w.-]+', '_', str(meta.get('run') or path.stem)).lstrip('.-')
-    out = folder / f'{stem}-{digest[:8]}.pth'
-    files = [PublishedFile(out.name, len(content), digest, 'weights and their description')]
+    out = folder / f'{stem}-{sha256(content).hexdigest()[:8]}.pth'
+    files = [(out.name, content, 'weights and their description')]
     with as_written(known.file):
         card = model_card(out.name, replace(model, meta=meta), known.results, find_manifest(model), files)
     for file in (out, card_path(out)):

@@ -31,12 +31,6 @@ class TrainedRun:
     # (true, predicted) class of each photo in a test of best.pth, by path within the dataset; empty without a test
     answers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
-    def share(self, percent: float | None) -> Proportion | None:
-        """``percent`` of the validation photos, with k, n and interval; None if either is unknown."""
-        if percent is None or not self.photos:
-            return None
-        return Proportion(round(percent * self.photos / 100), self.photos)
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -132,8 +126,8 @@ def _table(runs: Sequence[TrainedRun]) -> list[dict[str, str]]:
 
 def _row(run: TrainedRun) -> dict[str, str]:
     def score(percent: float | None, epoch: int | None) -> str:
-        share = run.share(percent)
-        if share is None or share.interval is None:
+        share = Proportion(round((percent or 0) * (run.photos or 0) / 100), run.photos or 0)
+        if percent is None or share.interval is None:
             return '–' if percent is None else f'{percent:.2f} %'
         low, high = share.interval
         return f'{share.percent:.2f} % ({share.k}/{share.n}, {low:.2f}–{high:.2f}), epoch {epoch}'

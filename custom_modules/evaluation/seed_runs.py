@@ -42,7 +42,7 @@ def train_seeds(
             print(f'stopped in the run of seed {seed}\ngo on with: {resume_command(command, "none")}')
             return 128 + stop_signal()
         if code:
-            again = 'correct that' if code == 2 else 'go on with the same command and --resume'
-            raise InputError(f'seed {seed} ended with exit code {code}; {again}')
+            again = 'Correct that' if code == 2 else 'Go on with the same command and --resume'
+            raise InputError(f'seed {seed} ended with exit code {code}. {again}.')
     print(compare_runs([read_trained_run(run) for run in folders]).markdown, end='')
     return 0

@@ -3,7 +3,6 @@
 import sys
 import tempfile
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from custom_modules.datasets.demo_flowers import draw_demo_flowers
 from custom_modules.datasets.prepared_dataset import PreparedDataset, read_prepared
 from custom_modules.errors import InputError
-from custom_modules.evaluation.model_card import PublishedFile, card_path, find_manifest, model_card
+from custom_modules.evaluation.model_card import card_path, find_manifest, model_card
 from custom_modules.evaluation.results import as_written, find_results, results_warning
 from custom_modules.files import check_folder, write_atomically
 from custom_modules.inference.onnx_conversion import (
@@ -72,7 +71,7 @@ def export_checkpoint(
         return 1
 
     files = [
-        PublishedFile(path.name, len(model), sha256(model).hexdigest(), f'compared with torch: {remark}')
+        (path.name, model, f'compared with torch: {remark}')
         for path, model, remark in zip(outs, models, remarks, strict=True)
     ]
     with as_written(known.file):

@@ -24,13 +24,6 @@ def arrays(predictions: Sequence[Prediction]) -> tuple[NDArray[np.float64], NDAr
     return np.array([p.scores for p in predictions], float), np.array([p.truth for p in predictions], np.intp)
 
 
-class Bin(NamedTuple):
-    """The images in a bin: their mean confidence, None without images, and the correct ones."""
-
-    confidence: float | None
-    right: Proportion
-
-
 class CoveragePoint(NamedTuple):
     """Selective prediction at one threshold: the images that reach ``min_score``, and the correct ones of those."""
 
@@ -43,15 +36,16 @@ class CoveragePoint(NamedTuple):
         return {'min_score': self.min_score, 'kept': self.kept.as_dict(), 'right': self.right.as_dict()}
 
 
-def reliability_bins(scores: ArrayLike, truths: ArrayLike, bins: int = BINS) -> list[Bin]:
+def reliability_bins(scores: ArrayLike, truths: ArrayLike, bins: int = BINS) -> list[tuple[float | None, Proportion]]:
     """Bins of equal width over the confidence, the highest score of an image.
 
+    Of each bin: the mean confidence of its images, None without images, and the correct ones.
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2: bin m is ((m-1)/M, m/M].
     """
     place, confidence, right = _binned(scores, truths, bins)
     members = [np.flatnonzero(place == i) for i in range(bins)]
     return [
-        Bin(float(confidence[i].mean()) if len(i) else None, Proportion(int(right[i].sum()), len(i))) for i in members
+        (float(confidence[i].mean()) if len(i) else None, Proportion(int(right[i].sum()), len(i))) for i in members
     ]
 
 

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from custom_modules.metrics.calibration import Bin, CoveragePoint
+from custom_modules.metrics.calibration import CoveragePoint
 from custom_modules.metrics.confusion import row_normalised
+from custom_modules.metrics.predictions import Proportion
 
 BLUE, VERMILLION = '#0072B2', '#D55E00'  # of Okabe and Ito's colour-blind-safe set
 GRID, SOFT = '#DDDDDD', '#777777'
@@ -94,7 +95,7 @@ def per_class(classes: Mapping[str, Any]) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def reliability(bins: Sequence[Bin], title: str) -> Figure:
+def reliability(bins: Sequence[tuple[float | None, Proportion]], title: str) -> Figure:
     """Reliability diagram: accuracy over confidence with Wilson 95 % intervals, and below it the number of images."""
     figure, (top, bottom) = _figure(3.7, 4.4, 2, 1, sharex=True, height_ratios=[3.2, 1])
     top.plot((0, 1), (0, 1), color=SOFT, linestyle=(0, (4, 3)), linewidth=1)
@@ -105,7 +106,7 @@ def reliability(bins: Sequence[Bin], title: str) -> Figure:
     top.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel='accuracy', title=title)
     top.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     top.grid(color=GRID)
-    starts, images = np.arange(len(bins)) / len(bins), [part.right.n for part in bins]
+    starts, images = np.arange(len(bins)) / len(bins), [right.n for _, right in bins]
     bars = bottom.bar(starts, images, width=0.86 / len(bins), align='edge', color=BLUE)
     bottom.bar_label(bars, [str(n or '') for n in images], padding=2, fontsize=7.5)
     bottom.set(ylim=(0, 1.25 * max(images)), yticks=[], xlabel='confidence', ylabel='images')

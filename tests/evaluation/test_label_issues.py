@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from html_elements import Elements
+from html_elements import Elements, assert_self_contained
 
 from custom_modules.datasets.annotation import Sample
 from custom_modules.errors import InputError
@@ -97,8 +97,7 @@ def issues(root: Path, names: list[str], unreadable: list[str]) -> LabelIssues:
         picture = np.random.default_rng(0).integers(0, 255, (60, 40, 3), np.uint8)
         (root / name).write_bytes(cv2.imencode('.jpg', picture)[1].tobytes())
     reasons = [{'path': name, 'reason': '<script>'} for name in unreadable]
-    photos = [Sample('', 0)] * (30 + len(unreadable))
-    return LabelIssues(root, ['rose', 'tulip'], photos, suspects=suspects, unreadable=reasons)
+    return LabelIssues(root, ['rose', 'tulip'], 30, suspects, reasons)
 
 
 def test_csv_and_json_have_a_row_per_suspect(tmp_path):
@@ -113,18 +112,10 @@ def test_csv_and_json_have_a_row_per_suspect(tmp_path):
 
 def test_the_page_shows_every_suspect_and_refers_to_nothing_outside(tmp_path):
     page = format_issues(issues(tmp_path, [ODD], [ODD]), '.html')
+    assert_self_contained(page)
     elements = Elements(page)
-    (picture,) = elements.named('img')
-    assert picture['src'].startswith('data:image/jpeg;base64,')
-    assert picture['alt']
-    assert not {'link', 'iframe', 'object', 'base', 'a'} & {tag for tag, _ in elements.found}
-    for _, attributes in elements.found:
-        assert 'onload' not in attributes
-        for name in ('src', 'href', 'srcset', 'action', 'data', 'poster'):
-            assert attributes.get(name, 'data:').startswith('data:')
-    assert len(elements.named('script')) == 1
+    assert len(elements.named('img')) == 1
     assert elements.named('input')[0]['data-path'] == ODD
-    assert not re.search(r'https?:|url\(|@import|fetch\(|import\(|//\w', page.replace(picture['src'], ''))
     assert (elements.named('html')[0]['lang'], elements.named('meta')[1]['name']) == ('en', 'viewport')
     text = re.sub(r'\s+', ' ', re.sub('<[^>]*>', ' ', page))
     for said in ('1 doubtful label among 30 photos', 'labelled rose', 'looks like tulip 0.97', 'Unreadable: 1 photo'):

@@ -3,13 +3,14 @@
 import html
 import json
 import re
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 
-from custom_modules.evaluation.model_card import PublishedFile, card_path, find_manifest, model_card
+from custom_modules.evaluation.model_card import card_path, find_manifest, model_card
 from custom_modules.evaluation.out_of_distribution import ood_figures
 from custom_modules.evaluation.results import figures
 from custom_modules.evaluation.robustness import PLAIN, robustness_figures
@@ -90,7 +91,7 @@ def sections(card):
 
 
 def test_known_values(results):
-    files = [PublishedFile('a.onnx', 9_200_000, 'f' * 64, 'top-1 identical')]
+    files = [('a.onnx', bytes(9_200_000), 'top-1 identical')]
     card = model_card('best.pth', model(), results, MANIFEST, files)
     assert card.startswith('# Model card: flowers_20260101, best.pth\n')
     found = sections(card)
@@ -100,7 +101,7 @@ def test_known_values(results):
     expected = {
         'Model details': [
             *('2,230,277', '`flowers_20260101`', '3 of at most 20', '| 7 |', 'trained from scratch'),
-            *('e' * 64, 'f' * 64, '9.2 MB'),
+            *('e' * 64, sha256(files[0][1]).hexdigest(), '9.2 MB'),
         ],
         'Training data': ['| all | 90 | 15 |', 'seed 5, 80 %', '1 groups of near-duplicates'],
         'Recipe': ['`SGD(lr=0.001)`', '`EMAHook(momentum=0.02)`'],

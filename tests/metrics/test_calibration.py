@@ -57,8 +57,8 @@ def test_ece_worked_by_hand(confidences, truths, bins, ece):
 
 def test_bins_contain_their_upper_edge():
     bins = reliability_bins(two_classes(0.6, 0.61, 1), [0, 1, 0], bins=5)
-    assert [(part.right.k, part.right.n) for part in bins] == [(0, 0), (0, 0), (1, 1), (0, 1), (1, 1)]
-    assert [part.confidence for part in bins] == [None, None, 0.6, 0.61, 1]
+    assert [(right.k, right.n) for _, right in bins] == [(0, 0), (0, 0), (1, 1), (0, 1), (1, 1)]
+    assert [confidence for confidence, _ in bins] == [None, None, 0.6, 0.61, 1]
 
 
 def test_nll_equals_scikit_learns():

@@ -49,8 +49,8 @@ def test_tested_runs_are_paired(seeds, tiny_config, call, tmp_path):
     assert 'photos, only the first is correct on' in page
     assert '://' not in page
     (pair,) = json.loads((tmp_path / names[2]).read_text())['pairs']
-    accuracies = [read_trained_run(run).share(read_trained_run(run).best).k for run in runs]
-    assert pair['only_first'] - pair['only_second'] == accuracies[0] - accuracies[1]
+    first, second = (read_trained_run(run).best for run in runs)
+    assert pair['only_first'] - pair['only_second'] == pytest.approx(15 * (first - second) / 100)
     assert (tmp_path / names[3]).read_bytes()[:4] == b'\x89PNG'
 
     results = json.loads((runs[0] / 'report' / 'metrics.json').read_text())
@@ -64,7 +64,7 @@ def test_unusable_arguments_are_one_line(call, tiny_config, capfd, tmp_path):
         assert f'{folder}: no run (no best.pth)' in call('compare', folder).error
     (tmp_path / 'a.md').mkdir()
     (tmp_path / 'file').touch()
-    assert 'is a folder; name a file' in call('compare', 'gone', '--out', 'a.md').error
+    assert 'is a folder. Name a file.' in call('compare', 'gone', '--out', 'a.md').error
     assert 'a file, not a folder' in call('compare', 'gone', '--out', 'file/a.md').error
     assert 'one of them is given twice' in call('train', tiny_config, '--seeds', 1, 1).error
     for flag in ('--dry-run', '--no-validate'):
