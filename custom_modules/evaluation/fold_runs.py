@@ -18,8 +18,9 @@ from custom_modules.engine.run_config import LOADERS, parse_options, read_config
 from custom_modules.engine.stop_signals import Stopped, run_process, stop_signal
 from custom_modules.engine.training import seed_problems
 from custom_modules.errors import InputError
-from custom_modules.evaluation.cross_validation import KEYS, Row, by_config, outcomes, read_table, write_rows
+from custom_modules.evaluation.cross_validation import KEYS, Row, by_config, read_table, write_rows
 from custom_modules.files import check_folder, lock_folder, sha256_of
+from custom_modules.metrics.calibration import arrays, mean_nll
 from custom_modules.metrics.predictions import top1
 from custom_modules.models.checkpoints import newest_checkpoint
 
@@ -51,10 +52,11 @@ def cross_validate(
     files, settings, root = read_configs(configs, seeds, data_root, options, work_dir)
     chosen, classes = find_folds(root, folds), read_classes(root / 'classes.txt')
     lists = [root / 'classes.txt', *sorted(root.glob('fold*/*.txt'))]
-    dataset = _short_digest([read_manifest_digest(root), *(sha256_of(path) for path in lists)])
-    runs: list[Row] = []
-    for seed, fold, name in itertools.product(seeds, chosen, files):
-        runs.append(dict(zip(KEYS, (name, settings[name], dataset, str(seed), str(fold)), strict=True)))
+    dataset = _short_digest([read_manifest_digest(root), *map(sha256_of, lists)])
+    runs: list[Row] = [
+        dict(zip(KEYS, (name, settings[name], dataset, str(seed), str(fold)), strict=True))
+        for seed, fold, name in itertools.product(seeds, chosen, files)
+    ]
     lock = lock_folder(work_dir)  # noqa: F841  held until it is closed by going out of scope
     rows = existing_rows(out, settings, dataset)
     finished = {tuple(row[key] for key in KEYS) for row in rows}
@@ -73,8 +75,8 @@ def cross_validate(
         rows += found
         write_rows(out, rows, classes)
         predictions = list(by_config(found, classes)[run['config']].values())
-        nll, minutes = outcomes(predictions)[:, 1].mean(), (time.monotonic() - began) / 60
-        scores = f'top-1 {top1(predictions)}  NLL {nll:.4f}'
+        scores = f'top-1 {top1(predictions)}  NLL {mean_nll(*arrays(predictions)):.4f}'
+        minutes = (time.monotonic() - began) / 60
         print(f'{number}/{len(runs)}  {about}  {scores}  {minutes:.1f} min', flush=True)
     return failed
 
