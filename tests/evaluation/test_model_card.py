@@ -79,9 +79,7 @@ def results():
 def model(meta=META):
     """A checkpoint of 2230277 parameters."""
     weights = {'w': torch.zeros(2230277), 'bn.running_mean': torch.zeros(3)}
-    return ModelFile(
-        Path('best.pth'), meta['classes'], meta, 'e' * 64, checkpoint={'state_dict': weights, 'meta': meta}
-    )
+    return ModelFile(Path('best.pth'), meta['classes'], meta, 'e' * 64, {'meta': meta, 'state_dict': weights})
 
 
 def sections(card):
