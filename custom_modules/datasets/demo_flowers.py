@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.datasets.splitting import split_dataset
 from custom_modules.errors import InputError
 
 Picture = NDArray[np.uint8]  # (H, W, 3), RGB
@@ -74,14 +73,6 @@ def draw_demo_flowers(out: Path, per_class: int = 120, size: int = 96, seed: int
         if out.exists():
             out.rmdir()  # empty; Windows cannot replace it
         Path(staging, 'flowers').replace(out)
-
-
-def prepare_demo_flowers(data_root: Path) -> None:
-    """Draws the flowers and splits them into ``data_root`` as any images are."""
-    data_root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=data_root.parent) as raw:
-        draw_demo_flowers(Path(raw))
-        split_dataset(Path(raw), data_root)
 
 
 def draw_flower(name: str, size: int, rng: Random) -> Picture:

@@ -13,7 +13,8 @@ from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmengine.runner import Runner
 
-from custom_modules.datasets.demo_flowers import prepare_demo_flowers
+from custom_modules.datasets.demo_flowers import draw_demo_flowers
+from custom_modules.datasets.splitting import split_dataset
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.hooks.preflight_hook import DryRunDone, PreflightHook
 from custom_modules.engine.performance import half_precision
@@ -142,10 +143,13 @@ def _apply_flags(cfg: Config, amp: bool, no_validate: bool, auto_scale_lr: bool)
 
 
 def _draw_demo_flowers(folder: Path) -> None:
-    """Makes the demo's dataset, once and in the main process."""
+    """Draws the demo's photos and splits them as any others, once and in the main process."""
     if is_main_process() and not folder.exists():
         print(f'drawing synthetic flowers into {folder}')
-        prepare_demo_flowers(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent) as raw:
+            draw_demo_flowers(Path(raw))
+            split_dataset(Path(raw), folder)
     barrier()
 
 
