@@ -239,8 +239,8 @@ def _unread_variables(cfg: Config) -> Iterator[tuple[str, str]]:
     for name, value in cfg._cfg_dict.items():
         if name in known or name in VARIABLES:
             continue
-        typed = value[0] if isinstance(value, list) and value else value
-        if isinstance(typed, dict) and 'type' in typed and any(_contains(part, value) for part in settings.values()):
+        shared = isinstance(value, list) or (isinstance(value, dict) and len(value) > 1)
+        if shared and any(_contains(part, value) for part in settings.values()):
             continue
         places = sorted((key for key in settings if key.endswith(f'.{name}')), key=lambda key: key[:5] != 'train')
         if name in FORMER_NAMES or _nearest(name, known, 0.8):

@@ -127,10 +127,11 @@ def _input(preprocessor: Any) -> str:
 
 def table(rows: Mapping[str, str]) -> str:
     """The rows as aligned text, each value wrapped to the terminal's width."""
-    width = min(shutil.get_terminal_size((100, 24)).columns, 119)
     first = max(map(len, rows)) + 2
+    width = max(min(shutil.get_terminal_size((100, 24)).columns, 119), first + 30)
+    wrapper = textwrap.TextWrapper(width, subsequent_indent=' ' * first, break_on_hyphens=False)
     lines = []
     for name, value in rows.items():
-        text = textwrap.fill(value, max(width - first, 30), break_on_hyphens=False)
-        lines.append(f'{name:<{first}}' + text.replace('\n', '\n' + ' ' * first))
+        wrapper.initial_indent = f'{name:<{first}}'
+        lines.append(wrapper.fill(value or '–'))
     return '\n'.join(lines)

@@ -9,7 +9,6 @@ import functools
 import inspect
 import os
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -149,16 +148,10 @@ def _image_paths(dataset: Any) -> list[str]:
 
 def same_content(train: list[str], val: list[str]) -> list[str]:
     """The paths in ``val`` of files with the bytes of a file in ``train``; only files of the same size are read."""
-
-    @functools.cache
-    def digest(path: str) -> str:
-        return sha256_of(Path(path))
-
-    sizes = defaultdict(list)
-    for path in filter(os.path.isfile, train):
-        sizes[os.path.getsize(path)].append(path)
-    twins = {path: sizes[os.path.getsize(path)] for path in filter(os.path.isfile, val)}
-    return [path for path, same_size in twins.items() if same_size and digest(path) in set(map(digest, same_size))]
+    size = {path: os.path.getsize(path) for path in (*train, *val) if os.path.isfile(path)}
+    common = {size.get(path) for path in train} & {size.get(path) for path in val} - {None}
+    known = {sha256_of(Path(path)) for path in train if size.get(path) in common}
+    return [path for path in val if size.get(path) in common and sha256_of(Path(path)) in known]
 
 
 def check_pipelines(run: 'Run') -> Iterator[Finding]:
@@ -267,23 +260,15 @@ def check_checkpoint(run: 'Run') -> Iterator[Finding]:
     if run.classes and trained and trained != run.classes:
         theirs, ours = ', '.join(trained), ', '.join(run.classes)
         yield level(f'{name}: was trained for {theirs}, but {run.data_root} has {ours}. Use the same names and order.')
-    if training and (other := _other_split(run, checkpoint)):
-        yield level(
-            f'{name}: {other}, so it has learned validation photos. Give the --data-root that it was trained on.'
-        )
+    known = [checkpoint.get('meta') or {}, checkpoint.get('BestCheckpointHook') or {}]
+    before = next((found['dataset_digest'] for found in known if found.get('dataset_digest')), None)
+    if training and before and run.digest and before != run.digest:
+        other = f'was trained on another split ({before[:12]}) than {run.data_root} ({run.digest[:12]})'
+        yield level(f'{name}: {other}: it has learned validation photos. Give the --data-root that it was trained on.')
     done, epochs = (checkpoint.get('meta') or {}).get('epoch', 0), run.cfg.get('train_cfg', {}).get('max_epochs')
     if resume and epochs is not None and done > epochs:
         add = f'--cfg-options train_cfg.max_epochs={done + 1}'
         yield error(f'{name}: has trained for {done} epochs, but train_cfg.max_epochs is {epochs}. Add: {add}')
-
-
-def _other_split(run: 'Run', checkpoint: dict) -> str | None:
-    """Says that a checkpoint was trained on another split than the run's; None where that is not known."""
-    known = [checkpoint.get('meta') or {}, checkpoint.get('BestCheckpointHook') or {}]
-    before = next((found['dataset_digest'] for found in known if found.get('dataset_digest')), None)
-    if not before or not run.digest or before == run.digest:
-        return None
-    return f'was trained on another split ({before[:12]}) than {run.data_root} ({run.digest[:12]})'
 
 
 def weights_fit(part: dict, checkpoint: dict, prefix: str = '') -> tuple[int, int]:

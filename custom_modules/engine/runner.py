@@ -72,18 +72,13 @@ class PreparedRunner(Runner):
     @classmethod
     def from_run(cls, run: Run) -> Self:
         """The runner of a prepared run, which uses its built datasets and its loaded checkpoint."""
-        runner = cls.from_cfg(run.cfg)
+        with as_configured('config'):
+            runner = cls.from_cfg(run.cfg)
         runner._run = run
         for name, dataset in run.datasets.items():
             # Upstream copies a loader's settings deeply, but a function is never copied.
             getattr(runner, f'_{name}_dataloader')['dataset'] = {'type': lambda dataset=dataset: dataset}
         return runner
-
-    @classmethod
-    def from_cfg(cls, cfg: Config) -> Self:
-        """The runner of a config."""
-        with as_configured('config'):
-            return super().from_cfg(cfg)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The run's logger; its first handler is the terminal's, which shows a long message if it is ``whole``."""

@@ -18,7 +18,7 @@ from custom_modules.datasets.splitting import split_dataset
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.hooks.preflight_hook import DryRunDone, PreflightHook
 from custom_modules.engine.performance import half_precision
-from custom_modules.engine.resume import find_checkpoint, resume_command, set_others_aside
+from custom_modules.engine.resume import FoundCheckpoint, find_checkpoint, resume_command, set_others_aside
 from custom_modules.engine.run import Run, prepare_run
 from custom_modules.engine.run_config import (
     default_work_dir,
@@ -88,18 +88,12 @@ def train(
     replace = demo and not resume and folder == default_work_dir(config, demo=True)
     continued = resume and (not found or found.path.resolve().parent == folder.resolve())
     if _holds_run(folder) and not (dry_run or replace or continued):
-        raise InputError(
-            f'{folder}: holds a run already. Name another --work-dir{"" if probe else ", or continue it by --resume"}.'
-        )
+        hint = '' if probe else ', or continue it by --resume'
+        raise InputError(f'{folder}: holds a run already. Name another --work-dir{hint}.')
     if resume:
         cfg.resume, cfg.load_from = found is not None, str(found.path) if found else None
-    if seed is not None:
-        refuse(seed_problems([seed]))
-        cfg.merge_from_dict({'randomness.seed': seed})
-    if save_every_minutes is not None:
-        save_every(cfg, save_every_minutes)
     set_up_device(cfg, launcher)
-    _apply_flags(cfg, amp, no_validate, auto_scale_lr)
+    _apply_flags(cfg, seed, save_every_minutes, amp, no_validate, auto_scale_lr)
     if demo:
         _draw_demo_flowers(Path(cfg.train_dataloader.dataset.data_root))
     loaders = ['train'] if no_validate else ['train', 'val']
@@ -108,10 +102,7 @@ def train(
         return _dry_run(run)
     with _claim_work_dir(folder, replace) or nullcontext():
         if resume:
-            for line in set_others_aside(folder, found) if is_main_process() else []:
-                print(line)
-            _print(f'resuming from {found.path}' if found else f'no checkpoint in {folder}: starting from scratch')
-            barrier()
+            _begin_resume(folder, found)
         try:
             runner = _run(run, probe)
         except Stopped as stop:
@@ -125,8 +116,15 @@ def _holds_run(folder: Path) -> bool:
     return newest_checkpoint(folder) is not None or (folder / 'best.pth').exists()
 
 
-def _apply_flags(cfg: Config, amp: bool, no_validate: bool, auto_scale_lr: bool) -> None:
+def _apply_flags(
+    cfg: Config, seed: int | None, minutes: float | None, amp: bool, no_validate: bool, auto_scale_lr: bool
+) -> None:
     """Applies the flags to the config, and prints a line on each that has side effects."""
+    if seed is not None:
+        refuse(seed_problems([seed]))
+        cfg.merge_from_dict({'randomness.seed': seed})
+    if minutes is not None:
+        save_every(cfg, minutes)
     if no_validate:
         keep_train_only(cfg)
         _print('--no-validate: no best.pth is kept, and early stopping is off')
@@ -165,6 +163,15 @@ def _claim_work_dir(folder: Path, replace: bool) -> BinaryIO | None:
         remove_leftovers(folder)
     barrier()
     return lock
+
+
+def _begin_resume(folder: Path, found: FoundCheckpoint | None) -> None:
+    """Renames what no later resume must take, and says where this one begins."""
+    if is_main_process():
+        for line in set_others_aside(folder, found):
+            print(line)
+    _print(f'resuming from {found.path}' if found else f'no checkpoint in {folder}: starting from scratch')
+    barrier()
 
 
 def _print(line: str) -> None:

@@ -146,6 +146,7 @@ def test_all_problems_are_reported_at_once_each_with_its_key(flat, tmp_path):
         'bgr_mean = {{_base_.data_preprocessor.mean}}[::-1]',
         'optimizer = dict(type="SGD", lr=0.02)\noptim_wrapper = dict(optimizer=optimizer)',
         'steps = [dict(type="LoadPhoto")]\ntrain_dataloader = dict(dataset=dict(pipeline=steps))',
+        'img_norm_cfg = dict(mean=[1.0] * 3, std=[1.0] * 3)\n' + pipeline('dict(type="Normalize", **img_norm_cfg)'),
         'dataset_type = "FlowerDataset"',  # says what is so already
         'experiment_name = "mine"',
         'train_cfg = dict(max_epochs=20.0)',

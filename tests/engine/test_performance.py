@@ -9,11 +9,7 @@ import torch
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
-from custom_modules.engine.performance import (
-    channels_last_pays,
-    half_precision,
-    without_batch_norm,
-)
+from custom_modules.engine.performance import half_precision, without_batch_norm
 from custom_modules.engine.run_config import read_config
 from custom_modules.engine.runner import PreparedRunner
 
@@ -38,13 +34,6 @@ def test_a_large_tensor_gets_the_memory_of_an_earlier_one():
         [sys.executable, '-c', FAULTS_OF_LARGE_TENSORS], capture_output=True, text=True, check=True
     )
     assert int(process.stdout) < 50_000_000  # bytes cleared for ten tensors: ten times that if each were mapped again
-
-
-@pytest.mark.parametrize(
-    ('device', 'mixed', 'pays'), [('cpu', False, True), ('cuda', False, False), ('cuda', True, True)]
-)
-def test_channels_last_where_it_pays(device, mixed, pays):
-    assert channels_last_pays(device, mixed) is pays
 
 
 @pytest.mark.parametrize(('native', 'dtype'), [(True, 'bfloat16'), (False, 'float16')])

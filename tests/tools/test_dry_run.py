@@ -166,7 +166,6 @@ def test_mistakes_that_stop_the_run(text, said, dry_run, data):
         ('data_preprocessor = dict(to_rgb=False)', 'data_preprocessor.to_rgb: not set, but photos are loaded as BGR'),
         ('data_preprocessor = dict(mean=[103.53, 116.28, 123.675])', 'looks like BGR, but to_rgb turns photos to RGB'),
         # and other warnings
-        ('train_dataloader = dict(batch_size=64)', 'batch_size: 64 on 1 process(es), but there are 40 photos'),
         ('train_dataloader = dict(dataset=dict(indices=32))', 'train_dataloader.dataset: no photo of tulip to learn'),
     ],
 )

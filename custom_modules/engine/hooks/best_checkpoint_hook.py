@@ -59,10 +59,8 @@ class BestCheckpointHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.path = Path(runner.work_dir) / self.filename
-        if runner.val_loop is None:
-            raise InputError('BestCheckpointHook needs validation: the config has no val_dataloader')
         if not runner.val_dataloader.dataset.metainfo.get('classes'):
-            raise InputError('BestCheckpointHook needs class names: the validation dataset has none')
+            raise InputError('BestCheckpointHook: the validation dataset has no class names. Use a FlowerDataset.')
         if self.run is None:  # otherwise it came with the checkpoint that is being resumed
             self.run = runner.experiment_name
             return

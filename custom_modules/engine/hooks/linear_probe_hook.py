@@ -9,7 +9,7 @@ from mmpretrain.registry import HOOKS
 
 from custom_modules.engine.run_config import in_order
 from custom_modules.engine.stop_signals import shield_worker
-from custom_modules.errors import InputError, as_configured
+from custom_modules.errors import as_configured
 from custom_modules.models.linear_probe import fit_head
 
 
@@ -38,8 +38,6 @@ class LinearProbeHook(Hook):
             return
         began = time.monotonic()
         seen = runner.cfg.get('val_dataloader') or runner.cfg.get('test_dataloader')
-        if not (self.pipeline or seen):
-            raise InputError('LinearProbeHook: the config has no val_dataloader to take the pipeline of: name one')
         settings = in_order(runner.cfg.train_dataloader, self.pipeline or seen.dataset.pipeline, self.batch_size)
         with as_configured('LinearProbeHook, its photos through its pipeline and the model'):
             loader = Runner.build_dataloader(settings)

@@ -39,8 +39,6 @@ class MidEpochCheckpointHook(Hook):
     priority = 'LOWEST'  # after all other hooks have seen the iteration, and after CheckpointHook
 
     def __init__(self, minutes: float = 10.0) -> None:
-        if minutes < 0:
-            raise InputError(f'MidEpochCheckpointHook: minutes is {minutes}. Give 0 or more.')
         self.minutes = minutes
         self._batches_done = 0
         self._ranks: list[dict[str, Tensor]] = []  # rank_tensors of each rank: of the resumed checkpoint or the next

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from custom_modules.engine.effective_settings import effective_settings, lr_course, schedules_of, table
-from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.hooks.seed_hook import random_state_kept
 from custom_modules.engine.loops import LinearProbeLoop
 from custom_modules.engine.preflight import Finding, error, run_checks, warning
@@ -26,7 +24,7 @@ SMALL = 10_000  # training images below which training from scratch is rarely in
 # Learning rates from which on pretrained weights are lost. SGD: 0.01 at batch 32 still reached 97 % on these photos,
 # 0.045 destroyed the weights; the limit grows with the root of the batch. Adam: 1e-3 is usual for fine-tuning.
 SGD_LIMIT, ADAM_LIMIT = 0.02, 0.003
-METRIC_KEYS = {BestCheckpointHook: 'metric', EarlyStoppingHook: 'monitor', CheckpointHook: 'save_best'}
+METRIC_KEYS = 'metric', 'monitor', 'save_best'  # attributes of hooks and schedules
 TRIED = 8  # images of each loader: enough for batch norm, and read in a tenth of a second
 TIMED = 10  # steps
 
@@ -73,15 +71,11 @@ class PreflightHook(Hook):
 
 
 def check_length(run: Run, runner: Runner) -> Iterator[Finding]:
-    """Batch sizes that do not fit the number of images."""
-    loader, key = runner.train_dataloader, 'train_dataloader.batch_size'
-    images, batch = len(loader.dataset), loader.batch_size or 1
+    """A batch size that leaves no batch."""
+    loader = runner.train_dataloader
     if len(loader) == 0:
-        yield error(f'{key}: {batch} with drop_last, but there are {images} photos: no batch at all. Set it lower.')
-    elif batch * runner.world_size > images:
-        yield warning(
-            f'{key}: {batch} on {runner.world_size} process(es), but there are {images} photos. Set it lower.'
-        )
+        found = f'{loader.batch_size} with drop_last, but there are {len(loader.dataset)} photos: no batch at all'
+        yield error(f'train_dataloader.batch_size: {found}. Set it lower.')
 
 
 def check_schedules(run: Run, runner: Runner) -> Iterator[Finding]:
@@ -156,17 +150,14 @@ RUNNER_CHECKS = {
 
 def check_metrics(runner: Runner, metrics: dict[str, float]) -> None:
     """Refuses hooks and schedules that wait for a metric which validation does not give."""
-    wanted = [
-        (f'{type(hook).__name__}.{key}', getattr(hook, key))
-        for hook in runner.hooks
-        for kind, key in METRIC_KEYS.items()
-        if isinstance(hook, kind)
-    ]
-    measured = [one for one in schedules_of(runner) if isinstance(one, ReduceOnPlateauParamScheduler)]
-    wanted += [('param_scheduler.monitor', schedule.monitor) for schedule in measured]
-    known = ', '.join(sorted(metrics))
-    unknown = [(key, name) for key, name in wanted if isinstance(name, str) and name not in ('auto', *metrics)]
-    refuse(f'{key}: validation gives no {name!r}. Choose one of: {known}' for key, name in unknown)
+    problems = []
+    for part in (*runner.hooks, *schedules_of(runner)):
+        for key in METRIC_KEYS:
+            name = getattr(part, key, None)
+            if isinstance(name, str) and name not in ('auto', *metrics):
+                where, known = f'{type(part).__name__}.{key}', ', '.join(sorted(metrics))
+                problems.append(f'{where}: validation gives no {name!r}. Choose one of: {known}')
+    refuse(problems)
 
 
 def try_batches(runner: Runner) -> dict[str, float]:

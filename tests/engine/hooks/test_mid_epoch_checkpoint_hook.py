@@ -172,8 +172,3 @@ def test_checkpoints_that_mmengine_saves_by_iteration_can_be_resumed_too(run, tm
     hooks = {'checkpoint': {'type': 'CheckpointHook', 'interval': 1, 'by_epoch': False}}
     straight = run(default_hooks=hooks)
     assert resume(run, tmp_path, 'iter_4', default_hooks=hooks).batches == straight.batches[4:]
-
-
-def test_a_negative_time_is_refused():
-    with pytest.raises(InputError, match='minutes is -1'):
-        MidEpochCheckpointHook(-1)
