@@ -64,8 +64,8 @@ PARTS: dict[str, tuple[Any, str]] = {
     r'.*\bpolicies(\.\d+)+': (None, 'magnitude_key magnitude_range'),  # of RandAugment
 }
 DEFAULT_HOOKS = {'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'}
-# Names that the base configs of this project give to values used in several places.
-VARIABLES = {'data_root', 'num_classes', 'train_pipeline', 'test_pipeline', 'vis_backends'}
+# Names that the base configs of this project give to values used in several places, and one that run.py adds.
+VARIABLES = {'data_root', 'num_classes', 'train_pipeline', 'test_pipeline', 'vis_backends', 'pretrained'}
 # What configs for MMClassification 0.x set at the top level, and what 1.x reads instead.
 FORMER_NAMES = {
     'optimizer': 'optim_wrapper.optimizer',

@@ -132,8 +132,9 @@ def check_lr(run: Run, runner: Runner) -> Iterator[Finding]:
 def check_from_scratch(run: Run, runner: Runner) -> Iterator[Finding]:
     """Training from scratch on few images."""
     cfg, images = runner.cfg, len(runner.train_dataloader.dataset)
-    whole = cfg.model.get('pretrained') or 'Pretrained' in str(cfg.model.get('init_cfg'))
-    if run.needs_pretrained and images < SMALL and not (cfg.get('pretrained') or whole or runner._load_from):
+    parts = cfg, cfg.model, cfg.model.backbone  # timm's backbones load their own weights
+    given = any(part.get('pretrained') for part in parts) or 'Pretrained' in str(cfg.model.get('init_cfg'))
+    if run.needs_pretrained and images < SMALL and not (given or runner._load_from):
         yield warning(
             f'model.backbone.init_cfg: no pretrained weights, so everything is learned from {images} photos. '
             'Fetch some with: python tools/fetch_weights.py NAME'
