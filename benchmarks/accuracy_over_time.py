@@ -6,16 +6,13 @@ Everything counts: imports, checks, loading weights, training, validation. Runs 
 """
 
 import argparse
-import csv
-import io
-import json
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from pathlib import Path
-from statistics import mean
 from typing import Any
+
+import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -33,28 +30,27 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='SEED', help='one run each (default: 0)')
     parser.add_argument('--data-root', metavar='DIR', help="the prepared dataset (default: each config's)")
     parser.add_argument('--work-dir', default='work_dirs/accuracy_over_time', metavar='DIR', help='a new folder')
-    parser.add_argument('--out', metavar='FILE', help='write all validations: .csv or .json')
-    args = parser.parse_args(argv)
-    if args.out and Path(args.out).suffix not in ('.csv', '.json'):
-        parser.error(f'--out {args.out}: the name must end in .csv or .json')
-    return args
+    parser.add_argument('--out', type=Path, metavar='FILE', help='write all validations as CSV')
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Trains each config with each seed and prints the table."""
+    """Trains each config with each seed; prints mean, least and greatest value of each validation over the seeds."""
     args = parse_args(argv)
     if Path(args.work_dir).exists():
         raise InputError(f'{args.work_dir}: exists already. Name another --work-dir.')
     if args.out:
-        check_folder(Path(args.out).parent)
+        check_folder(args.out.parent)
     rows: list[dict[str, Any]] = []
     for config in args.configs:
         for seed in args.seeds:
             work_dir = Path(args.work_dir) / Path(config).stem / f'seed_{seed}'
             rows += train(config, seed, work_dir, args.data_root)
-    print(as_table(rows))
+    table = pd.DataFrame(rows)
+    found = table.groupby(['config', 'step'], sort=False)[['seconds', 'top1']].agg(['count', 'mean', 'min', 'max'])
+    print(found.to_string(float_format='{:.2f}'.format))
     if args.out:
-        write_atomically(Path(args.out), lambda file: file.write(as_text(rows, Path(args.out).suffix).encode()))
+        write_atomically(args.out, lambda file: table.to_csv(file, index=False))
         print(f'written     {args.out}')
     return 0
 
@@ -96,35 +92,6 @@ def validations(work_dir: Path) -> list[Any]:
     if not found:
         raise InputError(f'{work_dir}: no {SCORE} was logged. Use a config that validates and logs to TensorBoard.')
     return found
-
-
-def as_table(rows: list[dict[str, Any]]) -> str:
-    """Mean and range over the seeds for each validation, as Markdown."""
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row['config'], row['step']].append(row)
-    lines = ['| config | step | seeds | seconds | top-1, % |', '|---|---|---|---|---|']
-    for (config, step), group in groups.items():
-        seconds = mean_and_range([row['seconds'] for row in group], 1)
-        top1 = mean_and_range([row['top1'] for row in group], 2)
-        lines.append(f'| {config} | {step} | {len(group)} | {seconds} | {top1} |')
-    return '\n'.join(lines)
-
-
-def mean_and_range(values: list[float], digits: int) -> str:
-    """E.g. ``47.5 (45.3–49.1)``."""
-    return f'{mean(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})'
-
-
-def as_text(rows: list[dict[str, Any]], suffix: str) -> str:
-    """All rows as CSV or JSON."""
-    if suffix == '.json':
-        return json.dumps(rows, indent=2) + '\n'
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 if __name__ == '__main__':

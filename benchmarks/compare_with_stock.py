@@ -9,7 +9,6 @@ Stock and ours take turns, each in a process of its own: the memory allocator's 
 import argparse
 import json
 import os
-import platform
 import shlex
 import sys
 import tempfile
@@ -19,7 +18,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -70,11 +68,21 @@ def main(argv: list[str] | None = None) -> int:
     print(as_table(samples))
     if args.json:
         command = shlex.join(['python', *(sys.argv if argv is None else [__file__, *argv])])
-        results = {'command': command, **describe_machine(args.threads), 'images_per_second': samples}
-        text = json.dumps(results, indent=2, ensure_ascii=False) + '\n'
+        date = datetime.now().astimezone().isoformat(timespec='seconds')
+        about = {'command': command, 'date': date, 'threads': args.threads, 'environment': describe_environment()}
+        results = {**about, 'images_per_second': samples}
+        text = json.dumps(results, indent=2, ensure_ascii=False, default=str) + '\n'
         write_atomically(Path(args.json), lambda file: file.write(text.encode()))
         print(f'written     {args.json}')
     return 0
+
+
+def describe_environment() -> dict[str, str]:
+    """Versions and devices as MMEngine collects them, and the processor."""
+    import torch
+    from mmengine.utils.dl_utils import collect_env
+
+    return {**collect_env(), 'processor': torch.backends.cpu.get_cpu_capability(), 'cores': str(os.cpu_count())}
 
 
 def take_turns(part: str, args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
@@ -203,26 +211,6 @@ def loader(side: str, cfg: Any, folder: str) -> dict[str, Work]:
 def consume(give: Callable[[], Any]) -> None:
     """Takes everything from what ``give`` returns, and keeps nothing."""
     deque(give(), maxlen=0)
-
-
-def describe_machine(threads: int | None) -> dict[str, Any]:
-    """Date, processor, device and versions."""
-    import torch
-    from mmengine.device import get_device
-
-    info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
-    packages = ('torch', 'torchvision', 'mmengine', 'mmpretrain', 'numpy')
-    return {
-        'date': datetime.now().astimezone().isoformat(timespec='seconds'),
-        'processor': names[0] if names else platform.processor(),
-        'vector_instructions': torch.backends.cpu.get_cpu_capability(),
-        'cores': os.cpu_count(),
-        'threads': threads or torch.get_num_threads(),
-        'device': torch.cuda.get_device_name() if torch.cuda.is_available() else get_device(),
-        'versions': {'python': platform.python_version(), **{name: version(name) for name in packages}},
-    }
 
 
 def as_table(samples: dict[str, dict[str, list[float]]]) -> str:

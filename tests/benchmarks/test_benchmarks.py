@@ -40,8 +40,7 @@ def test_both_sides_are_measured_in_turns(parts, names, tiny_config, tool_enviro
     options = ['--only', *parts, '--rounds', 2, '--seconds', 0.01, '--batch-size', 4, '--json', file]
     out = run('compare_with_stock', tiny_config, *options, environment=tool_environment)
     results = json.loads(file.read_text())
-    assert results['threads'] == 1
-    assert results['versions']['torch']
+    assert results['environment']['PyTorch']
     assert list(results['images_per_second']) == names
     for name, samples in results['images_per_second'].items():
         assert [len(samples[side]) for side in ('stock', 'ours')] == [2, 2]
@@ -57,4 +56,4 @@ def test_each_validation_has_its_time(tiny_config, tool_environment, tmp_path):
     first, last = (float(row['seconds']) for row in rows)
     assert 0 < first < last < 300
     assert all(0 <= float(row['top1']) <= 100 for row in rows)
-    assert out.count('| tiny |') == 2
+    assert out.count('tiny') == 1

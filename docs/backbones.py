@@ -1,6 +1,6 @@
 """Runs every tool on a model of every backbone, from random weights on drawn flowers, and writes docs/backbones.md.
 
-python benchmarks/backbones.py
+python docs/backbones.py
 """
 
 import argparse
@@ -28,7 +28,7 @@ SMALL = (
 HEADER = """# Backbones
 
 Every tool on every backbone: one epoch on 40 drawn flowers from random weights, then each tool on the result.
-A cell is what the command ended with: ✓ is exit code 0. Written by `python benchmarks/backbones.py` on {date}
+A cell is what the command ended with: ✓ is exit code 0. Written by `python docs/backbones.py` on {date}
 with torch {torch}, mmpretrain {mmpretrain} and onnxruntime {onnxruntime}.
 
 """
