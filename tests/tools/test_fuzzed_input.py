@@ -159,9 +159,11 @@ def test_tampered_checkpoints(best, ask):
         assert 'head.fc.bias is no tensor of numbers' in said(weight(value)), value
     assert 'its scores are not finite: the weights are broken' in said(weight(torch.full((5,), float('nan'))))
     for value in (3, 'daisy', torch.zeros(5), [1, 2], [], None, {'daisy': 0}):
-        assert 'holds no class names' in said(meta(classes=value)), value
+        assert 'holds no class names' in said(meta(classes=value, dataset_meta=None)), value
     for value in (['daisy', 'rose'], list('abcdef')):
-        assert f'has 5 scores, but the model names {len(value)} classes' in said(meta(classes=value))
+        assert f'has 5 scores, but the model names {len(value)} classes' in said(
+            meta(classes=value, dataset_meta=None)
+        )
     for value in (torch.zeros(3), 3, None, '', 'x = 1', 'x = (', '\0', '[' * 5000):
         said(meta(config=value))
     for old, new in {
