@@ -238,7 +238,8 @@ def test_the_shipped_recipes_are_not_warned_of(path, data, tmp_path, monkeypatch
     monkeypatch.setattr(preflight_hook, 'try_batches', lambda runner: {})
     monkeypatch.setattr(preflight_hook, '_time', lambda runner: '')
     cfg = read_config(str(path), {}, str(data), str(tmp_path))
-    cfg.model.backbone.pop('init_cfg')
+    for key in ('init_cfg', 'pretrained'):
+        cfg.model.backbone.pop(key, None)
     cfg.pretrained = 'weights'  # as if loaded
     cfg.experiment_name = f'shipped_{path.stem}'
     cfg.train_dataloader.batch_size = 32
