@@ -14,6 +14,8 @@ from custom_modules.upstream import quieten
 UNUSABLE = PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError
 UNUSABLE_NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG}
 MAX_PRINTED = 20
+# Errors of building a part that a user has configured.
+AS_CONFIGURED = TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError, FileNotFoundError
 
 
 class InputError(ValueError):
@@ -65,7 +67,7 @@ def as_configured(part: str, remedy: str = 'Correct the config or --cfg-options.
         yield
     except InputError:
         raise
-    except (TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError) as error:
+    except AS_CONFIGURED as error:
         raise InputError(f'{part}: {said_by(error)}. {remedy}') from error
 
 

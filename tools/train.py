@@ -36,6 +36,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     add('--amp', action='store_true', help='automatic mixed precision (needs an accelerator)')
     add('--no-validate', action='store_true', help='train without validating')
+    add('--class-weights', choices=['balanced'], help='weight the loss by the training photos of each class')
     add('--auto-scale-lr', action='store_true', help='scale the lr to the actual batch size')
     add('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override settings, e.g. train_cfg.max_epochs=5')
     add('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -43,7 +44,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.demo and args.data_root:
         parser.error('--demo draws its own flowers: leave out --data-root')
-    for flag in ('--demo', '--resume', '--no-validate', '--dry-run', '--save-every-minutes'):
+    for flag in ('--demo', '--resume', '--no-validate', '--dry-run', '--save-every-minutes', '--class-weights'):
         given = vars(args)[flag[2:].replace('-', '_')]
         if args.probe and given is not None and given is not False:  # 0 minutes are given, too
             parser.error(f'--probe: fits the head in one validated pass over your photos; leave out {flag}')

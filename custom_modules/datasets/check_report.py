@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from custom_modules.datasets.dataset_checks import ERROR, KINDS, NOTE, WARNING, CheckReport, Finding, weights_option
+from custom_modules.datasets.dataset_checks import ERROR, KINDS, NOTE, WARNING, CheckReport, Finding
 from custom_modules.files import printable
 from custom_modules.pages import render
 from custom_modules.photos.thumbnails import thumbnail
@@ -101,7 +101,6 @@ def _format_html(report: CheckReport) -> str:
         verdict=verdict(report),
         kinds=kinds,
         totals={label: sum(counts[label] for counts in report.counts.values()) for label in report.class_weights},
-        option=weights_option(report.class_weights.values()),
         thumbnails={path: thumbnail(Path(report.data) / path, _THUMBNAIL_EDGE) for path in sorted(pictured)},
     )
 

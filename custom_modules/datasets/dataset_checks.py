@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from custom_modules.datasets.annotation import SIDES, Sample, check_disjoint, is_prepared, read_classes, read_samples
+from custom_modules.datasets.class_counts import class_weights
 from custom_modules.datasets.image_checks import CheckedImage, check_images
 from custom_modules.datasets.manifest import changes_since_split, read_manifest
 from custom_modules.datasets.raw_folders import HIDDEN, scan_raw
@@ -65,7 +66,7 @@ KINDS = {
     'deep': Kind(WARNING, '16 bits per channel', 'convert to 8 bits: OpenCV keeps the upper 8, which may look black'),
     'animated': Kind(WARNING, 'several images in one file', 'save the right one: training sees the first'),
     'transparent': Kind(WARNING, 'transparent', 'flatten on a background: training sees the colours below'),
-    'imbalance': Kind(WARNING, 'class imbalance', 'add photos, or weight the loss; look at recall per class'),
+    'imbalance': Kind(WARNING, 'class imbalance', 'add photos, or train with --class-weights balanced'),
     'near_duplicate_one_side': Kind(NOTE, 'near-duplicates in one subset', 'nothing: they cause no leak'),
     'small': Kind(NOTE, 'shorter than the crop', 'nothing: training and prediction enlarge them, up to twofold'),
     'grey': Kind(NOTE, 'without colour', 'nothing, unless one class has many: a model may learn grey as its sign'),
@@ -101,7 +102,9 @@ class CheckReport:
     @property
     def class_weights(self) -> dict[str, float]:
         """Balanced weights of the training images, by class."""
-        return class_weights(next(iter(self.counts.values())))
+        counts = next(iter(self.counts.values()))
+        weights = class_weights(list(counts.values()))
+        return {label: round(weight, 3) for label, weight in zip(counts, weights, strict=True)}
 
     @property
     def by_kind(self) -> dict[str, list[Finding]]:
@@ -146,17 +149,6 @@ def check_dataset(
     findings += _check_balance(next(iter(counts.values())))
     findings.sort(key=lambda finding: list(KINDS).index(finding.kind))
     return CheckReport(str(data), prepared, counts, findings)
-
-
-def class_weights(counts: Mapping[str, int]) -> dict[str, float]:
-    """Balanced weights: N / (K n) for a class of n among N images of K classes (King & Zeng 2001), 0 for n = 0."""
-    total, classes = sum(counts.values()), len(counts)
-    return {label: round(total / (classes * count), 3) if count else 0.0 for label, count in counts.items()}
-
-
-def weights_option(weights: Iterable[float]) -> str:
-    """The training option that sets these weights, in label order, for CrossEntropyLoss."""
-    return f"--cfg-options 'model.head.loss.class_weight=[{','.join(f'{weight:g}' for weight in weights)}]'"
 
 
 def _list_images(data: Path, subsets: Sequence[str]) -> tuple[list[str], list[Finding]]:
@@ -242,8 +234,7 @@ def _check_balance(counts: Mapping[str, int]) -> list[Finding]:
         return []
     most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
     ratio = present[most] / present[least]
-    option = weights_option(class_weights(counts).values())
-    detail = f'{most} has {present[most]} photos, {least} {present[least]}: {ratio:.1f} times as many; {option}'
+    detail = f'{most} has {present[most]} photos, {least} {present[least]}: {ratio:.1f} times as many'
     return [Finding('imbalance', (), detail)]
 
 

@@ -13,6 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from custom_modules.datasets.class_counts import innermost, labels_of
 from custom_modules.engine.loops import LinearProbeLoop
 from custom_modules.engine.preflight import class_names
 
@@ -66,6 +67,7 @@ def effective_settings(runner: Runner, metrics: Sequence[str]) -> dict[str, str]
         'weights': f'{weights}{" (resumed)" if runner._resume else ""}',
         'classes': f'{len(classes)}: {", ".join(classes)}',
         'train photos': _counts(loader.dataset, classes),
+        **_class_weights(runner, classes),
         **_training(runner),
         'train pipeline': _pipeline(loader.dataset),
     }
@@ -76,7 +78,7 @@ def effective_settings(runner: Runner, metrics: Sequence[str]) -> dict[str, str]
     precision = 'mixed precision' if type(runner.optim_wrapper).__name__ == 'AmpOptimWrapper' else 'float32'
     device = f'{next(model.parameters()).device}, {precision}, {loader.num_workers} workers'
     rows |= {'input': _input(model.data_preprocessor), 'device': device, 'seed': str(runner.seed)}
-    return rows | {'data': str(getattr(loader.dataset, 'data_root', ''))}
+    return rows | {'data': str(getattr(innermost(loader.dataset), 'data_root', ''))}
 
 
 def _training(runner: Runner) -> dict[str, str]:
@@ -99,16 +101,24 @@ def _training(runner: Runner) -> dict[str, str]:
     }
 
 
+def _class_weights(runner: Runner, classes: Sequence[str]) -> dict[str, str]:
+    """The row on the weights of the classes in the loss; none where they count equally."""
+    loss = (runner.cfg.model.get('head') or {}).get('loss') or {}
+    weights = loss.get('class_weight')
+    shown = [f'{name} {weight:.3g}' for name, weight in zip(classes, weights or (), strict=False)]
+    return {'class weights': ', '.join(shown)} if shown else {}
+
+
 def _counts(dataset: Any, classes: Sequence[str]) -> str:
     """``457: daisy 94, …``."""
-    counted = Counter(dataset.get_gt_labels().tolist()) if hasattr(dataset, 'get_gt_labels') else {}
+    counted = Counter(labels_of(dataset))
     return f'{len(dataset)}: {", ".join(f"{name} {counted.get(label, 0)}" for label, name in enumerate(classes))}'
 
 
 def _pipeline(dataset: Any) -> str:
     """``LoadImageFromFile, RandomFlip(prob=0.5)``: the transforms with their main parameters."""
     shown = []
-    for step in getattr(getattr(dataset, 'pipeline', None), 'transforms', []):
+    for step in getattr(getattr(innermost(dataset), 'pipeline', None), 'transforms', []):
         settings = {name: getattr(step, name, None) for name in ('scale', 'crop_size', 'degrees', 'prob', 'flip_prob')}
         given = ', '.join(f'{name}={value}' for name, value in settings.items() if value is not None)
         shown.append(type(step).__name__ + (f'({given})' if given else ''))

@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmpretrain.registry import MODELS, TRANSFORMS
 
 from custom_modules.datasets.annotation import SPLIT_NAMES
+from custom_modules.datasets.class_counts import innermost, labels_of
 from custom_modules.engine.hooks.seed_hook import random_state_kept
 from custom_modules.errors import InputError, as_configured, collect
 from custom_modules.files import sha256_of
@@ -86,8 +87,9 @@ def check_loaders(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
             continue
         if loader.get('batch_size', 1) is None:
             yield error(f'{name}_dataloader.batch_size: is None, which gives no batches. Give a number.')
-        root = Path(loader.dataset.get('data_root') or '')
-        if loader.dataset.get('type') == 'FlowerDataset' and not (root / 'classes.txt').is_file():
+        dataset = innermost(loader.dataset)
+        root = Path(dataset.get('data_root') or '')
+        if dataset.get('type') == 'FlowerDataset' and not (root / 'classes.txt').is_file():
             yield error(f'{root}: {_how_to_prepare(root)}')
 
 
@@ -119,10 +121,10 @@ def check_classes(run: 'Run') -> Iterator[Finding]:
                 names = ', '.join(classes[:5]) + ', …' * (n > 5)
                 found = f'{setting}: is {count}, but the dataset has {n} classes ({names})'
                 yield error(f'{found}. Add: --cfg-options {setting}={n}')
-        if name == 'train' and hasattr(dataset, 'get_gt_labels'):
-            labels = set(dataset.get_gt_labels().tolist())
-            if missing := ', '.join(found for label, found in enumerate(classes) if label not in labels):
-                yield warning(f'{key}: no photo of {missing} to learn from. Look at its ann_file and indices.')
+        labels = set(labels_of(dataset)) if name == 'train' else set()
+        missing = ', '.join(found for label, found in enumerate(classes) if label not in labels)
+        if labels and missing:
+            yield warning(f'{key}: no photo of {missing} to learn from. Look at its ann_file and indices.')
 
 
 def check_leaks(run: 'Run') -> Iterator[Finding]:
@@ -150,7 +152,7 @@ def same_content(train: list[str], val: list[str]) -> list[str]:
     """The paths in ``val`` of files with the bytes of a file in ``train``; only files of the same size are read."""
     size = {path: os.path.getsize(path) for path in (*train, *val) if os.path.isfile(path)}
     common = {size.get(path) for path in train} & {size.get(path) for path in val} - {None}
-    known = {sha256_of(Path(path)) for path in train if size.get(path) in common}
+    known = {sha256_of(Path(path)) for path in dict.fromkeys(train) if size.get(path) in common}
     return [path for path in val if size.get(path) in common and sha256_of(Path(path)) in known]
 
 
@@ -163,10 +165,9 @@ def check_pipelines(run: 'Run') -> Iterator[Finding]:
 
 
 def _steps(cfg: Config, loader: str) -> Iterator[tuple[str, dict]]:
-    """Each transform of a loader's pipeline with its dotted key, those within others too."""
-    dataset = (cfg.get(f'{loader}_dataloader') or {}).get('dataset') or {}
-    for key, node in nested(dataset.get('pipeline'), f'{loader}_dataloader.dataset.pipeline'):
-        if isinstance(node, dict) and 'type' in node:
+    """Each transform of a loader's pipelines with its dotted key, those within others too."""
+    for key, node in nested(cfg.get(f'{loader}_dataloader'), f'{loader}_dataloader'):
+        if '.pipeline.' in key and isinstance(node, dict) and 'type' in node:
             yield key, node
 
 

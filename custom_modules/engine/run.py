@@ -1,5 +1,6 @@
 """A run: its checked config with the datasets built and the checkpoint loaded, each of them once."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -7,9 +8,11 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
-from mmpretrain.registry import DATASETS
+from mmpretrain.registry import DATASETS, MODELS
 
+from custom_modules.datasets.class_counts import class_weights, innermost, labels_of
 from custom_modules.datasets.transforms.reduced_decoding import decode_reduced
+from custom_modules.engine.config_validation import parameters
 from custom_modules.engine.preflight import (
     CONFIG_CHECKS,
     TEST_CHECKS,
@@ -18,7 +21,7 @@ from custom_modules.engine.preflight import (
     describe_pretrained,
     run_checks,
 )
-from custom_modules.errors import as_configured, collect, refuse
+from custom_modules.errors import InputError, as_configured, collect, refuse
 from custom_modules.models.checkpoints import load_checkpoint
 
 
@@ -58,12 +61,12 @@ class Run:
     @property
     def digest(self) -> str | None:
         """The digest that identifies the dataset; None where it has no manifest."""
-        return getattr(self.dataset, 'digest', None)
+        return getattr(innermost(self.dataset), 'digest', None)
 
     @property
     def data_root(self) -> str:
         """The folder of the dataset, for messages."""
-        return str(getattr(self.dataset, 'data_root', None) or 'the dataset')
+        return str(getattr(innermost(self.dataset), 'data_root', None) or 'the dataset')
 
 
 def prepare_run(
@@ -93,6 +96,9 @@ def prepare_run(
     for name in loaders:
         with collect(errors):
             datasets[name] = build_dataset(cfg, name)
+    if 'train' in datasets:
+        with collect(errors):
+            balance_loss(cfg, datasets['train'])
     if cfg.get('load_from') and checkpoint is None:
         with collect(errors):
             checkpoint = load_checkpoint(cfg.load_from)
@@ -105,12 +111,30 @@ def prepare_run(
     return run
 
 
+def balance_loss(cfg: Config, dataset: Any) -> None:
+    """Replaces ``class_weight='balanced'`` of the loss, in place, by the weights of the training images."""
+    loss: Any = cfg.model.head.get('loss') or {}
+    given, kind = loss.get('class_weight'), str(loss.get('type'))
+    if not isinstance(given, str):
+        return
+    if given != 'balanced':
+        raise InputError(f"model.head.loss.class_weight: is {given!r}. Give 'balanced', or a number for each class.")
+    if 'class_weight' not in parameters(MODELS.get(kind))[0]:
+        raise InputError(f'model.head.loss: a {kind} takes no class weights. Use CrossEntropyLoss, or leave them out.')
+    counts, classes = Counter(labels_of(dataset)), class_names(dataset)
+    empty = [name for label, name in enumerate(classes) if not counts[label]]
+    if empty or not classes:
+        found = f'no photo of {", ".join(empty)}' if classes else 'no class names'
+        raise InputError(f'train_dataloader.dataset: {found}, so the loss cannot be balanced. Add some.')
+    loss.class_weight = class_weights([counts[label] for label in range(len(classes))])
+
+
 def build_dataset(cfg: Config, loader: str) -> Any:
     """The dataset of a loader, with its annotations read."""
     with as_configured(f'{loader}_dataloader.dataset'):
         dataset = DATASETS.build(deepcopy(cfg[f'{loader}_dataloader'].dataset))
         if hasattr(dataset, 'full_init'):
             dataset.full_init()
-        if hasattr(dataset, 'pipeline'):
-            decode_reduced(dataset.pipeline)
+        if hasattr(innermost(dataset), 'pipeline'):
+            decode_reduced(innermost(dataset).pipeline)
     return dataset

@@ -1,6 +1,7 @@
 """The config of one run, from a config file and the command line's overrides."""
 
 import importlib.util
+import os
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.utils.misc import import_modules_from_strings
 
+from custom_modules.datasets.class_counts import innermost
 from custom_modules.engine.config_validation import DEFAULT_HOOKS, check_config, check_option_names
 from custom_modules.errors import InputError
 from custom_modules.files import check_folder
@@ -117,9 +119,14 @@ def _check_model(cfg: Config, path: str) -> None:
 def _set_data_root(cfg: Config, data_root: str) -> None:
     for name in LOADERS:
         if cfg.get(name) is not None:
-            if 'dataset' in cfg[name].dataset:
-                raise InputError(f'--data-root: {name}.dataset wraps another one. Set its data_root in the config.')
-            cfg[name].dataset.data_root = data_root
+            dataset = innermost(cfg[name].dataset)
+            if 'datasets' in dataset:
+                raise InputError(f'--data-root: {name}.dataset joins several. Set their data_root in the config.')
+            prefix = dataset.get('data_prefix') or ''
+            folder = prefix if isinstance(prefix, str) else prefix.get('img_path', '')
+            if not dataset.get('data_root') and os.path.exists(folder):
+                raise InputError(f'--data-root: {name}.dataset has its folder in data_prefix ({folder}). Set that.')
+            dataset.data_root = data_root
 
 
 def default_work_dir(config: str, demo: bool = False, probe: bool = False) -> Path:
@@ -148,7 +155,7 @@ def _keep_probe_only(cfg: Config) -> None:
     cfg.train_cfg = ConfigDict(type='LinearProbeLoop')
     cfg.param_scheduler = []
     val = cfg.val_dataloader
-    cfg.train_dataloader = in_order(cfg.train_dataloader, val.dataset.pipeline, val.batch_size)
+    cfg.train_dataloader = in_order(cfg.train_dataloader, innermost(val.dataset).pipeline, val.batch_size)
     # The one step of a probe cannot be resumed.
     leave_out_hooks(cfg, ('LinearProbeHook', 'EMAHook', 'ResumableEarlyStoppingHook', 'MidEpochCheckpointHook'))
 
@@ -156,7 +163,7 @@ def _keep_probe_only(cfg: Config) -> None:
 def in_order(loader: ConfigDict, pipeline: list[dict], batch_size: int) -> ConfigDict:
     """A dataloader of all images of ``loader``, in their order and with another pipeline."""
     loader = deepcopy(loader)
-    loader.dataset.pipeline = deepcopy(pipeline)
+    innermost(loader.dataset).pipeline = deepcopy(pipeline)
     loader.update(
         batch_size=batch_size,
         sampler=ConfigDict(type='DefaultSampler', shuffle=False),
@@ -195,10 +202,8 @@ def model_settings(cfg: Config) -> dict[str, Any]:
 
 def average_flips(cfg: Config) -> None:
     """Makes a test average the scores of each image and its mirror image (MMPretrain's default ``--tta``)."""
-    pipeline = deepcopy(cfg.test_dataloader.dataset.pipeline)
+    dataset = innermost(cfg.test_dataloader.dataset)
+    pipeline = deepcopy(dataset.pipeline)
     flips = [{'type': 'RandomFlip', 'prob': prob} for prob in (1.0, 0.0)]
-    cfg.test_dataloader.dataset.pipeline = [
-        *pipeline[:-1],
-        {'type': 'TestTimeAug', 'transforms': [flips, [pipeline[-1]]]},
-    ]
+    dataset.pipeline = [*pipeline[:-1], {'type': 'TestTimeAug', 'transforms': [flips, [pipeline[-1]]]}]
     cfg.model = ConfigDict(type='AverageClsScoreTTA', module=cfg.model)

@@ -9,10 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
 from mmengine.runner import Runner
 
+from custom_modules.datasets.class_counts import innermost
 from custom_modules.datasets.demo_flowers import draw_demo_flowers
 from custom_modules.datasets.splitting import split_dataset
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
@@ -49,6 +50,7 @@ def train(
     amp: bool = False,
     no_validate: bool = False,
     auto_scale_lr: bool = False,
+    class_weights: str | None = None,
     cfg_options: list[str] | None = None,
     launcher: str = 'none',
     command: Sequence[str] = (),
@@ -70,6 +72,7 @@ def train(
         amp: Whether to use mixed precision on an accelerator.
         no_validate: Whether to train without validation.
         auto_scale_lr: Whether to scale the learning rate to the actual batch size.
+        class_weights: ``'balanced'`` to weight the loss by the training images of each class.
         cfg_options: ``KEY=VALUE`` overrides.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
         command: The command line that a stopped run is resumed with.
@@ -93,9 +96,11 @@ def train(
     if resume:
         cfg.resume, cfg.load_from = found is not None, str(found.path) if found else None
     set_up_device(cfg, launcher)
+    if class_weights:
+        cfg.model.head.setdefault('loss', ConfigDict(type='CrossEntropyLoss')).class_weight = class_weights
     _apply_flags(cfg, seed, save_every_minutes, amp, no_validate, auto_scale_lr)
     if demo:
-        _draw_demo_flowers(Path(cfg.train_dataloader.dataset.data_root))
+        _draw_demo_flowers(Path(innermost(cfg.train_dataloader.dataset).data_root))
     loaders = ['train'] if no_validate else ['train', 'val']
     run = prepare_run(cfg, loaders, found.checkpoint if found else None, needs_pretrained=not demo)
     if dry_run:

@@ -16,6 +16,7 @@ from mmpretrain.registry import HOOKS
 from torch import nn
 
 import custom_modules
+from custom_modules.datasets.class_counts import innermost
 from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import load_checkpoint, save_atomically
 
@@ -100,14 +101,14 @@ class BestCheckpointHook(Hook):
             'seed': runner.seed,
             'photos': len(runner.val_dataloader.dataset),
             'processes': runner.world_size,
-            'dataset_digest': getattr(runner.train_dataloader.dataset, 'digest', None),
+            'dataset_digest': getattr(innermost(runner.train_dataloader.dataset), 'digest', None),
             'versions': {module.__name__: str(module.__version__) for module in modules},
             'run': self.run,
             'pretrained': runner.cfg.get('pretrained'),
         }
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        digest = getattr(runner.train_dataloader.dataset, 'digest', None)
+        digest = getattr(innermost(runner.train_dataloader.dataset), 'digest', None)
         checkpoint['BestCheckpointHook'] = {name: getattr(self, name) for name in STATE} | {'dataset_digest': digest}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

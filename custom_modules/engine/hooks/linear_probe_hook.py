@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
+from custom_modules.datasets.class_counts import innermost
 from custom_modules.engine.run_config import in_order
 from custom_modules.engine.stop_signals import shield_worker
 from custom_modules.errors import as_configured
@@ -38,7 +39,8 @@ class LinearProbeHook(Hook):
             return
         began = time.monotonic()
         seen = runner.cfg.get('val_dataloader') or runner.cfg.get('test_dataloader')
-        settings = in_order(runner.cfg.train_dataloader, self.pipeline or seen.dataset.pipeline, self.batch_size)
+        pipeline = self.pipeline or innermost(seen.dataset).pipeline
+        settings = in_order(runner.cfg.train_dataloader, pipeline, self.batch_size)
         with as_configured('LinearProbeHook, its photos through its pipeline and the model'):
             loader = Runner.build_dataloader(settings)
             loader.worker_init_fn = partial(shield_worker, loader.worker_init_fn)

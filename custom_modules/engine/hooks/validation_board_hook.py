@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from custom_modules.datasets.class_counts import innermost
 from custom_modules.engine.hooks.augmented_photos_hook import photo_grid
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.metrics.confusion import confusion_matrix
@@ -114,7 +115,7 @@ def hyperparameters(runner: Runner) -> dict[str, str | float | int]:
         'batch size': runner.train_dataloader.batch_size * runner.world_size,
         'epochs': runner.max_epochs,
         'seed': runner.seed,
-        'data': str(runner.cfg.train_dataloader.dataset.get('data_root')),
+        'data': str(innermost(runner.cfg.train_dataloader.dataset).get('data_root')),
     }
 
 

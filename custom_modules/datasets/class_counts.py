@@ -1,0 +1,29 @@
+"""Labels of built datasets, be they wrapped (``ClassBalancedDataset``) or not, and balanced class weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def innermost(dataset: Any) -> Any:
+    """The dataset within all its wrappers; a built one, or its settings."""
+    inner = dataset
+    while inner is not None:
+        dataset = inner
+        inner = dataset.get('dataset') if isinstance(dataset, dict) else getattr(dataset, 'dataset', None)
+    return dataset
+
+
+def labels_of(dataset: Any) -> list[int]:
+    """The label of each image of a built dataset, as often as it repeats the image; empty where it names none."""
+    try:
+        if hasattr(dataset, 'get_gt_labels'):
+            return dataset.get_gt_labels().tolist()
+        return [int(dataset.get_data_info(index)['gt_label']) for index in range(len(dataset))]
+    except (AttributeError, LookupError, TypeError, ValueError):  # without labels, or with several per image
+        return []
+
+
+def class_weights(counts: Sequence[int]) -> list[float]:
+    """Balanced weights: N / (K n) for a class of n among N images of K classes (King & Zeng 2001), 0 for n = 0."""
+    total = sum(counts)
+    return [total / (len(counts) * count) if count else 0.0 for count in counts]
