@@ -16,7 +16,7 @@ _base_ = [
 model = dict(
     backbone=dict(
         frozen_stages=4,  # the first ones: the largest maps, so most of a step's time
-        norm_eval=True,  # keeps the statistics that the probe was solved with
+        norm_eval=True,  # keeps the statistics that the probe was fitted with
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/mobilenet_v2.pth', prefix='backbone'),
     ),
     head=dict(num_classes={{_base_.num_classes}}, topk=(1,), cal_acc=True),
@@ -36,7 +36,7 @@ default_hooks = dict(
 )
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.01),
-    clip_grad=dict(max_norm=1.0),  # the solved head's gradients are larger than a random one's
+    clip_grad=dict(max_norm=1.0),  # the fitted head's gradients are larger than a random one's
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, end=1, by_epoch=True, convert_to_iter_based=True),

@@ -1,3 +1,6 @@
-"""The package of this project; importing it costs nothing. Configs import custom_modules.register."""
+"""An MMPretrain extension: datasets, checks, hooks, evaluation and export of image classifiers.
+
+Configs import ``custom_modules.register``.
+"""
 
 __version__ = '2.4.0'

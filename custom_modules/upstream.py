@@ -1,7 +1,6 @@
-"""Everything that is patched in libraries, with the upstream issues. ``register.py`` adds MMEngine's file backend.
+"""Patches of upstream libraries, each with its upstream issue. ``register.py`` adds a file backend to MMEngine.
 
-Both functions may be called any number of times. What worker processes need is in environment variables, which they
-inherit however they are started.
+The functions may be called any number of times. Worker processes inherit the settings as environment variables.
 """
 
 import importlib.util
@@ -16,7 +15,7 @@ from pathlib import Path
 
 
 def quieten() -> None:
-    """Stops libraries from writing to stderr or to their makers. Needs no third-party package.
+    """Silences library logging and turns off telemetry. Needs no third-party package.
 
     Problems with images are reported by this project, with the path. Tools call this before anything is imported.
     """

@@ -11,8 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import run_tool
-
-SUFFIXES = '.csv', '.json', '.jsonl'
+from custom_modules.metrics.predictions import SUFFIXES
+from custom_modules.models.model_file import is_exported
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -48,7 +48,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f'--out {args.out}: the name must end in {", ".join(SUFFIXES)}')
     if not args.out and args.launcher != 'none':
         parser.error('--launcher: several processes need --out to gather their results')
-    if args.checkpoint.endswith('.onnx') and (args.config or args.launcher != 'none'):
+    if is_exported(args.checkpoint) and (args.config or args.launcher != 'none'):
         parser.error(f'--{"config" if args.config else "launcher"}: has no meaning for an .onnx model')
     if not 0 <= args.min_score <= 1:
         parser.error(f'--min-score {args.min_score}: must be between 0 and 1')

@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import InputError, run_tool
+from custom_modules.models.model_file import is_exported
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -43,7 +44,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error('--host: is empty; name 127.0.0.1, or 0.0.0.0 for all who reach this machine')
     if not 0 <= args.port < 1 << 16:
         parser.error(f'--port {args.port}: must be between 0 and 65535')
-    if args.config and args.model.endswith('.onnx'):
+    if args.config and is_exported(args.model):
         parser.error('--config: has no meaning for an .onnx model')
     return args
 

@@ -1,4 +1,4 @@
-"""flower_mobilenetv2_best.py with a head that starts as the fast recipe's: solved on the pretrained features."""
+"""flower_mobilenetv2_best.py with a head that starts as the fast recipe's: fitted on the pretrained features."""
 
 _base_ = '../flower_mobilenetv2_best.py'
 

@@ -1,0 +1,1 @@
+"""The prepared dataset: split, checks, and the registered FlowerDataset."""

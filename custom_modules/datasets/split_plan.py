@@ -18,8 +18,8 @@ def plan_split(
 
     Groups are placed first, largest first: each in the subset that its seeded hash draws, with the ratio as the
     probability of train, or in the other one if it does not fit. The first photos in the order of a seeded hash then
-    fill train. The count is missed only if a group has more photos of a class than there are outside groups, by half
-    of the difference at most, or if groups extend over several classes.
+    fill train. The count deviates only if a group is larger than the rest of its class, by half of the difference at
+    most, or if groups span several classes.
 
     The order does not depend on the file system, and a new photo does not change the order of the others. The ratio
     counts as the decimal that it is written as: 0.7 of 10 is 7. No photo may be in two of the groups.

@@ -1,4 +1,4 @@
-"""Splits raw photos in class folders into a prepared dataset, which appears whole or not at all.
+"""A leak-aware split of class folders into a prepared dataset, which appears whole or not at all.
 
 Steps: raw_folders.py lists, this module opens and compares, split_plan.py decides, this module copies.
 """

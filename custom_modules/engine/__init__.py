@@ -1,0 +1,1 @@
+"""Config validation, preflight checks, training and resume."""

@@ -1,4 +1,4 @@
-"""Memory layout, allocator, batch norm and precision of a model: how fast it computes the same numbers."""
+"""Speed settings of a model: memory layout, allocator, fused batch norm and half precision."""
 
 import copy
 import ctypes
@@ -37,8 +37,8 @@ def channels_last_pays(device: str, mixed_precision: bool = False) -> bool:
 def to_channels_last(model: nn.Module) -> nn.Module:
     """Lays out the weights of convolutions with the channels innermost, in place; their outputs follow.
 
-    Not those of 1 x 1 with a stride on fewer than eight channels, as RepVGG has on the photo: with AVX2, oneDNN's
-    gradient of such weights writes where it must not, and the process crashes (seen with torch 2.14.1).
+    Strided 1 x 1 convolutions with fewer than 8 input channels (RepVGG's stem) are left out: oneDNN's gradient of
+    their weights crashes with AVX2 (seen with torch 2.14.1).
     """
     model.to(memory_format=torch.channels_last)
     for conv in model.modules():

@@ -1,4 +1,4 @@
-"""A run: its checked config with the datasets built and the checkpoint loaded, each of them once."""
+"""Prepares a run: checks its config, builds its datasets and loads its checkpoint, each once."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def model(self) -> ConfigDict:
-        """The settings of the model, without what averages its scores of mirror images."""
+        """The settings of the model, without the wrapper for test-time augmentation."""
         return self.cfg.model.module if self.cfg.model.get('type') == 'AverageClsScoreTTA' else self.cfg.model
 
     @property

@@ -54,7 +54,7 @@ def lost_processes_reported() -> Iterator[None]:
 
 
 class PreparedRunner(Runner):
-    """MMEngine's Runner; what is longer than a screen (environment, config, hooks) goes to the log file alone.
+    """MMEngine's Runner for a prepared run. Messages of 20 lines or more go to the log file only.
 
     A part that cannot be built from the config is an :class:`InputError`, because users write the config.
     """
@@ -117,7 +117,7 @@ class PreparedRunner(Runner):
         return to_channels_last(model) if channels_last_pays(get_device(), mixed_precision) else model
 
     def _init_model_weights(self) -> None:
-        """Random numbers fill the memory in its order: drawn in upstream's layout, a seed gives upstream's weights."""
+        """Initializes the weights in contiguous layout, so that a seed gives upstream's weights."""
         self.model.to(memory_format=torch.contiguous_format)
         super()._init_model_weights()
         self._laid_out(self.model)

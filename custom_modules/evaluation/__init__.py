@@ -1,0 +1,1 @@
+"""Test, report, cross-validation, comparison of runs, and label issues."""

@@ -1,4 +1,4 @@
-"""Trainings of several configs on the folds of a dataset, one after another, with their predictions in one table.
+"""Cross-validation: trains configs on the folds of a dataset and collects their predictions in one table.
 
 A run is a config, a fold and a seed. It is finished when the table has its predictions for the photos of the fold.
 """

@@ -55,7 +55,7 @@ class Evaluation:
 
     @property
     def warnings(self) -> list[str]:
-        """What limits the figures, and collapses under changed images."""
+        """Warnings about the test set and about collapses under corruptions."""
         collapses = self.results.get('robustness', {}).get('collapses', [])
         return [*filter(None, [results_warning(self.results)]), *collapses]
 

@@ -35,7 +35,7 @@ CONDITIONS: dict[str, list[dict[str, Any]]] = {
 """Pipeline steps of each change, without randomness; they take and give uint8 pixels."""
 
 LOSS = 20.0  # points of top-1; a greater loss is warned of
-SWALLOWED = 1 / 2, 1 / 3  # shares of all images and of the other classes' that are predicted as one class
+SWALLOWED = 1 / 2, 1 / 3  # a collapse into one class: share of all images, and of other classes' images
 
 
 class Example(NamedTuple):

@@ -1,4 +1,4 @@
-"""The same training with several seeds, one after the other, and the mean of their scores."""
+"""Trains a config with several seeds and averages their scores."""
 
 import sys
 from collections.abc import Sequence

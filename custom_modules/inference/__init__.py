@@ -1,0 +1,1 @@
+"""Predictors, export to ONNX, and the web page."""

@@ -1,4 +1,4 @@
-"""Outcomes of a long prediction, kept beside its output, so that a killed one goes on when started again."""
+"""A journal of predictions, so that a killed run continues when started again."""
 
 import json
 from collections.abc import Callable, Sequence

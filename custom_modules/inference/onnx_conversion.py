@@ -1,4 +1,4 @@
-"""From a trained classifier to ONNX bytes, and their scores compared with torch's."""
+"""Converts a trained classifier to ONNX, and compares its scores with torch's."""
 
 import contextlib
 import io

@@ -74,7 +74,7 @@ class Convolution:
         return any(any(given.ints) for given in self.node.attribute if given.name == 'pads')
 
     def per_weight(self, values: NDArray) -> NDArray:
-        """Of one value per input channel, (C,), those that each output channel reads, (O, I)."""
+        """Expands values per input channel, (C,), to the weights' (O, I); I < C where the convolution is grouped."""
         read = self.weights.shape[1]
         return values.reshape(-1, read).repeat(len(self.weights) * read // len(values), axis=0)
 
@@ -144,8 +144,8 @@ class Network:
 def centre(network: Network) -> None:
     """Shifts channels to a mean of zero, because those of a tensor may lie far apart but have one scale.
 
-    Shifted are outputs of convolutions that only further convolutions read, directly or after sums; the biases of both
-    make up for it. Not where a reader pads, for the padding stays zero. No score changes.
+    Shifts the outputs that only convolutions without padding read, directly or after sums. The biases compensate, so
+    no score changes.
     """
     convolutions = network.convolutions
     measured = network.measure([name for name in convolutions if _is_linear(network, name)])

@@ -1,4 +1,4 @@
-"""A trained classifier as one object: paths of images in, predictions out."""
+"""Predictors: paths of images in, predictions out; the base class and that of exported models."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The web page and ``POST /classify``, on one server."""
+"""A web server with a Gradio page and the endpoint ``POST /classify``."""
 
 import base64
 import io

@@ -1,0 +1,1 @@
+"""Predictions, confidence intervals, confusion matrix, calibration, and their plots."""

@@ -69,9 +69,9 @@ def mean_nll(scores: ArrayLike, truths: ArrayLike) -> float:
 def calibration(scores: ArrayLike, truths: ArrayLike) -> dict[str, Any]:
     """ECE in 15 bins with its uncertainty, and mean NLL, for JSON.
 
-    The ECE is a sum of distances, so chance raises it. How much, shows by drawing for each image whether it is correct
-    from its confidence. The interval is the basic bootstrap's (Davison and Hinkley, Bootstrap Methods and their
-    Application, 1997, section 5.2). It starts at 0 unless the ECE exceeds 97.5 % of those by chance.
+    The ECE is positive even under perfect calibration. This bias is estimated by drawing for each image whether it is
+    correct from its confidence. The interval is the basic bootstrap's (Davison and Hinkley, Bootstrap Methods and
+    their Application, 1997, section 5.2). It starts at 0 unless the ECE exceeds 97.5 % of those by chance.
 
     Returns:
         ``n`` images; ``ece``, 0-1, and ``ece_interval95``; ``ece_by_chance``, the mean ECE of as many images with

@@ -1,0 +1,1 @@
+"""Checkpoints, exported models, pretrained weights and the linear probe."""

@@ -1,6 +1,6 @@
 """Checkpoint files: written whole or not at all, loaded without running code.
 
-MMEngine writes and loads local checkpoints by them too once custom_modules/register.py is imported.
+Once ``custom_modules.register`` is imported, MMEngine uses these functions too.
 """
 
 import hashlib

@@ -23,8 +23,8 @@ def fit_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[str
         l2: Weight of the penalty, see :func:`logistic_regression`.
 
     Returns:
-        The features, (N, D) float32, on ranks but the first those of its share; and as of a training step ``loss``,
-        the mean cross-entropy, and ``accuracy_top-1`` of the fitted head, percent.
+        The features, (N, D) float32, on other ranks than the first only that rank's share; and ``loss``, the mean
+        cross-entropy, and ``accuracy_top-1``, percent, of the fitted head.
     """
     if not l2 >= 0:
         raise InputError(f'linear probe: l2 is {l2}. Give 0 or more.')

@@ -1,4 +1,4 @@
-"""From an image file to the pixels that an exported model takes: a config's test pipeline with OpenCV alone."""
+"""Preprocessing for exported models: a config's test pipeline without torch. Normalization is in the ONNX graph."""
 
 import re
 from collections.abc import Mapping, Sequence

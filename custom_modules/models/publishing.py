@@ -1,4 +1,4 @@
-"""What a published checkpoint holds: checked weights and their description."""
+"""The content of a published checkpoint: checked weights and their metadata."""
 
 import json
 from typing import Any

@@ -90,7 +90,7 @@ def types_in(settings: Any) -> Iterator[str]:
 
 @functools.cache
 def registries() -> 'list[Registry]':
-    """MMPretrain's registries, complete, and those of MMEngine that MMPretrain has no child of."""
+    """All registries of MMPretrain and MMEngine, filled."""
     import mmengine.registry
     import mmpretrain.registry
     from mmpretrain.utils import register_all_modules

@@ -1,0 +1,1 @@
+"""Opens, decodes, lists and fingerprints image files."""

@@ -69,7 +69,7 @@ def test_settings_are_read_and_nothing_is_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize('hooks', ["custom_hooks = [{'type': 'A'}, {}]", "default_hooks = {'a': {}, 'b': None}"])
 def test_averaged_weights_are_found_in_both_kinds_of_hooks(hooks):
     averaging = hooks.replace('{}', "{'type': 'EMAHook', 'momentum': 0.02}")
-    assert settings_table(parse_config(averaging)) == [('Averaged weights', 'EMAHook(momentum=0.02)')]
+    assert settings_table(parse_config(averaging)) == [('EMA weights', 'EMAHook(momentum=0.02)')]
     assert settings_table(parse_config(hooks)) == []
 
 

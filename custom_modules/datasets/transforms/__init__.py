@@ -1,0 +1,1 @@
+"""Registered transforms, and reduced decoding of JPEGs."""
