@@ -23,7 +23,11 @@ from custom_modules.models.saved_config import section
 from custom_modules.models.weights_catalogue import LICENCES, WEIGHTS
 from custom_modules.pages import render
 
-LIBRARIES = 'torch', 'torchvision', 'mmpretrain', 'mmengine', 'mmcv-lite', 'numpy', 'onnxruntime'
+LIBRARIES = (
+    *('torch', 'torchvision', 'mmpretrain', 'mmengine', 'mmcv-lite'),
+    *('onedl-mmpretrain', 'onedl-mmengine', 'onedl-mmcv'),  # the forks of these three
+    *('numpy', 'onnxruntime'),
+)
 TEMPLATE = Path(__file__).with_name('model_card.md')
 
 
@@ -54,7 +58,7 @@ def library_licences() -> dict[str, str]:
         kinds = about.get_all('Classifier') or ()
         classified = [value.rpartition(' :: ')[2] for value in kinds if value.startswith('License ::')]
         expression, text = ((about.get_all(key) or [''])[0] for key in ('License-Expression', 'License'))
-        stated = expression or ', '.join(classified) or text.partition('\n')[0]
+        stated = expression or ', '.join(classified) or ('see its LICENSE file' if '\n' in text else text)
         found[f'{name} {about["Version"]}'] = stated or 'not stated'
     return found
 
