@@ -34,7 +34,7 @@ def _sources(zoo: str, torchvision: str) -> dict[str, str]:
     A test compares them with mmpretrain's metafiles and torchvision's weights enums. The zoo's domain lapsed in June
     2026 (mmdetection #12445-7); the mirror of the maintained fork has its files under the same paths.
     """
-    mirror = 'https://pub-ed9ed750ddcc469da251e2d1a2cea382.r2.dev'
+    mirror = 'https://mmassets.onedl.ai'
     return {
         'OpenMMLab model zoo': f'https://download.openmmlab.com/mmclassification/v0/{zoo}',
         'mirror of onedl-mmpretrain': f'{mirror}/mmclassification/v0/{zoo}',
