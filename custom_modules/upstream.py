@@ -27,6 +27,8 @@ def quieten() -> None:
     warnings.filterwarnings('ignore', module=r'PIL\.')
     # mmcv-lite has no compiled operators and warns at every start; no model here needs one (mmcv #3325).
     warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
+    # Python 3.12 and newer warn of '\d' when they compile this file, which can be at every start.
+    warnings.filterwarnings('ignore', category=SyntaxWarning, module=r'.*mmpretrain.evaluation.metrics.vqa')
 
 
 def patch_upstream() -> None:

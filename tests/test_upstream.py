@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import mmpretrain
 from mmengine.config import Config
 
-from custom_modules.upstream import base_path, patch_upstream
+from custom_modules.upstream import base_path, patch_upstream, quieten
 
 SHOWN = """
 import sys
@@ -44,6 +45,16 @@ def test_libraries_are_quiet_and_a_process_started_later_is_too():
     patch_upstream()
     level = [sys.executable, '-c', 'import cv2; print(cv2.utils.logging.getLogLevel())']
     assert subprocess.run(level, capture_output=True, text=True).stdout == '0\n'
+
+
+def test_compiling_mmpretrain_prints_nothing():
+    path = Path(mmpretrain.__file__).parent / 'evaluation' / 'metrics' / 'vqa.py'
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('ignore')
+        warnings.simplefilter('always', SyntaxWarning)
+        quieten()
+        compile(path.read_text(encoding='utf-8'), path, 'exec')
+    assert not caught
 
 
 def test_mmpretrains_own_tools_can_import_the_package_that_configs_name(tmp_path):
