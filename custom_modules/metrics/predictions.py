@@ -90,7 +90,7 @@ def count(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str
     accuracy = top1(predictions)
     truths, labels = Counter(p.truth for p in predictions), Counter(p.label for p in predictions)
     right = Counter(p.label for p in predictions if p.label == p.truth)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for i, name in enumerate(classes):
         total = truths[i] + labels[i]
         interval = Proportion(right[i], total - right[i]).interval
@@ -100,8 +100,8 @@ def count(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str
             'f1': 100 * 2 * right[i] / total if total else None,
             'f1_wilson95': interval and tuple(2 * share / (100 + share) * 100 for share in interval),
         }
-    recalls = [100 * right[label] / n for label, n in truths.items()]
-    f1s = [figures['f1'] for figures in found.values() if figures['f1'] is not None]
+    recalls = [one['recall']['percent'] for one in found.values() if one['recall']['n']]
+    f1s = [one['f1'] for one in found.values() if one['f1'] is not None]
     return {
         'accuracy/top1': accuracy.as_dict(),
         'error/top1': Proportion(accuracy.n - accuracy.k, accuracy.n).as_dict(),

@@ -1,10 +1,20 @@
 """The registered transform that loads an image for a resize, decoded no larger than the resize needs."""
 
+import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from mmpretrain.registry import TRANSFORMS
 
+from custom_modules.errors import PhotoError
 from custom_modules.photos.decoding import decode, greatest_reduction, jpeg_size
+
+
+def decode_photo(path: str, content: bytes, reduction: int = 1) -> np.ndarray:
+    """What :func:`decode` makes of the ``content`` of ``path``; a :class:`PhotoError` where it cannot decode it."""
+    try:
+        return decode(content, reduction)
+    except ValueError as error:
+        raise PhotoError(f'{path}: {error}. Replace it, or delete it.') from None
 
 
 @TRANSFORMS.register_module()
@@ -33,7 +43,9 @@ class LoadPhoto(BaseTransform):
             return results
         content = fileio.get(results['img_path'])
         size = jpeg_size(content)
-        img = decode(content, greatest_reduction(min(size) / self.min_short_edge) if size else 1)
+        img = decode_photo(
+            results['img_path'], content, greatest_reduction(min(size) / self.min_short_edge) if size else 1
+        )
         return {**results, 'img': img, 'img_shape': img.shape[:2], 'ori_shape': size or img.shape[:2]}
 
     def __repr__(self) -> str:
