@@ -10,7 +10,7 @@ from custom_modules.datasets.annotation import read_classes, read_samples
 from custom_modules.datasets.manifest import read_manifest_digest
 from custom_modules.datasets.transforms.reduced_decoding import decode_reduced
 from custom_modules.errors import PhotoError
-from custom_modules.photos.decoding import is_readable
+from custom_modules.photos.decoding import photo_problem
 
 
 @DATASETS.register_module()
@@ -57,9 +57,7 @@ class FlowerDataset(BaseDataset):
             return super().prepare_data(idx)
         except Exception:
             path = self.get_data_info(idx)['img_path']
-            if is_readable(path):
+            if not (problem := photo_problem(path)):
                 raise
-            raise PhotoError(
-                f'{path}: no readable photo (empty, cut short or of another kind). Replace it, or delete it and run '
-                f'tools/generate_metadata.py {self.data_root}.'
-            ) from None
+            fix = f'Replace it, or delete it and run tools/generate_metadata.py {self.data_root}.'
+            raise PhotoError(f'{path}: no readable photo ({problem}). {fix}') from None

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from custom_modules.errors import InputError
-from custom_modules.photos.decoding import decode
+from custom_modules.photos.decoding import decode_photo
 from custom_modules.photos.fingerprint import Fingerprint, fingerprint
-from custom_modules.photos.image_files import FORMATS, orientation, why_unreadable
+from custom_modules.photos.image_files import KINDS, open_photo, orientation, why_unreadable
 from custom_modules.photos.parallel import map_photos
 from custom_modules.progress import StepProgress
 
@@ -76,7 +76,7 @@ def check_image(path: str | os.PathLike[str], crop: int) -> CheckedImage:
     try:
         content = Path(path).read_bytes()  # cv2.imread fails on names that are not UTF-8
         findings = _format_findings(content, Path(path).suffix.lower())
-        picture = decode(content)
+        picture, _ = decode_photo(content)
         height, width = picture.shape[:2]
         if min(width, height) < crop:
             findings.append(('tiny' if 2 * min(width, height) < crop else 'small', f'{width} x {height}'))
@@ -98,17 +98,17 @@ def check_image(path: str | os.PathLike[str], crop: int) -> CheckedImage:
 
 def _format_findings(content: bytes, suffix: str) -> list[tuple[str, str]]:
     """Findings about how a file stores its image; pixels are decoded only to look for transparency."""
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        format_ = 'JPEG' if image.format == 'MPO' else str(image.format)  # phones append a preview to the image
+    with open_photo(io.BytesIO(content)) as image:
+        format_ = str(image.format)
         # Before loading, where Pillow converts 16 bits to 8; reading a PNG's EXIF loads.
-        deep = ';16' in str(image.tile)
+        deep = ';16' in str(getattr(image, 'tile', ''))
         turn = orientation(image)
         transparent = image.has_transparency_data and image.convert('RGBA').getchannel('A').getextrema() != (255, 255)
         checks = {
-            'misnamed': (Image.registered_extensions().get(suffix) != format_, f'{format_} inside'),
+            'misnamed': (suffix not in KINDS[format_][1], f'{format_} inside'),
             'cmyk': (image.mode == 'CMYK', ''),
             'deep': (deep, image.mode),
-            'animated': (image.format != 'MPO' and getattr(image, 'is_animated', False), format_),
+            'animated': (getattr(image, 'is_animated', False), format_),
             'palette': (image.mode in ('P', 'PA'), image.mode),
             'orientation': (turn != 1, f'EXIF orientation {turn}'),
             'transparent': (transparent, image.mode),

@@ -19,8 +19,8 @@ from custom_modules.errors import InputError
 from custom_modules.metrics.calibration import scaling_fault, tempered
 from custom_modules.metrics.predictions import SURE, Prediction, Proportion
 from custom_modules.metrics.predictions_metric import PredictionsMetric
-from custom_modules.photos.decoding import is_readable
-from custom_modules.photos.image_files import BROKEN, Unreadable, file_problem
+from custom_modules.photos.decoding import photo_problem
+from custom_modules.photos.image_files import Unreadable
 from custom_modules.photos.listing import list_photos
 
 TPR = 0.95  # share of the test images that a threshold has to keep
@@ -81,8 +81,8 @@ def list_others(folder: str, data_root: Path) -> tuple[list[str], list[Unreadabl
     if here.is_relative_to(dataset) or dataset.is_relative_to(here):
         raise InputError(f'--ood {folder}: overlaps the dataset {data_root}, whose images are in distribution.')
     readable, unreadable = [], []
-    for path in list_photos([folder]):
-        if problem := file_problem(path) or (None if is_readable(path) else BROKEN):
+    for path in list_photos([folder])[0]:
+        if problem := photo_problem(path):
             unreadable.append(Unreadable(path, problem))
         else:
             readable.append(path)

@@ -57,7 +57,7 @@ def predict_files(
 ) -> int:
     """Classifies images by the arguments of ``tools/predict.py``; returns 1 if an image could not be read, else 0."""
     _check_outputs(out, sort_into)
-    paths = list_photos(inputs, (os.fsdecode(line) for line in sys.stdin.buffer) if '-' in inputs else ())
+    paths, others = list_photos(inputs, (os.fsdecode(line) for line in sys.stdin.buffer) if '-' in inputs else ())
     process = _join(launcher) if launcher != 'none' else Process()
     predictor = open_predictor(checkpoint, config)
     classes = predictor.classes
@@ -79,7 +79,7 @@ def predict_files(
         table, fields = (row(one, classes) for one in predictions), columns(classes, False)
         write_atomically(out, lambda file: write_rows(file, table, fields, out.suffix))
         shutil.rmtree(journal)
-    return _report(outcomes, summarize(outcomes, classes, min_score), out, sort_into)
+    return _report(outcomes, summarize(outcomes, classes, min_score), others, out, sort_into)
 
 
 def _check_outputs(out: Path | None, sort_into: Path | None) -> None:
@@ -116,9 +116,14 @@ def _printed(outcomes: Iterable[Outcome], classes: Sequence[str], top_k: int) ->
         yield outcome
 
 
-def _report(outcomes: Iterable[Outcome], summary: str, out: Path | None, sort_into: Path | None) -> int:
+def _report(
+    outcomes: Iterable[Outcome], summary: str, others: Sequence[str], out: Path | None, sort_into: Path | None
+) -> int:
     stream = sys.stdout if out else sys.stderr
     print(summary, file=stream)
+    if others:
+        more = f' and {len(others) - 1} more' if len(others) > 1 else ''
+        print(f'left out    {printable(others[0])}{more}: no image by content or suffix', file=stream)
     if out:
         print(f'written     {out}', file=stream)
     if sort_into:

@@ -14,6 +14,7 @@ from custom_modules.metrics.predictions import Prediction, check_scores
 from custom_modules.models.model_file import ModelFile, is_exported, open_model_file
 from custom_modules.models.onnx_file import score
 from custom_modules.models.onnx_preprocessing import Pixels
+from custom_modules.photos.decoding import photo_problem
 from custom_modules.photos.image_files import BROKEN, Unreadable, file_problem
 
 WORKERS = 2  # threads that read images
@@ -73,7 +74,7 @@ class Predictor(ABC):
         except PhotoError:
             raise
         except Exception:  # fed with garbage, decoders raise almost anything
-            return Unreadable(path, BROKEN)
+            return Unreadable(path, photo_problem(path) or BROKEN)
 
     def batches(
         self, paths: Sequence[str], batch_size: int = 32, workers: int = WORKERS

@@ -23,7 +23,7 @@ from custom_modules.engine.run_config import model_settings, read_config
 from custom_modules.errors import InputError, PhotoError, as_configured, said_by
 from custom_modules.inference.predictor import Predictor
 from custom_modules.models.model_file import ModelFile, open_model_file
-from custom_modules.photos.decoding import is_readable
+from custom_modules.photos.decoding import photo_problem
 
 ANOTHER = 'Give another checkpoint.'
 
@@ -62,7 +62,7 @@ class TorchPredictor(Predictor):
         try:
             return self._pipeline({'img_path': path})
         except Exception as error:
-            if not is_readable(path):
+            if photo_problem(path):
                 raise
             raise PhotoError(
                 f'{path}: can be read, but the test pipeline fails on it: {said_by(error)}. Correct test_dataloader '

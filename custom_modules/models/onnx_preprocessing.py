@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_modules.errors import InputError
-from custom_modules.photos.decoding import decode, greatest_reduction, jpeg_size
+from custom_modules.photos.decoding import decode_photo
 
 Pixels = NDArray[np.uint8]
 
@@ -88,10 +88,7 @@ class Preprocessing:
             OSError: The file cannot be read.
             ValueError: It cannot be decoded.
         """
-        content = Path(path).read_bytes()
-        size = jpeg_size(content) if self.min_short_edge else None
-        reduction = greatest_reduction(min(size) / self.min_short_edge) if size and self.min_short_edge else 1
-        image = decode(content, reduction)
+        image, _ = decode_photo(Path(path).read_bytes(), self.min_short_edge)
         (height, width), (rows, columns) = image.shape[:2], self.crop
         if self.short_edge is None:
             height, width = rows, columns

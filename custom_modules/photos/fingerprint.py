@@ -10,7 +10,7 @@ import imagehash
 import numpy as np
 from PIL.Image import Image
 
-from custom_modules.photos.image_files import open_photo, upright_grey, why_unreadable
+from custom_modules.photos.image_files import open_photo, upright, why_unreadable
 from custom_modules.photos.parallel import map_photos
 from custom_modules.progress import StepProgress
 
@@ -88,5 +88,5 @@ def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:
 def _perceptual_hash(image: Image) -> int:
     """Returns pHash (Zauner 2010, section 3.2.1) and dHash (Krawetz 2013), as imagehash has them, in one number."""
     image.draft('L', (_REDUCED_SIDE, _REDUCED_SIDE))  # JPEG: decode the brightness alone, and reduced
-    grey = upright_grey(image)
+    grey = upright(image).convert('L')
     return int(f'{imagehash.phash(grey)}{imagehash.dhash(grey, hash_size=16)}', 16)

@@ -1,16 +1,39 @@
-"""Checks image files with Pillow before OpenCV decodes them (decoding.py): format, size and orientation."""
+"""Recognises image files by their first bytes, and checks them with Pillow before they are decoded (decoding.py)."""
 
 import os
+import re
 from contextlib import suppress
+from importlib import import_module
 from typing import BinaryIO, NamedTuple
 
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
+from PIL.JpegImagePlugin import JpegImageFile
 
+KINDS = {  # by Pillow's name of the format: the first bytes, and the suffixes of such files
+    'JPEG': (rb'\xff\xd8\xff', ('.jpg', '.jpeg', '.jpe', '.jfif')),
+    'PNG': (rb'\x89PNG\r\n\x1a\n', ('.png',)),
+    'BMP': (rb'BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0', ('.bmp',)),
+    'WEBP': (rb'RIFF.{4}WEBP', ('.webp',)),
+    'TIFF': (rb'II[*+]\0|MM\0[*+]', ('.tif', '.tiff')),
+    'GIF': (rb'GIF8[79]a', ('.gif',)),
+    'JPEG2000': (rb'\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51', ('.jp2', '.j2k', '.jpx')),
+    'AVIF': (rb'.{4}ftyp(avi[fs]|mi[fa][1f].{4}(.{4})*?avi[fs])', ('.avif',)),
+    'HEIF': (rb'.{4}ftyp(hei[cmsx]|hev[cmsx]|m[is]f1)', ('.heic', '.heif', '.hif')),
+    'JXL': (rb'\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n', ('.jxl',)),
+}
+IMAGE_SUFFIXES = tuple(suffix for _, suffixes in KINDS.values() for suffix in suffixes)
+HEAD = 64  # bytes that show the kind
+# Decoded by Pillow, where it can: OpenCV lacks these in some builds, and ignores the rotation in an AVIF.
+BY_PILLOW = {
+    'JPEG2000': 'Run: pip install -U pillow',
+    'AVIF': 'Run: pip install -U pillow',
+    'HEIF': 'Run: pip install pillow-heif',
+    'JXL': 'Save it as JPEG.',
+}
 MAX_PIXELS = 89_478_485  # Pillow's limit, from which on it speaks of a decompression bomb
-# What the loader of training and prediction (OpenCV) reads too, whatever the file is called.
-FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
+MAX_JPEG_PIXELS = 4 * MAX_PIXELS  # in the file: large JPEGs are decoded at half their size or less
 BROKEN = 'broken picture, or none that can be read'  # what decoding alone finds
-TOO_LARGE = f'too large, more than {MAX_PIXELS // 10**6} million pixels'
+TOO_LARGE = f'too large, more than {MAX_PIXELS // 10**6} million pixels. Save it smaller'
 # Its short edge made 256 pixels long, as pipelines do, a picture of 1 x 60000 would fill 12 GB.
 MAX_RATIO = 1000  # long edge / short edge
 
@@ -22,22 +45,50 @@ class Unreadable(NamedTuple):
     problem: str
 
 
+class NoDecoder(ValueError):
+    """An image of a kind that cannot be decoded here; the message says how it can be."""
+
+
+def image_kind(content: bytes) -> str | None:
+    """The kind of image, of :data:`KINDS`, that begins with these bytes; None if it is none."""
+    head = content[:HEAD]
+    return next((kind for kind, (start, _) in KINDS.items() if re.match(start, head, re.DOTALL)), None)
+
+
+def is_image_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is an image by its content, or ought to be one by its suffix; also if it cannot be opened."""
+    if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES or not os.path.isfile(path):
+        return True
+    try:
+        with open(path, 'rb') as file:
+            return image_kind(file.read(HEAD)) is not None
+    except OSError:
+        return True
+
+
+def require_decoder(kind: str) -> None:
+    """Raises :class:`NoDecoder` if Pillow cannot read this kind of image here."""
+    if kind == 'HEIF':
+        with suppress(ImportError):
+            import_module('pillow_heif').register_heif_opener()
+            return
+    feature = {'AVIF': 'avif', 'JPEG2000': 'jpg_2000'}.get(kind)
+    if kind in BY_PILLOW and not (feature and features.check(feature)):
+        raise NoDecoder(f'{kind} image that cannot be decoded here. {BY_PILLOW[kind]}')
+
+
 def file_problem(path: str) -> str | None:
     """Why a file must not be decoded: missing, empty, too large or too narrow; None if it may."""
     if not os.path.isfile(path):  # a named pipe would block
-        return 'no such file' if not os.path.lexists(path) else 'no file'
+        return 'no file' if os.path.exists(path) else 'broken link' if os.path.islink(path) else 'no such file'
     try:
         if not os.path.getsize(path):
             return 'empty file'
-        with Image.open(path) as image:
-            width, height = image.size
-    except (
-        Exception
-    ) as error:  # fed with garbage, decoders raise almost anything; decoding says whether it is readable
+        with open(path, 'rb') as file:
+            width, height = _open(file).size
+    except Exception as error:  # on garbage, decoders raise almost anything; decoding says whether it is readable
         known = isinstance(error, Image.DecompressionBombError) or getattr(error, 'strerror', None)
         return why_unreadable(error) if known else None
-    if width * height > MAX_PIXELS:
-        return TOO_LARGE
     narrow = max(width, height) > MAX_RATIO * min(width, height)
     return f'too narrow, {width} x {height} pixels' if narrow else None
 
@@ -48,15 +99,27 @@ def open_photo(file: BinaryIO) -> Image.Image:
     Raises:
         Exception: Of any kind, for any other file; :func:`why_unreadable` says it in words.
     """
-    image = Image.open(file, formats=FORMATS)
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise Image.DecompressionBombError(f'{width} x {height} pixels')
+    image = _open(file)
     if image.mode in ('I', 'F'):
         raise ValueError('32 bits a channel, which training cannot read')
     if image.format == 'PNG':  # OpenCV insists on its checksums, Pillow does not while decoding
         image.verify()
-        image = Image.open(file, formats=FORMATS)
+        image = _open(file)
+    return image
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    file.seek(0)
+    kind = image_kind(file.read(HEAD))
+    if kind is None:
+        raise UnidentifiedImageError
+    require_decoder(kind)
+    file.seek(0)
+    # Image.open would refuse a JPEG of 200 million pixels.
+    image = JpegImageFile(file) if kind == 'JPEG' else Image.open(file, formats=(kind,))
+    width, height = image.size
+    if width * height > (MAX_JPEG_PIXELS if kind == 'JPEG' else MAX_PIXELS):
+        raise Image.DecompressionBombError(f'{width} x {height} pixels')
     return image
 
 
@@ -69,13 +132,13 @@ def orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def upright_grey(image: Image.Image) -> Image.Image:
-    """Returns the brightness of a picture, 8 bits, turned as its EXIF orientation says."""
+def upright(image: Image.Image) -> Image.Image:
+    """Returns a picture turned as its EXIF orientation says, its grey levels in 8 bits."""
     with suppress(Exception):  # of broken EXIF; broken pixels raise again below
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith('I;16'):  # which Pillow's own conversion would make white
-        image = image.point(lambda value: value / 256)
-    return image.convert('L')
+        image = image.point(lambda value: value / 256).convert('L')
+    return image
 
 
 def why_unreadable(error: Exception) -> str:
@@ -84,6 +147,8 @@ def why_unreadable(error: Exception) -> str:
         return 'no picture, or of a kind that training cannot read'
     if isinstance(error, Image.DecompressionBombError):
         return TOO_LARGE
+    if isinstance(error, NoDecoder):
+        return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f'cannot be read: {error.strerror}'
     return f'broken picture: {" ".join(str(error).split()) or type(error).__name__}'

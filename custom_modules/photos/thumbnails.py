@@ -6,7 +6,7 @@ from typing import Any
 
 import cv2
 
-from custom_modules.photos.decoding import decode
+from custom_modules.photos.decoding import decode_photo
 from custom_modules.photos.image_files import file_problem
 
 
@@ -15,7 +15,7 @@ def thumbnail(photo: Path, size: int = 320) -> str | None:
     if file_problem(str(photo)):
         return None
     try:
-        picture = decode(photo.read_bytes())
+        picture, _ = decode_photo(photo.read_bytes())
     except (OSError, ValueError):
         return None
     scale = min(1, size / max(picture.shape[:2]))

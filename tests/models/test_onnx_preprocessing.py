@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from custom_modules.errors import InputError
+from custom_modules.inference.predictor import open_predictor
 from custom_modules.models.onnx_preprocessing import Preprocessing
+from custom_modules.photos.image_files import BROKEN
 
 PIPELINES = {
     'reduced': [
@@ -32,6 +34,12 @@ PIPELINES = {
 }
 
 
+def turned(turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    return exif
+
+
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
     """A drawn photo in many formats, modes and turns."""
@@ -40,12 +48,23 @@ def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp('photos')
     picture = Image.fromarray(draw_flower('tulip', 301, np.random.default_rng(0))).crop((0, 0, 301, 200))
     for turn in range(1, 9):
-        exif = Image.Exif()
-        exif[0x0112] = turn
         for suffix in ('jpg', 'png', 'webp'):
-            picture.save(folder / f'turned_{turn}.{suffix}', exif=exif)
-    picture.convert('L').save(folder / 'grey.jpg')
+            picture.save(folder / f'turned_{turn}.{suffix}', exif=turned(turn))
+    for mode, suffix in (
+        ('L', 'jpg'),
+        ('CMYK', 'jpg'),
+        ('L', 'jp2'),
+        ('RGBA', 'jp2'),
+        ('CMYK', 'tif'),
+        ('RGBA', 'avif'),
+    ):
+        picture.convert(mode).save(folder / f'{mode}.{suffix}')
+    for turn in (1, 6):
+        picture.save(folder / f'turned_{turn}.avif', exif=turned(turn))
+        picture.save(folder / f'turned_{turn}.tif', exif=turned(turn), compression='tiff_lzw')
     picture.convert('P').save(folder / 'palette.gif')
+    picture.convert('P').save(folder / 'palette.png')
+    Image.fromarray(np.asarray(picture)[..., 0].astype(np.uint16) * 257).save(folder / 'deep.jp2')
     picture.convert('1').save(folder / 'bits.png')
     picture.save(folder / 'progressive.jpg', progressive=True, subsampling=2, quality=50)
     picture.save(folder / 'plain.bmp')
@@ -72,6 +91,17 @@ def test_pixels_are_those_of_the_test_pipeline(pipeline, photos):
         found = preprocessing.load(photo)
         assert (found.dtype, found.shape) == (expected.dtype, expected.shape), photo
         assert np.abs(found.astype(int) - expected).max() == 0, photo
+
+
+def test_torch_and_onnx_give_the_same_scores(photos, best, exported, tmp_path):
+    content = next(path for path in photos if path.name == 'progressive.jpg').read_bytes()
+    (tmp_path / 'truncated.jpg').write_bytes(content[:-100])
+    paths = [os.fspath(path) for path in (*photos, tmp_path / 'truncated.jpg')]
+    *found, (_, problem) = zip(*(open_predictor(str(model)).predict(paths) for model in (best, exported)), strict=True)
+    assert problem.problem == BROKEN
+    for path, (one, other) in zip(paths, found, strict=False):
+        assert one.label == other.label, path
+        assert one.scores == pytest.approx(other.scores, abs=1e-4), path
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from custom_modules.photos.decoding import REDUCTIONS, decode, greatest_reduction, jpeg_size
+from custom_modules.photos import image_files
+from custom_modules.photos.decoding import (
+    REDUCTIONS,
+    decode,
+    decode_photo,
+    greatest_reduction,
+    jpeg_size,
+    photo_problem,
+)
+from custom_modules.photos.fingerprint import fingerprint
+from custom_modules.photos.image_files import file_problem, image_kind
 
 
 def encoded(
@@ -55,15 +65,38 @@ def test_garbage_has_no_size(content, cut):
 
 
 def test_other_formats_and_broken_files():
-    for kind in ('PNG', 'WEBP', 'BMP', 'TIFF', 'GIF'):
+    for kind in ('PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'JPEG2000', 'AVIF'):
         content = encoded((20, 30), kind)
+        assert image_kind(content) == kind
         assert jpeg_size(content) is None
         assert decode(content).shape == (20, 30, 3)
+    assert decode(encoded((20, 30), 'AVIF', orientation=6)).shape == (30, 20, 3)  # which OpenCV ignores
     content = encoded((320, 480))
     for broken in (b'', b'<html>not found</html>', content[:100], content[: len(content) // 2]):
         for reduction in REDUCTIONS:
             with pytest.raises(ValueError, match='cannot be decoded'):
                 decode(broken, reduction)
+
+
+def test_a_kind_without_a_decoder_is_named_with_the_command(tmp_path, monkeypatch):
+    (tmp_path / 'a').write_bytes(encoded((20, 30), 'AVIF'))
+    monkeypatch.setattr(image_files.features, 'check', lambda name: False)
+    assert photo_problem(tmp_path / 'a') is None  # OpenCV reads it
+    assert fingerprint(tmp_path / 'a').problem.endswith('Run: pip install -U pillow')
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: None)
+    assert photo_problem(tmp_path / 'a') == 'AVIF image that cannot be decoded here. Run: pip install -U pillow'
+    for brand in (b'heic', b'mif1'):
+        (tmp_path / 'a').write_bytes(b'\0\0\0\x18ftyp' + brand + b'\0\0\0\0mif1heic garbage')
+        assert photo_problem(tmp_path / 'a').endswith('Run: pip install pillow-heif')
+
+
+@pytest.mark.parametrize('size', [(9000, 12000), (12240, 16320)])
+def test_photos_of_phones_are_reduced(tmp_path, size):
+    Image.new('L', size[::-1]).save(tmp_path / 'a.jpg')
+    content = (tmp_path / 'a.jpg').read_bytes()
+    assert file_problem(tmp_path / 'a.jpg') is fingerprint(tmp_path / 'a.jpg').problem is None
+    assert decode_photo(content)[0].shape == (size[0] // 2, size[1] // 2, 3)
+    assert decode_photo(content, 256)[0].shape == (size[0] // 8, size[1] // 8, 3)
 
 
 @given(st.floats(0.01, 1000))

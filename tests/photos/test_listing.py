@@ -13,22 +13,41 @@ def folder(tmp_path, monkeypatch):
         path = tmp_path / 'in' / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    (tmp_path / 'in' / 'loop').symlink_to(tmp_path / 'in')
+    (tmp_path / 'in' / 'deep' / 'no suffix').write_bytes(b'\xff\xd8\xff\xe0')
+    links = {'in/loop': 'in', 'in/linked': 'out/flowers', 'out/flowers/back': 'in', 'in/x': 'gone'}
+    (tmp_path / 'out' / 'flowers').mkdir(parents=True)
+    (tmp_path / 'out' / 'flowers' / 'd.heic').touch()
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
+
+
+FOLDER = [
+    'in/a.PNG',
+    'in/b.jpg',
+    'in/deep/er/c.jpeg',
+    'in/deep/no suffix',
+    'in/linked/d.heic',
+    'in/star[1]*.jpg',
+    'in/x',
+]
 
 
 @pytest.mark.parametrize(
     ('inputs', 'found'),
     [
-        (['in'], ['in/a.PNG', 'in/b.jpg', 'in/deep/er/c.jpeg', 'in/star[1]*.jpg']),
-        (['in/notes.txt', 'in/b.jpg', 'in/*.jpg', 'in/b.jpg'], ['in/notes.txt', 'in/b.jpg', 'in/star[1]*.jpg']),
+        (['in'], FOLDER),
+        (['in/*', 'in/deep', 'in/linked/*'], sorted(FOLDER, key=lambda path: (path.count('/') > 1, path))),
+        (['in/notes.txt', 'in/b.jpg', 'in/*.jpg', 'in/b.jpg'], ['in/b.jpg', 'in/star[1]*.jpg']),
         (['in/star[1]*.jpg'], ['in/star[1]*.jpg']),  # a name, though it holds a pattern's signs
         (['in/deep/**/*.jpeg'], ['in/deep/er/c.jpeg']),
         (['-'], ['in/b.jpg', 'gone.jpg', ' a b.jpg ']),
     ],
-    ids=['folder', 'each once', 'name', 'pattern', 'list'],
+    ids=['folder', 'its files', 'each once', 'name', 'pattern', 'list'],
 )
 def test_photos_in_the_order_of_the_inputs(inputs, found):
-    assert list_photos(inputs, ['in/b.jpg\n', '\n', 'gone.jpg\r\n', ' a b.jpg ']) == found
+    photos, others = list_photos(inputs, ['in/b.jpg\n', '\n', 'gone.jpg\r\n', ' a b.jpg '])
+    assert photos == found
+    assert others == (['in/notes.txt'] if {'in', 'in/*', 'in/notes.txt'} & set(inputs) else [])
 
 
 def test_all_inputs_without_photos_are_refused(tmp_path):
@@ -36,5 +55,6 @@ def test_all_inputs_without_photos_are_refused(tmp_path):
     with pytest.raises(InputError) as caught:
         list_photos(['in', 'gone.jpg', 'empty', 'in/*.gif'])
     assert [problem.split(':')[0] for problem in caught.value.problems] == ['gone.jpg', 'empty', 'in/*.gif']
-    with pytest.raises(InputError, match='standard input is empty'):
-        list_photos(['-'], ['\n'])
+    for inputs, said in ((['-'], 'standard input is empty'), (['in/notes.txt'], 'in/notes.txt: no image')):
+        with pytest.raises(InputError, match=said):
+            list_photos(inputs, ['\n'])

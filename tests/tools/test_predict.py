@@ -65,25 +65,33 @@ def test_what_cannot_be_read_is_listed_and_the_rest_predicted(best, data, call, 
     (folder / 'empty.jpg').touch()
     (folder / 'text.jpg').write_text('no picture')
     (folder / 'cut.png').write_bytes(photo.read_bytes()[:200])
+    (folder / 'other.heic').write_bytes(b'\0\0\0\x18ftypheic\0\0\0\0mif1heic garbage')
     Image.new('1', (20000, 20000)).save(folder / 'bomb.png')
+    Image.new('L', (12000, 9000)).save(folder / 'phone.jfif', 'JPEG')
     os.mkfifo(folder / 'pipe.jpg')
+    (folder / 'dangling').symlink_to('gone')
+    (folder / 'notes.txt').write_text('no picture')
     odd = os.fsdecode(b'in/\xff name.png')
     shutil.copy(photo, odd)
     result = call('predict', folder, '--checkpoint', best, '--out', 'a.csv', '--sort-into', 'sorted')
     assert result.code == 1
+    assert f'left out    {folder}/notes.txt: no image by content or suffix' in result.out
     problems = dict(
         line.removeprefix('error: ').rsplit(': ', 1) for line in result.err.splitlines() if 'error' in line
     )
     assert {Path(path).name: problem for path, problem in problems.items()} == {
-        'bomb.png': 'too large, more than 89 million pixels',
+        'bomb.png': 'too large, more than 89 million pixels. Save it smaller',
         'cut.png': 'broken picture, or none that can be read',
+        'dangling': 'broken link',
         'empty.jpg': 'empty file',
+        'other.heic: HEIF image that cannot be decoded here. Run': 'pip install pillow-heif',
         'pipe.jpg': 'no file',
         'text.jpg': 'broken picture, or none that can be read',
     }
-    (row,) = table(tmp_path / 'a.csv')
-    assert row['path'] == str(tmp_path / odd)
-    assert [path.name for path in (tmp_path / 'sorted').glob('*/*')] == [Path(odd).name]
+    assert [row['path'] for row in table(tmp_path / 'a.csv')] == [str(folder / 'phone.jfif'), str(tmp_path / odd)]
+    assert {path.name for path in (tmp_path / 'sorted').glob('*/*')} == {'phone.jfif', Path(odd).name}
+    named = call('predict', *folder.iterdir(), '--checkpoint', best, '--out', 'b.csv')
+    assert (named.code, sorted(named.err.splitlines())) == (1, sorted(result.err.splitlines()))
 
 
 def test_sorting_that_failed_goes_on(best, data, call, tmp_path, monkeypatch):

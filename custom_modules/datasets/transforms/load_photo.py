@@ -1,20 +1,10 @@
-"""The registered transform that loads an image for a resize, decoded no larger than the resize needs."""
+"""The registered transform that loads an image, decoded no larger than the next resize needs."""
 
-import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from mmpretrain.registry import TRANSFORMS
 
-from custom_modules.errors import PhotoError
-from custom_modules.photos.decoding import decode, greatest_reduction, jpeg_size
-
-
-def decode_photo(path: str, content: bytes, reduction: int = 1) -> np.ndarray:
-    """What :func:`decode` makes of the ``content`` of ``path``; a :class:`PhotoError` where it cannot decode it."""
-    try:
-        return decode(content, reduction)
-    except ValueError as error:
-        raise PhotoError(f'{path}: {error}. Replace it, or delete it.') from None
+from custom_modules.photos.decoding import decode_photo
 
 
 @TRANSFORMS.register_module()
@@ -29,11 +19,12 @@ class LoadPhoto(BaseTransform):
     ``ori_shape``, those in the file.
 
     Args:
-        min_short_edge: Least length of the reduced short edge, in pixels: the ``scale`` of ``ResizeEdge``.
+        min_short_edge: Least length of the reduced short edge, in pixels: the ``scale`` of ``ResizeEdge``. Defaults to
+            None: the image is loaded in full, except for JPEGs of more than 89 million pixels.
     """
 
-    def __init__(self, min_short_edge: int) -> None:
-        if min_short_edge < 1:
+    def __init__(self, min_short_edge: int | None = None) -> None:
+        if min_short_edge is not None and min_short_edge < 1:
             raise ValueError(f'min_short_edge must be 1 or more, got {min_short_edge}')
         self.min_short_edge = min_short_edge
 
@@ -41,12 +32,8 @@ class LoadPhoto(BaseTransform):
         """Loads ``results['img_path']``."""
         if 'img' in results:  # from MMPretrain's inferencer, which loads images itself
             return results
-        content = fileio.get(results['img_path'])
-        size = jpeg_size(content)
-        img = decode_photo(
-            results['img_path'], content, greatest_reduction(min(size) / self.min_short_edge) if size else 1
-        )
-        return {**results, 'img': img, 'img_shape': img.shape[:2], 'ori_shape': size or img.shape[:2]}
+        img, size = decode_photo(fileio.get(results['img_path']), self.min_short_edge)
+        return {**results, 'img': img, 'img_shape': img.shape[:2], 'ori_shape': size}
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(min_short_edge={self.min_short_edge})'

@@ -10,8 +10,7 @@ from mmengine import fileio
 from mmpretrain.datasets import RandomFlip, RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 
-from custom_modules.datasets.transforms.load_photo import decode_photo
-from custom_modules.photos.decoding import greatest_reduction, jpeg_size
+from custom_modules.photos.decoding import decode, greatest_reduction, jpeg_size
 
 
 @TRANSFORMS.register_module()
@@ -38,15 +37,15 @@ class LoadRandomResizedCrop(RandomResizedCrop):
 
     def transform(self, results: dict) -> dict:
         """Loads and crops ``results['img_path']``."""
-        path = results['img_path']
-        content = fileio.get(path)
+        content = fileio.get(results['img_path'])
         size = jpeg_size(content)
-        img = np.empty(0) if size else decode_photo(path, content)  # other formats have to be decoded in full anyway
+        img = np.empty(0) if size else decode(content)  # other formats have to be decoded in full anyway
         height, width = size or img.shape[:2]
         # Upstream looks at the shape alone.
         top, left, rows, columns = self.rand_crop_params(SimpleNamespace(shape=(height, width)))
-        reduction = greatest_reduction(min(rows / self.scale[0], columns / self.scale[1])) if size else 1
-        img = decode_photo(path, content, reduction) if size else img
+        shrinking = min(rows / self.scale[0], columns / self.scale[1])
+        reduction = greatest_reduction(shrinking, size) if size else 1
+        img = decode(content, reduction) if size else img
         edges = [round(edge / reduction) for edge in (top, top + rows, left, left + columns)]
         img = img[edges[0] : edges[1], edges[2] : edges[3]]
         img = mmcv.imresize(img, self.scale[::-1], interpolation=self.interpolation, backend=self.backend)

@@ -21,20 +21,18 @@ def build_pipeline(steps: Iterable[dict]) -> Compose:
 def decode_reduced(pipeline: Compose) -> None:
     """Replaces ``LoadImageFromFile`` at the beginning of a built pipeline.
 
-    Before ``RandomResizedCrop``, both become :class:`LoadRandomResizedCrop`; before ``ResizeEdge`` of the short edge,
-    it becomes :class:`LoadPhoto`. It has to have its default settings, and the next transform to interpolate
-    bilinearly or bicubically with OpenCV.
+    With its default settings it becomes :class:`LoadPhoto`, which reads the same formats everywhere. Where the next
+    transform interpolates bilinearly or bicubically with OpenCV, JPEGs are decoded no larger than needed:
+    ``RandomResizedCrop`` becomes a part of :class:`LoadRandomResizedCrop`, ``ResizeEdge`` gives the short edge.
 
     Images that are not shrunk to half or less keep their pixels, and all draw the same random numbers.
     """
-    if len(pipeline.transforms) < 2:
-        return
-    load, step = pipeline.transforms[:2]
+    load, step = (*pipeline.transforms, None, None)[:2]
     if type(load) is not LoadImageFromFile or vars(load) != vars(LoadImageFromFile()):
         return
-    if getattr(step, 'backend', '') != 'cv2' or step.interpolation not in ('bilinear', 'bicubic'):
-        return
-    if type(step) is RandomResizedCrop:
+    smooth = getattr(step, 'backend', '') == 'cv2' and step.interpolation in ('bilinear', 'bicubic')
+    if smooth and type(step) is RandomResizedCrop:
         pipeline.transforms[:2] = [LoadRandomResizedCrop(**vars(step))]
-    elif type(step) is ResizeEdge and step.edge == 'short':
-        pipeline.transforms[0] = LoadPhoto(step.scale)
+    else:
+        short = smooth and type(step) is ResizeEdge and step.edge == 'short'
+        pipeline.transforms[0] = LoadPhoto(step.scale if short else None)
