@@ -59,10 +59,10 @@ def changes_since_split(manifest: Mapping[str, Any], contents: Mapping[str, str 
 def _digest(manifest: Mapping[str, Any]) -> str:
     """The sha256 of the photos, their subsets, seed and ratio.
 
-    Excluded are how photos were placed, those left out, and what follows from the photos: perceptual hashes, groups
-    and folds.
+    Excluded are how photos were placed, those left out or renamed, and what follows from the photos: perceptual
+    hashes, groups and folds.
     """
-    excluded = ('digest', 'mode', 'left_out', 'groups', 'folds')
+    excluded = ('digest', 'mode', 'left_out', 'renamed', 'groups', 'folds')
     content = {key: value for key, value in manifest.items() if key not in excluded}
     content['files'] = {path: {'sha256': entry['sha256']} for path, entry in manifest['files'].items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

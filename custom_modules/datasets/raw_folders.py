@@ -1,6 +1,7 @@
 """Lists a folder of class folders: photos by class, unopened, and everything else with the reason."""
 
 import os
+import shlex
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,13 +9,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from custom_modules.datasets.annotation import SIDES, class_name_problem, name_problem
+from custom_modules.datasets.annotation import SPLIT_NAMES, class_name_problem, name_problem
 from custom_modules.errors import InputError, collect
 from custom_modules.files import printable
-from custom_modules.photos.listing import IMAGE_SUFFIXES
+from custom_modules.photos.image_files import is_image_file
+from custom_modules.photos.listing import is_hidden
 
 HIDDEN = 'hidden or system file'
-_SYSTEM_FILES = ('thumbs.db', 'desktop.ini', '__macosx')
 _POINT_AT = 'Point at the folder whose subfolders are the classes.'
 
 
@@ -43,9 +44,10 @@ class Scan:
 
 
 def scan_raw(raw: Path, rename: Mapping[str, str] | None = None) -> Scan:
-    """Lists the photos in the class folders of ``raw`` by suffix, unopened. The caller refuses the problems.
+    """Lists the images in the class folders of ``raw``. The caller refuses the problems.
 
-    ``rename`` gives the class of a folder where it is not the folder's name.
+    ``rename`` gives the class of a folder where it is not the folder's name. Where several folders become one class,
+    an image whose name was given already gets a number: ``a.jpg``, ``a_2.jpg``.
 
     Raises:
         InputError: The folder cannot be listed, or is a prepared dataset.
@@ -56,22 +58,23 @@ def scan_raw(raw: Path, rename: Mapping[str, str] | None = None) -> Scan:
     if not folders:
         problems.append(_no_classes(raw, left_out))
     sources: dict[str, str] = {}
+    given: set[str] = set()
     for folder, name in class_of.items():
         with collect(problems):
             images, others = _list(raw, f'{folder}/', _reason_against_photo)
             left_out += others
             if not images:
                 problems.append(_no_photos(raw, folder, others))
+            problems += _collisions(raw / folder, images)
             for image in images:
-                path = f'{folder}/{image}'
-                other = sources.setdefault(f'{name}/{image}', path)
-                if other != path:
-                    problems.append(f'{raw}: {path} and {other} would both become {name}/{image}. Rename one.')
-    scan = Scan(sources, sorted(left_out), problems)
-    for name, images in scan.photos.items():
-        problems += _collisions(raw / name, images)
-    problems += _collisions(raw, scan.photos)
-    return scan
+                path, number = f'{name}/{image}', 1
+                while _fold(path) in given:
+                    number += 1
+                    path = f'{name}/{Path(image).stem}_{number}{Path(image).suffix}'
+                given.add(_fold(path))
+                sources[path] = f'{folder}/{image}'
+    problems += _collisions(raw, sorted(set(class_of.values())))
+    return Scan(sources, sorted(left_out), problems)
 
 
 def list_folder(folder: Path) -> list[str]:
@@ -85,13 +88,17 @@ def list_folder(folder: Path) -> list[str]:
 def _check_raw(raw: Path) -> None:
     if not os.path.isdir(raw):
         raise InputError(f'{raw}: {"not a" if os.path.exists(raw) else "no such"} folder. {_POINT_AT}')
-    if prepared := [f'{name}/' for name in SIDES if os.path.isdir(raw / name)]:
-        found = f'holds {" and ".join(prepared)}, so it is a prepared dataset and no folder of raw photos'
-        raise InputError(f'{raw}: {found}. {_POINT_AT}')
+    subsets = [name for name in SPLIT_NAMES if os.path.isdir(raw / name)]
+    if set(subsets) - {'test'}:
+        found = f'holds {", ".join(f"{name}/" for name in subsets)}, so it is a prepared dataset, not raw photos'
+        fix = f'To train on it as it is, run python tools/generate_metadata.py {shlex.quote(str(raw))}'
+        raise InputError(
+            f'{raw}: {found}. {fix if len(subsets) > 1 else f"Point at {raw / subsets[0]} to split that"}.'
+        )
 
 
 def _no_classes(raw: Path, left_out: Iterable[LeftOut]) -> str:
-    photos = any(path.lower().endswith(IMAGE_SUFFIXES) for path, _ in left_out)
+    photos = any(os.path.isfile(raw / path) and is_image_file(raw / path) for path, _ in left_out)
     hint = 'It holds photos itself: point at the folder above.' if photos else 'Expected are <class>/<photo>.'
     return f'{raw}: no class folders. {hint}'
 
@@ -99,7 +106,7 @@ def _no_classes(raw: Path, left_out: Iterable[LeftOut]) -> str:
 def _no_photos(raw: Path, folder: str, left_out: Iterable[LeftOut]) -> str:
     deeper = any(os.path.isdir(raw / path) for path, _ in left_out)
     hint = f'If its subfolders are the classes, point at {raw / folder}.' if deeper else 'Add some, or remove it.'
-    return f'{raw / folder}: no photos ({" ".join(IMAGE_SUFFIXES)}). {hint}'
+    return f'{raw / folder}: no photos. {hint}'
 
 
 def _list(raw: Path, prefix: str, reason_against: Callable[[Path], str | None]) -> tuple[list[str], list[LeftOut]]:
@@ -117,14 +124,15 @@ def _name_classes(raw: Path, folders: list[str], rename: Mapping[str, str]) -> t
     """The class of each folder whose name, or new name, can be one; and problems with the others."""
     problems = []
     class_of = {}
+    wanted = {unicodedata.normalize('NFC', folder): name for folder, name in rename.items()}
     for folder in folders:
-        name = rename.get(folder, folder)
+        name = wanted.get(unicodedata.normalize('NFC', folder), folder)
         if problem := class_name_problem(name):
             what = 'class folder' if name == folder else f'--rename {folder}={name}:'
             problems.append(f'{raw}: {what} {problem}. Rename it.')
         else:
             class_of[folder] = name
-    for name in sorted(rename.keys() - set(folders)):
+    for name in sorted(wanted.keys() - {unicodedata.normalize('NFC', folder) for folder in folders}):
         near = get_close_matches(name, folders, 1)
         hint = f'Did you mean {near[0]!r}?' if near else f'There are {", ".join(folders) or "none"}.'
         problems.append(f'--rename: no class folder {name!r}. {hint}')
@@ -133,33 +141,42 @@ def _name_classes(raw: Path, folders: list[str], rename: Mapping[str, str]) -> t
 
 def _reason_against_folder(path: Path) -> str | None:
     """Why a path is no class folder; None if it is one."""
-    if path.name.startswith('.') or path.name.lower() in _SYSTEM_FILES:
+    if is_hidden(path.name):
         return HIDDEN
     if not os.path.isdir(path):
-        return 'not in a class folder'
-    return 'link to a folder' if os.path.islink(path) else None
+        return 'broken link' if os.path.islink(path) and not os.path.exists(path) else 'not in a class folder'
+    target, raw = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
+    again = os.path.islink(path) and (target.parent == raw or raw.is_relative_to(target))
+    return 'link to a folder that is listed itself or lies above' if again else None
 
 
 def _reason_against_photo(path: Path) -> str | None:
     """Why a path in a class folder is no photo; None if it is one."""
-    if path.name.startswith('.') or path.name.lower() in _SYSTEM_FILES:
+    if is_hidden(path.name):
         return HIDDEN
     if os.path.isdir(path):
         return 'link to a folder' if os.path.islink(path) else 'folder inside a class folder'
     if not os.path.isfile(path):
         return 'broken link' if os.path.islink(path) else 'no readable file'
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        return f'no photo by its suffix: {" ".join(IMAGE_SUFFIXES)} are'
+    if not is_image_file(path):
+        return 'no image by content or suffix'
     return 'its name does not fit the annotation format; rename it' if name_problem(path.name) else None
 
 
+def _fold(name: str) -> str:
+    """The name that disks without case and Unicode forms take it for."""
+    return unicodedata.normalize('NFC', name).casefold()
+
+
 def _collisions(folder: Path, names: Iterable[str]) -> list[str]:
-    """Returns a problem for each name that is another's on a disk that ignores case."""
+    """Returns a problem for each name that is another's on a disk that ignores case or Unicode forms."""
     first: dict[str, str] = {}
     problems = []
     for name in names:
-        other = first.setdefault(unicodedata.normalize('NFC', name).casefold(), name)
+        other = first.setdefault(_fold(name), name)
         if other != name:
-            found = f'{other!r} and {name!r} differ only in case, which some disks ignore'
+            form = unicodedata.normalize('NFC', name) == unicodedata.normalize('NFC', other)
+            what = f'how accents are stored ({other!a} and {name!a})' if form else 'case'
+            found = f'{other!r} and {name!r} differ only in {what}, which some disks ignore'
             problems.append(f'{folder}: {found}. Rename one.')
     return problems

@@ -56,11 +56,13 @@ class SplitReport:
     def __str__(self) -> str:
         lines = [f'left out: {path} ({reason})' for path, reason in self.left_out]
         lines += [*self.notes, *(f'warning: {warning}' for warning in self.warnings)]
-        train, val = (self.counts[side] for side in SIDES)
-        rows = [('class', *SIDES), *((name, train[name], val[name]) for name in train)]
-        rows.append(('total', sum(train.values()), sum(val.values())))
-        width = max(len(name) for name, _, _ in rows)
-        return '\n'.join([*lines, *(f'{name:<{width}} {in_train:>7} {in_val:>7}' for name, in_train, in_val in rows)])
+        subsets = self.counts.values()
+        rows: list[tuple] = [('class', *self.counts)]
+        rows += [(name, *(subset.get(name, 0) for subset in subsets)) for name in self.counts['train']]
+        rows.append(('total', *(sum(subset.values()) for subset in subsets)))
+        width = max(len(row[0]) for row in rows)
+        lines += [f'{name:<{width}}{"".join(f"{number:>8}" for number in numbers)}' for name, *numbers in rows]
+        return '\n'.join(lines)
 
 
 def split_dataset(
@@ -87,7 +89,7 @@ def split_dataset(
         progress: Called after each photo.
         keep_all: Keep every photo, unopened: neither broken ones nor duplicates are looked for.
         folds: Number of folds to list within train; 0 for none.
-        rename: Class of a folder, where it is not the folder's name; several may become one.
+        rename: Class of a folder, where it is not the folder's name; several may become one, with equal photo names.
         workers: Number of processes that compare photos; None for one per core, 8 at most.
 
     Raises:
@@ -108,6 +110,11 @@ def split_dataset(
     in_folds = plan_folds(samples['train'], folds, seed, groups) if folds else []
     counts = {side: {name: len(images) for name, images in photos[side].items()} for side in SIDES}
     side_of = {sample.path: side for side in SIDES for sample in samples[side]}
+    renamed = {
+        f'{side}/{path}': scan.sources[path]
+        for path, side in side_of.items()
+        if path.split('/')[1] != scan.sources[path].split('/')[1]
+    }
     with _new_folder(out) as folder:
         files = _place_photos(raw, scan, prints, side_of, folder, mode, progress)
         _write_lists(folder, classes, samples, in_folds)
@@ -124,8 +131,13 @@ def split_dataset(
             'groups': [[f'{side_of[path]}/{path}' for path in group] for group in groups],
             'left_out': [item._asdict() for item in scan.left_out],
         }
+        if renamed:
+            manifest['renamed'] = renamed
         digest = write_manifest(folder, manifest)
-    return SplitReport(counts, scan.left_out, *_about_groups(scan, groups), digest)
+    notes, warnings = _about_groups(scan, groups)
+    if renamed:
+        notes.append(f'{len(renamed)} images of merged folders got another name; see manifest.json')
+    return SplitReport(counts, scan.left_out, notes, warnings, digest)
 
 
 def parse_rename(pairs: Sequence[str]) -> dict[str, str]:

@@ -153,14 +153,22 @@ def test_folders_can_be_renamed_and_merged(tmp_path):
     for file in out.glob('*/rose/*'):
         source = raw / ('wild' if file.name.startswith('w') else 'roses') / file.name
         assert file.read_bytes() == source.read_bytes()
-    for path in raw.glob('tulips 2/00[1-4].jpg'):
-        path.unlink()
+    (raw / 'daisy').rename(raw / 'Ga\u0308nseblu\u0308mchen')  # as macOS stores it
+    report = split_dataset(
+        raw, tmp_path / 'merged', rename={'Gänseblümchen': 'rose', 'roses': 'rose', 'tulips 2': 'tulip'}
+    )
+    assert (report.counts['train']['rose'], report.photos) == (8, 19)
+    assert report.notes == ['5 images of merged folders got another name; see manifest.json']
+    renamed = json.loads((tmp_path / 'merged' / 'manifest.json').read_bytes())['renamed']
+    assert sorted(renamed.values()) == [f'roses/00{number}.jpg' for number in range(5)]
+    for name, source in renamed.items():
+        assert name.endswith(f'/rose/{Path(source).stem}_2.jpg')
+        assert (tmp_path / 'merged' / name).read_bytes() == (raw / source).read_bytes()
     refused(
         raw,
         tmp_path / 'no',
         '--rename roses=a/b: ',
         "--rename: no class folder 'rosses'. Did you mean 'roses'?",
-        'tulips 2/000.jpg and daisy/000.jpg would both become daisy/000.jpg',
         rename={'roses': 'a/b', 'tulips 2': 'daisy', 'rosses': 'rose'},
     )
 
@@ -203,11 +211,23 @@ def test_unusable_raw_folders_are_refused(tmp_path):
     refused(parent, out, f'If its subfolders are the classes, point at {parent / "flowers"}')
     refused(parent / 'flowers' / 'rose', out, 'It holds photos itself: point at the folder above')
     refused(make(tmp_path / 'one', {'rose': 5}), out, 'two or more classes are needed, found: rose')
-    refused(make(tmp_path / 'prepared', {'train': 0, 'val': 0}), out, 'holds train/ and val/, so it is a prepared')
+    refused(make(tmp_path / 'prepared', {'train': 0, 'val': 0}), out, 'holds train/, val/, so it is a prepared')
+    kaggle = make(tmp_path / 'kaggle', {'train': 0, 'valid': 0, 'test': 0})
+    refused(kaggle, out, f'run python tools/generate_metadata.py {kaggle}')
 
 
 def test_all_unusable_classes_are_refused_at_once(tmp_path):
-    names = {'rose': 5, 'Rose': 5, 'daisy 0': 5, 'Test': 5, 'tulip': 0, 'ro\nse': 1, os.fsdecode(b'r\xf4se'): 1}
+    names = {
+        'rose': 5,
+        'Rose': 5,
+        'daisy 0': 5,
+        'Test': 5,
+        'tulip': 0,
+        'ro\nse': 1,
+        os.fsdecode(b'r\xf4se'): 1,
+        'é': 1,
+        'e\u0301': 1,
+    }
     raw = make(tmp_path / 'raw', names)
     (raw / 'rose' / '000.JPG').touch()
     refused(
@@ -217,9 +237,10 @@ def test_all_unusable_classes_are_refused_at_once(tmp_path):
         "class folder 'daisy 0' ends in a number",
         r"class folder 'ro\nse' holds",
         r"class folder 'r\udcf4se' is not UTF-8",
-        'tulip: no photos',
         "'000.JPG' and '000.jpg' differ only in case",
+        'tulip: no photos',
         "'Rose' and 'rose' differ only in case",
+        r"differ only in how accents are stored ('e\u0301' and '\xe9')",
     )
     small = make(tmp_path / 'small', {'rose': 1, 'daisy': 9, 'tulip': 20})
     refused(small, tmp_path / 'out', "'daisy': 9 photo(s)", "'rose': 1 photo(s) at ratio 0.1", ratio=0.1)

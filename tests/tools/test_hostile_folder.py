@@ -86,11 +86,11 @@ def test_split_uses_the_usable_images_and_lists_the_others(hostile, tmp_path, ca
     listed = [line for line in done.stdout.splitlines() if line.startswith('left out: ')]
     for said in (
         '.DS_Store (hidden',
-        'linked (link to a folder)',
+        'linked (link to a folder that is listed itself or lies above)',
         'readme.txt (not in a class folder)',
         'rose/.DS_Store (hidden',
         'rose/Thumbs.db (hidden',
-        'rose/notes.txt (no photo by its suffix',
+        'rose/notes.txt (no image by content or suffix',
         'rose/zero.jpg (empty file)',
         'rose/text.jpg (no picture',
         'rose/truncated.jpg (broken picture',
