@@ -20,6 +20,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='its weights, e.g. work_dirs/flower_mobilenetv2/best.pth, or an .onnx')
     parser.add_argument('--data-root', metavar='DIR', help='the prepared dataset; its val.txt is tested')
     parser.add_argument(
+        '--split', choices=['train', 'val', 'test'], help='test this subset; default: that of the config'
+    )
+    parser.add_argument(
         '--work-dir', metavar='DIR', help='the folder of metrics.json and report/; default: that of the checkpoint'
     )
     parser.add_argument('--out', type=Path, metavar='FILE', help='write one row per image, as .csv, .json or .jsonl')

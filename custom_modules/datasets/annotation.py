@@ -2,17 +2,20 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from filecmp import cmp
 from pathlib import Path
 from typing import NamedTuple
 
 from custom_modules.errors import InputError, refuse
 from custom_modules.files import write_atomically
-from custom_modules.photos.listing import IMAGE_SUFFIXES
+from custom_modules.photos.image_files import IMAGE_SUFFIXES
 
 SIDES = ('train', 'val')
-SPLIT_NAMES = (*SIDES, 'test')
+VALIDATION = ('valid', 'validation')  # other names of val
+SPLIT_NAMES = (*SIDES, *VALIDATION, 'test')
 
 _GLUED = re.compile(rf'/[^/]*({"|".join(map(re.escape, IMAGE_SUFFIXES))}) \d+[^/]*/', re.IGNORECASE)
 _FIX = 'Fix it, or write the list again with tools/generate_metadata.py.'
@@ -28,7 +31,7 @@ class Sample(NamedTuple):
 
 def label_photos(photos: Mapping[str, Iterable[str]], classes: Sequence[str]) -> list[Sample]:
     """Returns the samples of photo names by class, for class names in label order."""
-    return [Sample(f'{name}/{image}', label) for label, name in enumerate(classes) for image in photos[name]]
+    return [Sample(f'{name}/{image}', label) for label, name in enumerate(classes) for image in photos.get(name, ())]
 
 
 def name_problem(name: str) -> str | None:
@@ -98,11 +101,19 @@ def write_samples(file: Path, samples: Iterable[Sample], classes: Sequence[str])
     _write_lines(file, lines)
 
 
-def check_disjoint(folder: Path, train: Iterable[Sample], val: Iterable[Sample]) -> None:
-    """Raises an :class:`InputError` with every ``class/image`` that is in both lists of a folder."""
+def check_disjoint(
+    folder: Path, train: Iterable[Sample], val: Iterable[Sample], subsets: Sequence[str] = SIDES
+) -> None:
+    """Raises an :class:`InputError` with every ``class/image`` in both lists, unless the two files differ."""
     fix = 'Remove it from one, or split the raw photos again with tools/split_dataset.py into a new folder.'
-    both = {sample.path for sample in train} & {sample.path for sample in val}
-    refuse([f'{folder}: {path!r} is in train and in val. {fix}' for path in sorted(both)])
+    both = sorted({sample.path for sample in train} & {sample.path for sample in val})
+    files = {path: [folder / subset / path for subset in subsets] for path in both}
+    differ = {
+        path
+        for path in both
+        if all(map(os.path.isfile, files[path])) and not cmp(files[path][0], files[path][1], False)
+    }
+    refuse([f'{folder}: {path!r} is in train and in val. {fix}' for path in both if path not in differ])
 
 
 def _check_classes(file: Path, classes: Sequence[str]) -> None:
@@ -172,7 +183,8 @@ def _read_lines(file: Path) -> list[str]:
     try:
         content = file.read_bytes()
     except FileNotFoundError:
-        raise InputError(f'{file}: no such file. Make it with tools/generate_metadata.py.') from None
+        command = f'python tools/generate_metadata.py {shlex.quote(str(file.parent))}'
+        raise InputError(f'{file}: no such file. Make it from train/, val/ and test/: {command}') from None
     except OSError as error:
         raise InputError(f'{file}: cannot be read: {error.strerror}. Check its permissions.') from None
     text = content.removeprefix(b'\xef\xbb\xbf').removesuffix(b'\n').decode(errors='surrogateescape')

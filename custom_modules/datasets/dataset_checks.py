@@ -34,7 +34,7 @@ class Kind(NamedTuple):
 
 _SPLIT_AGAIN = 'split the raw photos again with tools/split_dataset.py into a new folder, which keeps such together'
 _COPY_AGAIN = 'copy them again from their source, or delete them: training stops there'
-_LEAK = f'val would reward memorising: {_SPLIT_AGAIN}'
+_LEAK = f'a test would reward memorising: {_SPLIT_AGAIN}'
 _ONE_CLASS = 'decide on one class and delete the other file; if it shows both flowers, delete both'
 _DELETE_POOR = 'look, and delete what cannot be recognised'
 _LIST_AGAIN = 'run python tools/generate_metadata.py DATA'
@@ -44,10 +44,9 @@ KINDS = {
     'folder': Kind(ERROR, 'folders that are no classes', 'each line says what to fix'),
     'manifest': Kind(ERROR, 'files differ from manifest.json', f'restore them, or delete it, or {_SPLIT_AGAIN}'),
     'empty': Kind(ERROR, 'empty files', _COPY_AGAIN),
-    'broken': Kind(ERROR, 'corrupt or unreadable images', f'{_COPY_AGAIN}, or sees half'),
-    'leak_name': Kind(ERROR, 'same name in train and val', f'remove one, and {_LIST_AGAIN}: training refuses this'),
-    'leak_content': Kind(ERROR, 'same content in train and val', _LEAK),
-    'leak_look': Kind(ERROR, 'near-duplicates across train and val', _LEAK),
+    'broken': Kind(ERROR, 'corrupt or unreadable images', f'do as the line says, or {_COPY_AGAIN}, or sees half'),
+    'leak_content': Kind(ERROR, 'same content in two subsets', _LEAK),
+    'leak_look': Kind(ERROR, 'near-duplicates across subsets', _LEAK),
     'conflict_content': Kind(ERROR, 'same content in two classes', f'one label is wrong: {_ONE_CLASS}'),
     'conflict_look': Kind(ERROR, 'near-duplicates in two classes', f'one label may be wrong: {_ONE_CLASS}'),
     'exact_duplicate': Kind(WARNING, 'same content twice in a class', 'keep one, as tools/split_dataset.py does'),
@@ -126,11 +125,12 @@ def check_dataset(
         InputError: There are no images, the folder cannot be listed, or CleanVision is not installed.
     """
     prepared = is_prepared(data)
-    subsets = [subset for subset in SIDES if os.path.isdir(data / subset)] if prepared else ['']
+    tested = ('test',) if os.path.isfile(data / 'test.txt') else ()
+    subsets = [subset for subset in (*SIDES, *tested) if os.path.isdir(data / subset)] if prepared else ['']
     paths, findings = _list_images(data, subsets)
     classes = sorted({_label(path) for path in paths})
     if prepared:
-        listed, found = _check_annotation(data, paths)
+        listed, found = _check_annotation(data, (*SIDES, *tested), paths)
         findings += found
         classes.sort(key=lambda name: listed.index(name) if name in listed else len(listed))
     if not classes:
@@ -164,7 +164,7 @@ def _list_images(data: Path, subsets: Sequence[str]) -> tuple[list[str], list[Fi
     return paths, findings
 
 
-def _check_annotation(data: Path, paths: Iterable[str]) -> tuple[list[str], list[Finding]]:
+def _check_annotation(data: Path, subsets: Sequence[str], paths: Iterable[str]) -> tuple[list[str], list[Finding]]:
     """The class names, none if they cannot be read, and the findings about them and all lists, also of folds."""
     problems: list[str] = []
     classes: list[str] = []
@@ -178,7 +178,7 @@ def _check_annotation(data: Path, paths: Iterable[str]) -> tuple[list[str], list
             return read_samples(file, classes, root)
         return []
 
-    listed = {side: {f'{side}/{path}' for path, _ in read(data / f'{side}.txt', data / side)} for side in SIDES}
+    listed = {side: {f'{side}/{path}' for path, _ in read(data / f'{side}.txt', data / side)} for side in subsets}
     for fold in sorted(data.glob('fold[0-9]*')):  # their validation images are part of train
         train, val = (read(fold / f'{side}.txt', data / 'train') for side in SIDES)
         with collect(problems):
@@ -195,25 +195,19 @@ def _check_manifest(data: Path, images: Mapping[str, CheckedImage]) -> list[Find
         return _from_lines('manifest', error.problems)
     if manifest is None:
         return []
-    changes = changes_since_split(manifest, {path: image.fingerprint.sha256 for path, image in images.items()})
+    contents = {path: image.fingerprint.sha256 for path, image in images.items() if _subset(path) in SIDES}
+    changes = changes_since_split(manifest, contents)
     return [Finding('manifest', (path,), f'{change} since the split') for path, change in changes.items()]
 
 
 def _compare(images: Mapping[str, CheckedImage]) -> list[Finding]:
-    """Finds same names, copies and near-duplicates: across train and val, across classes, within a class."""
-    by_name: dict[str, list[str]] = defaultdict(list)
+    """Finds copies and near-duplicates: across subsets, across classes, within a class."""
     by_content: dict[str | None, list[str]] = defaultdict(list)
     for path, image in images.items():
-        by_name[path.removeprefix(f'{_subset(path)}/')].append(path)
         if image.measures:
             by_content[image.fingerprint.sha256].append(path)
     findings = []
-    for same in by_name.values():
-        if len(same) > 1:
-            equal = len({images[path].fingerprint.sha256 for path in same}) == 1
-            findings.append(Finding('leak_name', tuple(same), f'{"the same" if equal else "different"} content'))
-    named = {finding.paths for finding in findings}
-    groups = [('content', same) for same in by_content.values() if len(same) > 1 and tuple(same) not in named]
+    groups = [('content', same) for same in by_content.values() if len(same) > 1]
     # Images with almost no content all look alike.
     contents = [same for same in by_content.values() if 'low_information' not in dict(images[same[0]].findings)]
     for near in group_near_duplicates([images[same[0]].fingerprint.phash for same in contents]):

@@ -1,9 +1,11 @@
-"""Writes the lists of a dataset whose train and val folders already exist; opens no image."""
+"""Writes the lists of a dataset whose train and val folders already exist; decodes no image."""
 
+import shlex
 from pathlib import Path
 
 from custom_modules.datasets.annotation import (
     SIDES,
+    VALIDATION,
     Sample,
     check_disjoint,
     label_photos,
@@ -21,21 +23,37 @@ from custom_modules.files import sha256_of
 def generate_metadata(data: Path) -> SplitReport:
     """Writes ``classes.txt``, ``train.txt`` and ``val.txt`` for existing ``train`` and ``val`` folders.
 
-    The order of an existing ``classes.txt`` with the same names is kept; otherwise classes are sorted.
+    A folder ``valid`` or ``validation`` gets a link ``val`` to it. A folder ``test`` with class folders gets a
+    ``test.txt``. The order of an existing ``classes.txt`` with the same names is kept; otherwise classes are sorted.
 
     Raises:
-        InputError: When a folder is missing, the two differ in classes, or a ``class/image`` is in both.
+        InputError: When a folder is missing, train and val differ in classes, test has other ones, or a
+            ``class/image`` is in both train and val.
     """
-    missing = [data / side for side in SIDES if not (data / side).is_dir()]
-    refuse([f'{side}: no such folder. Prepare the raw photos with tools/split_dataset.py.' for side in missing])
-    scans = {side: scan_raw(data / side) for side in SIDES}
+    folders = {side: data / side for side in SIDES}
+    others = [name for name in VALIDATION if (data / name).is_dir()]
+    if others and not folders['val'].exists():
+        folders['val'] = data / others[0]
+    missing = [folder for folder in folders.values() if not folder.is_dir()]
+    prepare = f'python tools/split_dataset.py {shlex.quote(str(data / "train"))} OUT'
+    refuse([f'{folder}: no such folder. Prepare the raw photos with {prepare}' for folder in missing])
+    notes = []
+    if (data / 'test').is_dir():
+        if any(path.is_dir() for path in (data / 'test').iterdir()):
+            folders['test'] = data / 'test'
+        else:
+            notes.append(f'{data / "test"}: no class folders, so it gets no list; classify it by tools/predict.py')
+    scans = {side: scan_raw(folder) for side, folder in folders.items()}
     refuse([problem for scan in scans.values() for problem in scan.problems])
     photos = {side: scan.photos for side, scan in scans.items()}
     classes = list(photos['train'])
     in_one = sorted(photos['train'].keys() ^ photos['val'].keys())
     where = {name: 'train' if name in classes else 'val' for name in in_one}
-    refuse([f'{data}: class {name!r} is in {side} only. Both need it.' for name, side in where.items()])
-    notes = []
+    problems = [
+        f'{data}: class {name!r} is in {side} only. Both train and val need it.' for name, side in where.items()
+    ]
+    unknown = sorted(photos.get('test', {}).keys() - photos['train'].keys())
+    refuse([*problems, *(f'{data}: class {name!r} is in test only. Remove it from there.' for name in unknown)])
     file = data / 'classes.txt'
     if file.exists():
         order = read_classes(file)
@@ -45,13 +63,21 @@ def generate_metadata(data: Path) -> SplitReport:
         if order != classes:
             notes.append(f'kept the class order of {file}: {", ".join(order)}')
         classes = order
-    samples = {side: label_photos(photos[side], classes) for side in SIDES}
-    check_disjoint(data, samples['train'], samples['val'])
+    samples = {side: label_photos(found, classes) for side, found in photos.items()}
+    check_disjoint(data, samples['train'], samples['val'], [folders[side].name for side in SIDES])
+    if not (data / 'val').exists():
+        try:
+            (data / 'val').symlink_to(folders['val'].name)
+        except OSError as error:
+            raise InputError(
+                f'{folders["val"]}: no link to it can be made ({error.strerror}). Rename it to val.'
+            ) from None
+        notes.append(f'{data / "val"}: now a link to {folders["val"].name}')
     write_classes(file, classes)
-    for side in SIDES:
+    for side in samples:
         write_samples(data / f'{side}.txt', samples[side], classes)
-    left_out = [LeftOut(f'{side}/{path}', reason) for side in SIDES for path, reason in scans[side].left_out]
-    counts = {side: {name: len(photos[side][name]) for name in classes} for side in SIDES}
+    left_out = [LeftOut(f'{side}/{path}', reason) for side, scan in scans.items() for path, reason in scan.left_out]
+    counts = {side: {name: len(found.get(name, ())) for name in classes} for side, found in photos.items()}
     return SplitReport(counts, left_out, notes=notes, warnings=_manifest_warnings(data, classes, samples))
 
 

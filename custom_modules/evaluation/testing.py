@@ -13,7 +13,6 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 import custom_modules.register  # noqa: F401
-from custom_modules.datasets.class_counts import folder_of, images_in, innermost
 from custom_modules.engine.run import Run, prepare_run
 from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
 from custom_modules.engine.runner import PreparedRunner, has_accelerator, set_up_device
@@ -41,6 +40,7 @@ def evaluate_model(
     checkpoint: str,
     *,
     data_root: str | None = None,
+    split: str | None = None,
     work_dir: str | None = None,
     out: Path | None = None,
     report: bool = False,
@@ -65,10 +65,13 @@ def evaluate_model(
     folder = Path(work_dir) if work_dir else default
     check_outputs(folder, out, report)
     cfg = read_config(config, parse_options(list(cfg_options)), data_root, str(folder))
+    if split:
+        dataset = cfg.test_dataloader.dataset
+        dataset.update(data_prefix=split, **({'ann_file': f'{split}.txt'} if dataset.get('ann_file') else {}))
     file = open_model_file(checkpoint, cfg)
     set_up_device(cfg, launcher)
     run, plain, about = prepare_test(cfg, file, tta, amp)
-    images, unreadable = list_others(ood, folder_of(run.dataset)) if ood else ([], [])
+    images, unreadable = list_others(ood, Path(run.data_root)) if ood else ([], [])
     if robustness:
         pictures(plain, 0)  # shows before the test whether the pixels can be changed
     runner, collector, loader = PreparedRunner.from_run(run), PredictionsMetric(), cfg.test_dataloader
@@ -103,12 +106,12 @@ def check_outputs(folder: Path, out: Path | None, report: bool) -> None:
 
 def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Run, Any, dict[str, Any]]:
     """The run that tests a model, its dataset without test-time augmentation, and what is tested."""
-    trained_on = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+    trained_list = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('ann_file')
     keep_test_only(cfg, str(file.path))
     if file.preprocessing is not None:
         check_pipeline(cfg, file.preprocessing, str(file.path))
         use_exported(cfg, str(file.path))
-    dataset = innermost(cfg.test_dataloader.dataset)
+    dataset = cfg.test_dataloader.dataset
     pipeline = dataset.pipeline
     if tta:
         average_flips(cfg)
@@ -123,8 +126,8 @@ def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Ru
         **{key: file.meta.get(key) for key in ('run', 'epoch', 'pretrained')},
         'dataset': run.digest,
         'trained_on': file.meta.get('dataset_digest'),
-        'trained_list': images_in(trained_on),
-        'tested': images_in(dataset),
+        'trained_list': trained_list,
+        'tested': dataset.get('ann_file'),
         'tta': tta,
     }
     return run, with_pipeline(run.dataset, pipeline), about

@@ -40,6 +40,21 @@ def test_the_order_of_classes_is_kept_and_reported(tmp_path, call):
     assert (tmp_path / 'val.txt').read_bytes() == b'daisy/c d.jpg 1\nrose/e.jpg 0\n'
 
 
+def test_train_valid_test_is_understood(data, best, tiny_config, tmp_path, call):
+    for source, name in (('train', 'train'), ('val', 'valid'), ('val/rose', 'test/rose')):
+        shutil.copytree(data / source, tmp_path / 'data' / name)
+    for number, folder in enumerate(('train', 'valid', 'test')):  # equal names of different images
+        (tmp_path / 'data' / folder / 'rose' / '1.jpg').write_text(str(number))
+    testing = ['test', tiny_config, best, '--data-root', tmp_path / 'data', '--split', 'test']
+    assert f'python tools/generate_metadata.py {tmp_path / "data"}' in call(*testing).error
+    result = call('generate_metadata', tmp_path / 'data')
+    assert result.out.splitlines()[1].split() == ['class', 'train', 'val', 'test']
+    (tmp_path / 'data' / 'test' / 'rose' / '1.jpg').unlink()
+    call('generate_metadata', tmp_path / 'data')
+    assert call(*testing, '--out', 'a.csv').code in (0, 1)
+    assert (tmp_path / 'a.csv').read_text().count(f'{tmp_path}/data/test/rose/') == 3
+
+
 @pytest.mark.parametrize('change', ['content', 'extra', 'order', 'manifest'])
 def test_a_manifest_that_no_longer_fits_is_a_warning(data, tmp_path, call, change):
     copy = shutil.copytree(data, tmp_path / 'data')
