@@ -7,7 +7,7 @@ import torch
 from mmcv.cnn import fuse_conv_bn
 from mmengine.dist import broadcast, collect_results, is_main_process
 from mmengine.model import is_model_wrapper
-from mmpretrain.models import LinearClsHead
+from mmpretrain.models import ClsHead
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,7 +15,7 @@ from custom_modules.errors import InputError
 
 
 def fit_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[str, Any]]:
-    """Fits the ``LinearClsHead`` of ``model`` to the loader's images; the backbone stays as it is.
+    """Fits the last layer of the head of ``model`` to the loader's images; everything else stays as it is.
 
     Args:
         model: An ``ImageClassifier``, wrapped for several processes or not.
@@ -29,10 +29,8 @@ def fit_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[str
     if not l2 >= 0:
         raise InputError(f'linear probe: l2 is {l2}. Give 0 or more.')
     inner: Any = model.module if is_model_wrapper(model) else model
-    if not isinstance(inner.head, LinearClsHead):
-        raise InputError(f'linear probe: model.head is a {type(inner.head).__name__}. Use a LinearClsHead.')
-    features, labels = _features(inner, loader)
-    layer = inner.head.fc
+    layer = logits_layer(inner.head)
+    features, labels = (found.to(layer.weight.device) for found in _features(inner, loader))
     if is_main_process():
         weight, bias = logistic_regression(features, labels, layer.out_features, l2)
         with torch.no_grad():
@@ -44,6 +42,16 @@ def fit_head(model: nn.Module, loader: Any, l2: float) -> tuple[Tensor, dict[str
     accuracy = (logits.argmax(1) == labels).float().mean() * 100
     outputs = {'loss': functional.cross_entropy(logits, labels), 'accuracy_top-1': accuracy}
     return features, {key: value.detach() for key, value in outputs.items()}
+
+
+def logits_layer(head: nn.Module) -> nn.Linear:
+    """The linear layer that gives the logits of what a head's ``pre_logits`` gives."""
+    layers = [module for module in head.modules() if type(module) is nn.Linear] if isinstance(head, ClsHead) else []
+    layers = [layer for layer in layers if layer.out_features == head.num_classes]
+    if len(layers) != 1:  # such as DeiT's two, or ArcFace's normalized one
+        kind = type(head).__name__
+        raise InputError(f'linear probe: model.head is a {kind}, not one last linear layer. Use a LinearClsHead.')
+    return layers[0]
 
 
 def logistic_regression(features: Tensor, labels: Tensor, classes: int, l2: float) -> tuple[Tensor, Tensor]:
@@ -80,17 +88,17 @@ def logistic_regression(features: Tensor, labels: Tensor, classes: int, l2: floa
 def _features(model: Any, loader: Any) -> tuple[Tensor, Tensor]:
     """The features (N, D) and labels (N,) of the loader's images, in order."""
     # Batch norm folded into the convolutions: on a CPU a third more images per second.
-    backbone = copy.deepcopy(model.backbone)
-    backbone.eval()  # gives no backbone back: MMPretrain's train() returns nothing
+    backbone, head = copy.deepcopy(model.backbone), copy.deepcopy(model.head)
+    for part in (backbone, head):
+        part.eval()  # gives no backbone back: MMPretrain's train() returns nothing
     backbone = fuse_conv_bn(backbone)
     rows: list[tuple[Tensor, int]] = []
     for batch in loader:
         data = model.data_preprocessor(batch, False)
         maps = backbone(data['inputs'])
-        features = model.head.pre_logits(model.neck(maps) if model.with_neck else maps)
+        features = head.pre_logits(model.neck(maps) if model.with_neck else maps)
         labels = torch.cat([sample.gt_label for sample in data['data_samples']])
         # Clones: to another process, a view would bring the whole batch along.
         rows += zip((row.clone() for row in features.cpu()), labels.tolist(), strict=True)
     rows = collect_results(rows, len(loader.dataset), device='cpu') or rows
-    device = model.head.fc.weight.device
-    return torch.stack([row for row, _ in rows]).to(device), torch.tensor([label for _, label in rows], device=device)
+    return torch.stack([row for row, _ in rows]), torch.tensor([label for _, label in rows])

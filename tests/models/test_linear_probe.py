@@ -39,13 +39,23 @@ def model_and_loader(tiny_config, trained):
     return model, Runner.build_dataloader(loader)
 
 
-def test_the_head_is_solved_and_nothing_else_touched(model_and_loader):
+@pytest.mark.parametrize(
+    ('head', 'layer'),
+    [
+        ({}, 'fc'),
+        ({'type': 'StackedLinearClsHead', 'mid_channels': [64], 'dropout_rate': 0.9}, 'layers.1.fc'),
+        ({'type': 'VisionTransformerClsHead', 'hidden_dim': 64}, 'layers.head'),
+    ],
+)
+def test_the_last_layer_is_solved_and_nothing_else_touched(head, layer, model_and_loader):
     model, loader = model_and_loader
+    if head:
+        model.head = MODELS.build({'num_classes': 5, 'in_channels': model.head.in_channels, **head})
     before = {key: value.clone() for key, value in model.state_dict().items()}
     features, outputs = fit_head(model, loader, l2=1e-5)
-    assert features.shape == (40, model.head.in_channels)
+    assert features.shape == (40, model.head.get_submodule(layer).in_features)
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
-    assert changed == {'head.fc.weight', 'head.fc.bias'}
+    assert changed == {f'head.{layer}.weight', f'head.{layer}.bias'}
 
     right = losses = 0.0
     model.eval()
@@ -64,6 +74,7 @@ def test_another_head_and_a_negative_penalty_are_refused(model_and_loader):
     for l2 in (-1.0, float('nan')):
         with pytest.raises(InputError, match='l2 is'):
             fit_head(model, loader, l2=l2)
-    model.head = torch.nn.Identity()
-    with pytest.raises(InputError, match='LinearClsHead'):
-        fit_head(model, loader, l2=0.001)
+    of_deit = MODELS.build({'type': 'DeiTClsHead', 'num_classes': 5, 'in_channels': 8})  # two last layers
+    for model.head in (torch.nn.Identity(), of_deit):
+        with pytest.raises(InputError, match='Use a LinearClsHead'):
+            fit_head(model, loader, l2=0.001)
