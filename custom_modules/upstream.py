@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def quieten() -> None:
@@ -76,6 +77,21 @@ def patch_tools() -> None:
         for method in {cam.GradCAMPlusPlus, *cam.base_cam.BaseCAM.__subclasses__()}:
             init = method.__init__
             method.__init__ = lambda self, *args, use_cuda=None, init=init, **kwargs: init(self, *args, **kwargs)
+
+
+def patch_export() -> None:
+    """Makes Swin and MixMIM count images in whole numbers: by floats, an export fixes the number of the example."""
+    from mmpretrain.models.backbones.mixmim import MixMIMBlock
+    from mmpretrain.models.utils import ShiftWindowMSA
+
+    def window_reverse(windows: Any, height: int, width: int, size: int) -> Any:
+        rows, columns = height // size, width // size
+        number = windows.shape[0] // (rows * columns)
+        images = windows.view(number, rows, columns, size, size, -1)
+        return images.permute(0, 1, 3, 2, 4, 5).reshape(number, height, width, -1)
+
+    for block in (ShiftWindowMSA, MixMIMBlock):
+        block.window_reverse = staticmethod(window_reverse)
 
 
 def base_path(base: str, file: str) -> tuple[str, str | None]:

@@ -19,6 +19,7 @@ from custom_modules.models.onnx_file import Metadata, open_session, score, seal
 from custom_modules.models.onnx_preprocessing import Pixels
 from custom_modules.photos.image_files import Unreadable
 from custom_modules.progress import Progress
+from custom_modules.upstream import patch_export
 
 TOLERANCE = 1e-4  # of a score; float32 rounding makes some 1e-6
 Scores = NDArray[np.float32]
@@ -58,6 +59,7 @@ def require_packages() -> None:
 
 def export(predictor: TorchPredictor, metadata: Metadata) -> bytes:
     """The model as ONNX; raises an :class:`InputError` if that fails, or it has not one score per class."""
+    patch_export()
     name, classes = predictor.file.path, len(metadata.classes)
     model = ScoringModel(deepcopy(predictor.model)).eval()  # a copy: the model itself is compared with the export
     for module in model.modules():
