@@ -77,6 +77,31 @@ def test_the_layer_of_the_logits_stays_in_float32_and_scores_stay_close(monkeypa
             assert error.max() < without.max() / 1.5, part
 
 
+def test_operators_that_cost_predictions_stay_in_float32():
+    """Without a convolution; one value of the sum is so large that the others get the same of 256 levels."""
+    rng = np.random.default_rng(0)
+    constants = {'weights': rng.normal(size=(8, 5)), 'offset': [0, 0, 0, 0, 1e5], 'head': np.eye(5)}
+    model = parse(
+        """network (uint8[N,8] photos) => (float[N,5] scores) {
+            inputs = Cast <to=1> (photos)
+            mixed = MatMul (inputs, weights)
+            shifted = Add (mixed, offset)
+            places = Sub (shifted, offset)
+            hidden = MatMul (places, head)
+            scores = MatMul (hidden, head)
+        }""",
+        **{name: np.asarray(value, np.float32) for name, value in constants.items()},
+    )
+    photos = rng.integers(0, 256, (50, 8), np.uint8)
+    found = onnx.load_from_string(
+        quantize(model.SerializeToString(), photos, Metadata(['rose'], Preprocessing((6, 6))))
+    )
+    same = outputs(found, photos).argmax(1) == outputs(model, photos).argmax(1)
+    assert same.mean() > 0.9
+    kinds = {output: node.op_type for node in found.graph.node for output in node.output}
+    assert kinds['weights_DequantizeLinear_Output'] == 'DequantizeLinear'
+
+
 def test_sums_of_8_bit_products_do_not_saturate():
     """The largest activations and weights: on x86 without VNNI their sums in pairs are beyond 16 bits."""
     model = parse(
