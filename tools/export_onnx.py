@@ -22,6 +22,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument('--config', help='the config it was trained with; default: the one in the checkpoint')
     parser.add_argument('--overwrite', action='store_true', help='replace files that exist')
+    parser.add_argument(
+        '--force', action='store_true', help='write FILE_int8.onnx also if 8 bits lose over 1 point of top-1'
+    )
     args = parser.parse_args(argv)
     if args.out and args.out.suffix != '.onnx':
         parser.error(f'--out {args.out}: the name must end in .onnx')

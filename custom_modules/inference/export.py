@@ -34,6 +34,7 @@ from custom_modules.pages import write_out
 from custom_modules.progress import progress_bar
 
 CALIBRATION_IMAGES = 100
+MAX_LOSS = 1.0  # points of top-1 that an 8-bit model may lose
 DRAWN = 8  # images of each flower, where no dataset is given to check the model on
 ABOUT = 'run', 'epoch', 'metric', 'value', 'dataset_digest', 'pretrained', 'temperature', 'versions'
 
@@ -45,6 +46,7 @@ def export_checkpoint(
     int8: bool = False,
     config: str | None = None,
     overwrite: bool = False,
+    force: bool = False,
 ) -> int:
     """Exports a checkpoint by the arguments of ``tools/export_onnx.py``, and returns the exit code."""
     out = out or checkpoint.with_suffix('.onnx')
@@ -69,6 +71,10 @@ def export_checkpoint(
         said = f'its scores differ from torch by {found:.2g}, more than {TOLERANCE:g}'
         print(f'error: {out}: not written: {said}. Please report that with the config.', file=sys.stderr)
         return 1
+    loss = _loss(scores, data) if data and int8 and not force else None
+    if loss:
+        print(f'error: {outs[1]}: not written: {loss}. Use {out}, or add --force.', file=sys.stderr)
+        del outs[1:], models[1:], remarks[1:]
 
     files = [
         (path.name, model, f'compared with torch: {remark}')
@@ -86,7 +92,7 @@ def export_checkpoint(
     digests = {'trained_on': file.meta.get('dataset_digest'), 'dataset': data.digest if data else None}
     if warning := results_warning(digests):
         print(f'warning: {warning}')
-    return 1 if warning else 0
+    return 1 if warning or loss else 0
 
 
 def _check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
@@ -144,3 +150,12 @@ def _compare(scores: Sequence[Scores], data: PreparedDataset | None) -> list[str
         for name, own in zip(('torch', 'float32', 'int8'), top1, strict=True):
             print(f'{name:<11} top-1 {own}')
     return [f'{remark}; top-1 {own}' for remark, own in zip(remarks, top1[1:], strict=True)]
+
+
+def _loss(scores: Sequence[Scores], data: PreparedDataset) -> str | None:
+    """What 8 bits cost of top-1, if that is too much."""
+    labels = [sample.label for sample in data.val]
+    before, after = (int((own.argmax(1) == labels).sum()) for own in scores[1:])
+    points, n = (before - after) / len(labels) * 100, len(labels)
+    said = f'8 bits lose {points:.1f} points of top-1, from {before}/{n} to {after}/{n}'
+    return said if points > MAX_LOSS else None

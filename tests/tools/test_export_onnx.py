@@ -1,6 +1,7 @@
 """tools/export_onnx.py: from best.pth to an ONNX model that scores the same, or none."""
 
 import json
+import re
 import shutil
 
 import onnx
@@ -81,6 +82,22 @@ def test_what_differs_is_not_written_and_what_exists_stays(best, exported, call,
     (line,) = result.err.splitlines()
     assert line.startswith('error: mine.onnx: not written: its scores differ from torch by ')
     assert [(path.name, path.read_text()) for path in tmp_path.glob('*.onnx')] == [('mine.onnx', 'mine')]
+
+
+def test_8_bits_that_lose_accuracy_are_not_written_without_force(best, exported, data, call, tmp_path, monkeypatch):
+    monkeypatch.setattr('custom_modules.inference.export.MAX_LOSS', -1)
+    monkeypatch.setattr('custom_modules.inference.export.export', lambda *_: exported.read_bytes())
+    monkeypatch.setattr('custom_modules.inference.export.quantize', lambda model, *_: model)
+    options = 'export_onnx', best, '--out', tmp_path / 'my.onnx', '--data-root', data, '--int8', '--overwrite'
+    result = call(*options)
+    assert result.code == 1
+    (line,) = result.err.splitlines()
+    assert re.match(
+        r'error: \S*my_int8.onnx: not written: 8 bits lose 0.0 points of top-1, from (\d+/15) to \1\. Use', line
+    )
+    assert [path.name for path in tmp_path.glob('*.onnx')] == ['my.onnx']
+    assert call(*options, '--force').code == 0
+    assert (tmp_path / 'my_int8.onnx').exists()
 
 
 def test_training_photos_that_cannot_be_read_are_named(best, data, call, tmp_path):
