@@ -1,11 +1,13 @@
-"""Grad-CAM on the backbone's last feature map: the places in an image that speak for a class.
+"""Grad-CAM on the backbone's last feature map or tokens: the places in an image that speak for a class.
 
 R. R. Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, ICCV 2017,
 computed by the library grad-cam.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -26,7 +28,7 @@ class Explained:
     """An image as the model sees it, with its heat maps.
 
     ``maps`` are (h, w) float32 in 0-1 for each wanted class, scaled from minimum to maximum; all 0 where no place
-    speaks for the class. They are None where the model has no feature map of more than one place.
+    speaks for the class. They are None where the model has neither a feature map of more than one place nor tokens.
     """
 
     index: int  # of the image in the dataset
@@ -58,26 +60,46 @@ def explain(model: Any, dataset: Any, wanted: Mapping[int, Sequence[int]]) -> It
     model.eval()
     for i, labels in wanted.items():
         item = dataset[i]
-        features, maps = _features(model, item), None
-        if features is not None:
-            repeated = features.repeat(len(labels), 1, 1, 1).requires_grad_()
-            after = AfterBackbone(model)
-            with torch.enable_grad(), GradCAM(after, [after.feature_map]) as cam:
-                found = cam(repeated, [ClassifierOutputTarget(label) for label in labels])
-            maps = dict(zip(labels, np.nan_to_num(found).astype(np.float32), strict=True))
-        yield Explained(i, _picture(item['inputs'], model), maps)
+        yield Explained(i, _picture(item['inputs'], model), _maps(model, item, labels))
 
 
-def _features(model: Any, item: dict) -> Tensor | None:
-    """The backbone's last feature map of an image, (1, C, h, w); None where there is none of more than one place."""
+def _maps(model: Any, item: dict, labels: Sequence[int]) -> dict[int, NDArray[np.float32]] | None:
     if not hasattr(model, 'backbone'):
         return None
     data: Any = {key: [item[key]] for key in ('inputs', 'data_samples')}
+    images = model.data_preprocessor(data)['inputs']
     with torch.no_grad():
-        output = model.backbone(model.data_preprocessor(data)['inputs'])
+        output = model.backbone(images)
     features = output[-1] if isinstance(output, tuple | list) else output
-    is_map = isinstance(features, Tensor) and features.ndim == 4 and features[0, 0].numel() > 1
-    return features if is_map else None
+    if isinstance(features, Tensor) and features.ndim == 4 and features[0, 0].numel() > 1:
+        explained: nn.Module = AfterBackbone(model)
+        layer, reshape = explained.feature_map, None
+    elif layer := _layer_inside(model.backbone):
+        features, explained = images, model
+        extra = getattr(model.backbone, 'num_extra_tokens', 0)
+        reshape = partial(_as_map, extra=extra, ratio=images.shape[2] / images.shape[3])
+    else:
+        return None
+    repeated = features.repeat(len(labels), 1, 1, 1).requires_grad_()
+    with torch.enable_grad(), GradCAM(explained, [layer], reshape) as cam:
+        found = cam(repeated, [ClassifierOutputTarget(label) for label in labels])
+    model.zero_grad()
+    return dict(zip(labels, np.nan_to_num(found).astype(np.float32), strict=True))
+
+
+def _layer_inside(backbone: Any) -> nn.Module | None:
+    """The last layer with places: a vision transformer's last norm before an attention, ConvNeXt's last stage."""
+    layers, stages = (getattr(backbone, name, None) or [None] for name in ('layers', 'stages'))
+    return getattr(layers[-1], 'ln1', None) or (stages[-1] if isinstance(stages[-1], nn.Module) else None)
+
+
+def _as_map(features: Tensor, extra: int, ratio: float) -> Tensor:
+    """(N, C, h, w) of (N, L, C) tokens, the first ``extra`` of no place; ``ratio`` is height / width of the images."""
+    if features.ndim == 4:
+        return features
+    places = features[:, extra:]
+    height = round(math.sqrt(places.shape[1] * ratio))
+    return places.unflatten(1, (height, -1)).permute(0, 3, 1, 2)
 
 
 def _picture(inputs: Tensor, model: Any) -> NDArray[np.uint8]:

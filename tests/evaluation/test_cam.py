@@ -33,9 +33,12 @@ def build(name):
     return model.eval()
 
 
-@pytest.mark.parametrize('name', ['flower_mobilenetv3', 'flower_resnet18'])
+@pytest.mark.parametrize(
+    'name', ['flower_mobilenetv3', 'flower_resnet18', 'flower_deit_tiny', 'flower_convnext_v2_atto']
+)
 def test_maps_of_each_backbone(name):
     model = build(name)
+    inside = name in ('flower_deit_tiny', 'flower_convnext_v2_atto')  # their last output has no places
     wanted = {2: (1, 3), 0: (4,), 1: (0, 2)}
     explained = list(cam.explain(model, DATASET, wanted))
     assert [found.index for found in explained] == [2, 0, 1]
@@ -46,15 +49,15 @@ def test_maps_of_each_backbone(name):
         with torch.no_grad():
             features = model.backbone(data['inputs'])[-1][0]
         for label, heat in found.maps.items():
-            assert heat.shape == features.shape[1:] == (3, 2)
+            assert heat.shape == ((96, 64) if inside else features.shape[1:])
             assert 0 <= heat.min() <= heat.max() <= 1
-            if name != 'flower_mobilenetv3':  # behind global pooling and a linear layer, the weights are the layer's
+            if name == 'flower_resnet18':  # behind global pooling and a linear layer, the weights are the layer's
                 weights = model.head.fc.weight[label].detach()
                 expected = np.maximum((weights[:, None, None] * features).sum(0).numpy(), 0)
                 expected = (expected - expected.min()) / max(np.ptp(expected), 1e-7)
                 assert heat == pytest.approx(expected, abs=1e-3)
     assert any(heat.max() > 0.9 for found in explained for heat in found.maps.values())
-    assert all(weight.grad is None for weight in model.backbone.parameters())
+    assert all(weight.grad is None for weight in model.parameters())
 
 
 def test_wrapped_models_and_backbones_without_a_map():
@@ -80,3 +83,8 @@ def test_heat_colours_only_the_places_of_the_map():
     assert heat.shape == (20, 10, 3)
     assert np.ptp(heat[-1, -1]) <= 1  # grey
     assert np.ptp(heat[0, 0].astype(int)) > 50
+
+
+def test_tokens_lie_on_the_grid_of_the_image():
+    tokens = torch.arange(2 + 3 * 2).view(1, -1, 1)
+    assert cam._as_map(tokens, extra=2, ratio=96 / 64).tolist() == [[[[2, 3], [4, 5], [6, 7]]]]
