@@ -3,14 +3,16 @@
 The functions may be called any number of times. Worker processes inherit the settings as environment variables.
 """
 
+import contextlib
 import importlib.util
 import inspect
+import io
 import logging
 import os
 import pickle
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,18 @@ def quieten() -> None:
     warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
     # Python 3.12 and newer warn of '\d' when they compile this file, which can be at every start.
     warnings.filterwarnings('ignore', category=SyntaxWarning, module=r'.*mmpretrain.evaluation.metrics.vqa')
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hides the log lines, warnings and prints of libraries about their own workings."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action='ignore'), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(level)
 
 
 def patch_upstream() -> None:

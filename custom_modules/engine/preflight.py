@@ -19,7 +19,8 @@ from mmpretrain.registry import MODELS, TRANSFORMS
 from custom_modules.datasets.annotation import SPLIT_NAMES
 from custom_modules.datasets.class_counts import innermost, labels_of
 from custom_modules.engine.hooks.seed_hook import random_state_kept
-from custom_modules.errors import InputError, as_configured, collect
+from custom_modules.engine.run_config import without_pretrained
+from custom_modules.errors import InputError, as_configured, collect, said_by
 from custom_modules.files import sha256_of
 from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint, saved_classes
 from custom_modules.models.saved_config import nested
@@ -221,12 +222,16 @@ def check_preprocessor(run: 'Run') -> Iterator[Finding]:
         yield warning(f'{key}.mean: {mean} looks like BGR, but to_rgb turns photos to RGB. Reverse mean and std.')
 
 
-def describe_pretrained(backbone: dict) -> str | None:
+def describe_pretrained(backbone: dict, resumed: bool) -> str | None:
     """One line on the pretrained weights of a backbone's settings; None for a backbone without any.
 
     Raises:
         InputError: The weights are missing, or fit less than 95 % of the backbone.
     """
+    if own := backbone.get('checkpoint_path') or (backbone.get('pretrained') and backbone.get('model_name')):
+        if not resumed:
+            _check_timm(backbone, own)
+        return f'{own}, loaded by timm'
     init = backbone.get('init_cfg')
     if not isinstance(init, dict) or init.get('type') != 'Pretrained':
         return None
@@ -238,6 +243,18 @@ def describe_pretrained(backbone: dict) -> str | None:
         raise InputError(f'{name}: has {found}. Import its weights: python tools/fetch_weights.py NAME --from FILE')
     note = (checkpoint.get('meta') or {}).get('note')
     return f'{name}, {fitting}/{wanted} of the backbone' + (f'; {note}' if note else '')
+
+
+def _check_timm(backbone: dict, weights: str) -> None:
+    """Makes timm's backbone load its weights once, from its cache or the network."""
+    try:
+        with random_state_kept():
+            MODELS.build(backbone)
+    except Exception as failure:  # timm, its hub and torch raise almost anything
+        raise InputError(
+            f'model.backbone: timm cannot load {weights} ({said_by(failure)}). Correct its name, fetch it once with a '
+            'network, or train from scratch: --cfg-options model.backbone.pretrained=False'
+        ) from failure
 
 
 def check_checkpoint(run: 'Run') -> Iterator[Finding]:
@@ -284,7 +301,7 @@ def weights_fit(part: dict, checkpoint: dict, prefix: str = '') -> tuple[int, in
         How many of the part's weights the checkpoint has with the same shape, and how many the part has.
     """
     with random_state_kept(), as_configured('model'):
-        built = MODELS.build(part)
+        built = MODELS.build(without_pretrained(part))
     wanted = {f'{prefix}{k}': v.shape for k, v in built.state_dict().items() if not k.endswith('num_batches_tracked')}
     weights = checkpoint.get('state_dict', checkpoint)
     return sum(getattr(weights.get(k), 'shape', None) == shape for k, shape in wanted.items()), len(wanted)

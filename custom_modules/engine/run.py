@@ -104,7 +104,7 @@ def prepare_run(
             checkpoint = load_checkpoint(cfg.load_from)
     run = Run(cfg, datasets, checkpoint, needs_pretrained, warnings)
     with collect(errors), as_configured('model.backbone.init_cfg'):
-        if pretrained := describe_pretrained(run.model.get('backbone') or {}):
+        if pretrained := describe_pretrained(run.model.get('backbone') or {}, bool(cfg.get('resume'))):
             cfg.pretrained = pretrained  # appears in the table of settings, in best.pth and in test results
     run_checks(TRAIN_CHECKS if 'train' in loaders else TEST_CHECKS, errors, warnings, run)
     refuse(errors)

@@ -58,7 +58,7 @@ def read_config(
     _check_model(cfg, path)
     if demo:
         cfg.merge_from_dict(Config.fromfile(DEMO_FRAGMENT).to_dict())
-        cfg.model.backbone.pop('init_cfg', None)
+        cfg.model.backbone = ConfigDict(without_pretrained(cfg.model.backbone))
     check_option_names(cfg, options)
     try:
         cfg.merge_from_dict(options)
@@ -185,17 +185,22 @@ def keep_test_only(cfg: Config, checkpoint: str) -> None:
     """Reduces ``cfg`` to a test of ``checkpoint``: no training or validation, no pretrained weights."""
     cfg.load_from = checkpoint
     cfg.resume = False
-    cfg.model.backbone.pop('init_cfg', None)
+    cfg.model = ConfigDict(without_pretrained(cfg.model))
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'custom_hooks'):
         cfg.pop(key, None)
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'visualizer'):
         cfg[key] = None
 
 
+def without_pretrained(part: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a model or backbone without pretrained weights, those that timm's backbones load included."""
+    kept = {key: value for key, value in part.items() if key not in ('init_cfg', 'pretrained', 'checkpoint_path')}
+    return {**kept, 'backbone': without_pretrained(part['backbone'])} if part.get('backbone') else kept
+
+
 def model_settings(cfg: Config) -> dict[str, Any]:
     """The model's settings for the registry, with its preprocessor and without pretrained weights."""
-    model = {key: value for key, value in cfg.model.items() if key != 'init_cfg'}
-    model['backbone'] = {key: value for key, value in model['backbone'].items() if key != 'init_cfg'}
+    model = without_pretrained(cfg.model)
     model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     return model
 

@@ -23,7 +23,7 @@ from torch import nn
 from custom_modules.engine.loops import ResumableTrainLoop
 from custom_modules.engine.performance import channels_last_pays, keep_freed_memory, to_channels_last
 from custom_modules.engine.run import Run
-from custom_modules.engine.run_config import LOADERS
+from custom_modules.engine.run_config import LOADERS, without_pretrained
 from custom_modules.errors import InputError, as_configured
 from custom_modules.models.checkpoints import load_checkpoint
 
@@ -108,6 +108,8 @@ class PreparedRunner(Runner):
 
     def build_model(self, model: Any) -> Any:
         """The model, as the device trains it fastest."""
+        if self._resume:  # all weights are in the checkpoint
+            model = without_pretrained(model)
         with as_configured('model'):
             return self._laid_out(super().build_model(model))
 

@@ -1,10 +1,6 @@
 """Converts a trained classifier to ONNX, and compares its scores with torch's."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -19,7 +15,7 @@ from custom_modules.models.onnx_file import Metadata, open_session, score, seal
 from custom_modules.models.onnx_preprocessing import Pixels
 from custom_modules.photos.image_files import Unreadable
 from custom_modules.progress import Progress
-from custom_modules.upstream import patch_export
+from custom_modules.upstream import patch_export, quiet
 
 TOLERANCE = 1e-4  # of a score; float32 rounding makes some 1e-6
 Scores = NDArray[np.float32]
@@ -90,18 +86,6 @@ def with_metadata(model: Any, metadata: Metadata) -> bytes:
     for key, value in metadata.props().items():
         model.metadata_props.add(key=key, value=value)
     return seal(model.SerializeToString())
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hides what exporters and quantizers print about their own workings."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(action='ignore'), contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(level)
 
 
 def score_by_all(

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.inference.onnx_conversion import quiet, with_metadata
+from custom_modules.inference.onnx_conversion import with_metadata
 from custom_modules.models.onnx_file import Metadata, open_session
 from custom_modules.models.onnx_preprocessing import Pixels
+from custom_modules.upstream import quiet
 
 LAYERS = ['Conv', 'Gemm', 'MatMul']  # operators with weights
 OPERATORS = [*LAYERS, 'Clip', 'Relu', 'Add', 'Mul', 'ReduceMean', 'GlobalAveragePool', 'MaxPool']

@@ -24,6 +24,7 @@ from custom_modules.errors import InputError, PhotoError, as_configured, said_by
 from custom_modules.inference.predictor import Predictor
 from custom_modules.models.model_file import ModelFile, open_model_file
 from custom_modules.photos.decoding import photo_problem
+from custom_modules.upstream import quiet
 
 ANOTHER = 'Give another checkpoint.'
 
@@ -45,7 +46,8 @@ class TorchPredictor(Predictor):
         device = device or get_device()
         with as_configured(f'{file.path}: model, test_dataloader', 'give another --config'):
             settings = model_settings(file.config)
-            model = MODELS.build(settings)
+            with quiet():  # timm's backbones list their layers, MobileNetV3's HSigmoid warns
+                model = MODELS.build(settings)
             self._pipeline = build_pipeline(loader.dataset.pipeline)
             self._collate = FUNCTIONS.get(loader.get('collate_fn', {'type': 'pseudo_collate'})['type'])
             _load_weights(model, file)

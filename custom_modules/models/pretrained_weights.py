@@ -7,7 +7,6 @@ as the model that the file was made for.
 import http.client
 import socket
 import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from custom_modules.errors import InputError
 from custom_modules.files import check_folder, sha256_of
 from custom_modules.models.checkpoints import load_checkpoint, named_hash, save_atomically
 from custom_modules.models.weights_catalogue import NOTES, WEIGHTS, require_file
+from custom_modules.upstream import quiet
 
 State = dict[str, torch.Tensor]
 
@@ -182,8 +182,7 @@ def convert(name: str, state: State, file: Path) -> tuple[State, str, str]:
 
 def build_backbone(name: str) -> nn.Module:
     """MMPretrain's backbone of that name, in eval mode, as its base config has it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # HSigmoid's, irrelevant to these models
+    with quiet():  # MobileNetV3's HSigmoid warns
         backbone = MODELS.build(dict(WEIGHTS[name].backbone))
     backbone.eval()  # returns None: MMPretrain's backbones override train() without returning themselves
     return backbone
