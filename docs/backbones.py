@@ -20,26 +20,47 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = (
     *('flower_mobilenetv2', 'flower_resnet18', 'flower_resnet50', 'flower_mobilenetv3', 'flower_mobilenetv3_small'),
     *('flower_efficientnet_b0', 'flower_convnext_v2_atto', 'flower_deit_tiny', 'flower_swin_tiny', 'flower_timm'),
+    'three_lines',
 )
 SMALL = (
     *('model.backbone.init_cfg=None', 'param_scheduler=[]', 'train_dataloader.batch_size=8'),
     *(f'{name}_dataloader.num_workers=0' for name in ('train', 'val', 'test')),
 )
+PATTERN = """_base_ = ['_base_/flower_dataset.py', '_base_/default_runtime.py', '_base_/finetune.py',
+          'mmpretrain::_base_/models/shufflenet_v2_1x.py']
+model = dict(backbone=dict(init_cfg=None), head=dict(num_classes={{_base_.num_classes}}, topk=(1,)))
+"""
 HEADER = """# Backbones
 
-Every tool on every backbone: one epoch on 40 drawn flowers from random weights, then each tool on the result.
-A cell is what the command ended with: ✓ is exit code 0. Written by `python docs/backbones.py` on {date}
-with torch {torch}, mmpretrain {mmpretrain} and onnxruntime {onnxruntime}.
+Any backbone of MMPretrain, in three lines of a new file in `configs/` (in the table: `three_lines`):
+
+```python
+{pattern}```
+
+Pretrained weights: `init_cfg=dict(type='Pretrained', checkpoint='FILE.pth', prefix='backbone')`. The shipped configs
+name files that [tools/fetch_weights.py](../checkpoints/README.md) provides. A base config of MMPretrain may also set
+`train_cfg` (Mixup, CutMix): `train_cfg=None` in `model` leaves that out. Convolutional networks of timm:
+[flower_timm.py](../configs/flower_timm.py).
+
+## Every tool on every backbone
+
+One epoch on 40 drawn flowers from random weights, then each tool on the result. A cell is what the command ended
+with: ✓ is exit code 0. Written by `python docs/backbones.py` on {date} with torch {torch}, mmpretrain {mmpretrain} and
+onnxruntime {onnxruntime}.
 
 """
 
 
 def commands(config: str, folder: Path) -> dict[str, list]:
     """The command of each column, for a config's name."""
+    path = ROOT / f'configs/{config}.py'
+    if config == 'three_lines':
+        path = folder / f'{config}.py'
+        path.write_text(PATTERN.replace("'_base_/", f"'{ROOT}/configs/_base_/"))
     run, data = folder / config, folder / 'data'
     best, saved = run / 'best.pth', run / f'{config}.py'
     options = ['--cfg-options', *SMALL, *['model.backbone.pretrained=False'] * (config == 'flower_timm')]
-    train = ['train', ROOT / f'configs/{config}.py', '--data-root', data]
+    train = ['train', path, '--data-root', data]
     return {
         'train': [*train, '--work-dir', run, *options, 'train_cfg.max_epochs=1'],
         'probe': [*train, '--work-dir', folder / f'{config}_probe', '--probe', *options],
@@ -80,7 +101,9 @@ def main(argv: list[str] | None = None) -> int:
         *([name, *row.values()] for name, row in table.items()),
     ]
     versions = {name: version(name) for name in ('torch', 'mmpretrain', 'onnxruntime')}
-    page = HEADER.format(date=date.today(), **versions) + ''.join(f'| {" | ".join(row)} |\n' for row in rows)
+    page = HEADER.format(pattern=PATTERN, date=date.today(), **versions) + ''.join(
+        f'| {" | ".join(row)} |\n' for row in rows
+    )
     args.out.parent.mkdir(exist_ok=True)
     write_atomically(args.out, lambda file: file.write(page.encode()))
     return 0 if all(cell == '✓' for row in table.values() for cell in row.values()) else 1
