@@ -222,7 +222,7 @@ def check_preprocessor(run: 'Run') -> Iterator[Finding]:
         yield warning(f'{key}.mean: {mean} looks like BGR, but to_rgb turns photos to RGB. Reverse mean and std.')
 
 
-def describe_pretrained(backbone: dict, resumed: bool) -> str | None:
+def describe_pretrained(backbone: dict, resumed: bool = False) -> str | None:
     """One line on the pretrained weights of a backbone's settings; None for a backbone without any.
 
     Raises:

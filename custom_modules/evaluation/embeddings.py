@@ -80,7 +80,8 @@ class Embedder:
         """The embeddings of N photos of (3, H, W) uint8, (N, D) float32."""
         inputs = self._preprocessor({'inputs': torch.stack(list(photos))})['inputs']
         maps = self._backbone(inputs.contiguous(memory_format=torch.channels_last))[-1]
-        return maps.mean((2, 3)).float().cpu().numpy()
+        pooled = maps.mean((2, 3)) if maps.ndim == 4 else maps  # ConvNeXt and ViT pool themselves
+        return pooled.float().cpu().numpy()
 
 
 def embed_photos(

@@ -33,7 +33,7 @@ TOLERANCE = 1e-4
 Rounding in float32 gives 1e-6. Two swapped layers of equal shape give 0.5 or more, another epsilon 0.04.
 """
 
-COUNTER = 'num_batches_tracked'  # batch norm's step counter, not read by any computation here
+INTEGERS = 'num_batches_tracked', 'relative_position_index'  # batch norm's steps, Swin's places
 
 
 def provide_weights(name: str, out: Path, file: Path | None = None, progress: bool = False) -> list[str]:
@@ -123,15 +123,15 @@ def usable_state(checkpoint: dict[str, Any], path: Path) -> State:
         raise InputError(f'{path}: holds no state_dict. Give a checkpoint of the whole model.')
     if odd := [str(key) for key, value in state.items() if not _is_usable(key, value)]:
         raise InputError(f'{path}: no tensor of finite floating-point numbers: {_some(odd)}. Give another file.')
-    return {key: value if key.endswith(COUNTER) else value.float() for key, value in state.items()}
+    return {key: value if key.endswith(INTEGERS) else value.float() for key, value in state.items()}
 
 
 def _is_usable(key: Any, value: Any) -> bool:
-    """Whether a value is a dense tensor of finite floating-point numbers, or a step counter."""
+    """Whether a value is a dense tensor of finite floating-point numbers, or of integers."""
     if not isinstance(key, str) or not isinstance(value, torch.Tensor):
         return False
     plain = value.is_floating_point() and value.layout == torch.strided and not value.is_meta
-    return key.endswith(COUNTER) or (plain and bool(value.isfinite().all()))
+    return key.endswith(INTEGERS) or (plain and bool(value.isfinite().all()))
 
 
 def _some(names: Iterable[str]) -> str:
@@ -153,10 +153,13 @@ def convert(name: str, state: State, file: Path) -> tuple[State, str, str]:
     if any(key.startswith('backbone.') for key in state):
         inner = {key.removeprefix('backbone.'): value for key, value in state.items() if key.startswith('backbone.')}
         _load(backbone, inner, ours, f'{file}: does not fit {name}')
-        return inner, 'mmpretrain', 'loads strictly into the backbone'
+        return backbone.state_dict(), 'mmpretrain', 'loads strictly into the backbone'
 
     # timm's ResNets have torchvision's keys.
-    layout = 'timm' if any(key.startswith('conv_stem.') for key in state) else 'torchvision'
+    layout = 'timm' if any(key.startswith(('conv_stem.', 'cls_token')) for key in state) else 'torchvision'
+    if not (WEIGHTS[name].timm_name if layout == 'timm' else 'torchvision' in WEIGHTS[name].sources):
+        known = f"neither MMPretrain's keys (backbone.…) nor others that {name} is converted from"
+        raise InputError(f'{file}: has {known}. See checkpoints/README.md for files that can be used.')
     source, features = _build_source(name, layout)
     theirs = list(source.state_dict())
     needed, classifier = theirs[: len(ours)], theirs[len(ours) :]
@@ -169,6 +172,7 @@ def convert(name: str, state: State, file: Path) -> tuple[State, str, str]:
     batch = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected, found = features(batch), backbone(batch)[-1]
+    expected = expected[:, 0] if expected.ndim == 3 else expected  # a vision transformer's class token
     largest = expected.abs().max()
     difference = float((expected - found).abs().max() / largest) if expected.shape == found.shape else float('inf')
     if not difference <= TOLERANCE:  # NaN is no proof
@@ -224,9 +228,9 @@ def _match_eps(state: State, backbone: nn.Module, source: nn.Module) -> None:
 
     timm's MobileNetV3 uses 1e-5, MMPretrain's and torchvision's 1e-3.
     """
-    (source_eps,) = {module.eps for module in source.modules() if isinstance(module, nn.BatchNorm2d)}
+    (source_eps,) = {module.eps for module in source.modules() if isinstance(module, nn.BatchNorm2d)} or {None}
     for name, module in backbone.named_modules():
-        if isinstance(module, nn.BatchNorm2d) and module.eps != source_eps:
+        if isinstance(module, nn.BatchNorm2d) and source_eps not in (None, module.eps):
             var = state[f'{name}.running_var']
             scale = ((var + module.eps) / (var + source_eps)).sqrt()
             state[f'{name}.weight'] = state[f'{name}.weight'] * scale

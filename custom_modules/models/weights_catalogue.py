@@ -25,21 +25,21 @@ class Weights(NamedTuple):
 
     sources: dict[str, str]  # publishers and URLs, to try in order; a name ends in the first 8 digits of its sha256
     backbone: dict[str, Any]  # MMPretrain's, as its base config has it
-    timm_name: str
+    timm_name: str = ''  # of the model in timm with the same layers in the same order, if there is one
 
 
-def _sources(zoo: str, torchvision: str) -> dict[str, str]:
+def _sources(zoo: str, torchvision: str = '') -> dict[str, str]:
     """The servers, in order.
 
     A test compares them with mmpretrain's metafiles and torchvision's weights enums. The zoo's domain lapsed in June
     2026 (mmdetection #12445-7); the mirror of the maintained fork has its files under the same paths.
     """
     mirror = 'https://mmassets.onedl.ai'
-    return {
+    sources = {
         'OpenMMLab model zoo': f'https://download.openmmlab.com/mmclassification/v0/{zoo}',
         'mirror of onedl-mmpretrain': f'{mirror}/mmclassification/v0/{zoo}',
-        'torchvision': f'https://download.pytorch.org/models/{torchvision}',
     }
+    return {**sources, 'torchvision': f'https://download.pytorch.org/models/{torchvision}'} if torchvision else sources
 
 
 # MobileNetV3: the zoo's conversion of torchvision's weights, better than the zoo's own and the same from every
@@ -69,6 +69,25 @@ WEIGHTS: dict[str, Weights] = {
         _sources('mobilenet_v3/convert/mobilenet_v3_small-8427ecf0.pth', 'mobilenet_v3_small-047dcff4.pth'),
         {'type': 'MobileNetV3', 'arch': 'small'},
         'mobilenetv3_small_100',
+    ),
+    # torchvision's and timm's own EfficientNet-B0 pad otherwise, timm's tf_ as the zoo's.
+    'efficientnet_b0': Weights(
+        _sources('efficientnet/efficientnet-b0_3rdparty_8xb32_in1k_20220119-a7e2a0b1.pth'),
+        {'type': 'EfficientNet', 'arch': 'b0'},
+        'tf_efficientnet_b0',
+    ),
+    'convnext_v2_atto': Weights(
+        _sources('convnext-v2/convnext-v2-atto_fcmae-pre_3rdparty_in1k_20230104-23765f83.pth'),
+        {'type': 'ConvNeXt', 'arch': 'atto', 'layer_scale_init_value': 0.0, 'use_grn': True},
+    ),
+    'deit_tiny': Weights(
+        _sources('deit/deit-tiny_pt-4xb256_in1k_20220218-13b382a0.pth'),
+        {'type': 'VisionTransformer', 'arch': 'deit-tiny', 'img_size': 224, 'patch_size': 16},
+        'deit_tiny_patch16_224',
+    ),
+    'swin_tiny': Weights(
+        _sources('swin-transformer/swin_tiny_224_b16x64_300e_imagenet_20210616_090925-66df6be6.pth'),
+        {'type': 'SwinTransformer', 'arch': 'tiny', 'img_size': 224},
     ),
 }
 

@@ -22,9 +22,12 @@ from custom_modules.models.weights_catalogue import WEIGHTS
 SHARED = Path(__file__).parents[3] / 'shared' / 'checkpoints'
 # timm's ResNets have torchvision's keys and are recognised as torchvision's.
 CASES = [
-    *((name, 'torchvision') for name in WEIGHTS),
-    *((name, 'timm') for name in WEIGHTS if name.startswith('mobilenet')),
-    ('mobilenet_v2', 'mmpretrain'),
+    *((name, 'torchvision') for name, weights in WEIGHTS.items() if 'torchvision' in weights.sources),
+    *((name, 'timm') for name, weights in WEIGHTS.items() if weights.timm_name and not name.startswith('resnet')),
+    *(
+        (name, 'mmpretrain')
+        for name in ('mobilenet_v2', 'efficientnet_b0', 'convnext_v2_atto', 'deit_tiny', 'swin_tiny')
+    ),
 ]
 
 
@@ -111,6 +114,11 @@ def test_another_model_is_refused(model, name, said, saved, tmp_path):
     line = refusal(name, saved(torchvision.models.get_model(model).state_dict()), tmp_path / 'out')
     assert said in line
     assert 'Give another file, or the name of its model: mobilenet_v2, resnet18' in line
+
+
+def test_layouts_that_cannot_be_converted_are_refused(saved, tmp_path):
+    line = refusal('swin_tiny', saved({'patch_embed.proj.weight': torch.ones(1)}), tmp_path / 'out')
+    assert "has neither MMPretrain's keys (backbone.…) nor others that swin_tiny is converted from" in line
 
 
 def test_tensors_that_do_not_fit_are_named(saved, tmp_path):
@@ -207,10 +215,11 @@ def test_sources_are_those_the_publishers_name():
     configs = Path(mmpretrain.__file__).parent.glob('.mim/configs/*/metafile.yml')
     metafiles = ''.join(path.read_text() for path in configs)
     for name, weights in WEIGHTS.items():
-        zoo, mirror, torchvisions = weights.sources.values()
+        zoo, mirror, *torchvisions = weights.sources.values()
         assert any(f'Weights: {url}\n' in metafiles for url in (zoo, mirror))  # MMPretrain's, or those of its fork
         assert mirror.partition('/mmclassification/')[2] == zoo.partition('/mmclassification/')[2]
-        assert torchvisions == torchvision.models.get_model_weights(name)['IMAGENET1K_V1'].url
+        for url in torchvisions:
+            assert url == torchvision.models.get_model_weights(name)['IMAGENET1K_V1'].url
         assert all(named_hash(Path(url)) for url in weights.sources.values())
 
 

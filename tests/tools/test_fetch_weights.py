@@ -38,4 +38,4 @@ def test_list(call, tmp_path):
     assert result.code == 0
     assert 'resnet18.pth (there)' in result.out
     assert 'mobilenet_v2.pth (not there)' in result.out
-    assert result.out.count('https://') == 3 * len(WEIGHTS)
+    assert result.out.count('https://') == sum(len(weights.sources) for weights in WEIGHTS.values())
