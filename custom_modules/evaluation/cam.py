@@ -72,7 +72,7 @@ def _maps(model: Any, item: dict, labels: Sequence[int]) -> dict[int, NDArray[np
         output = model.backbone(images)
     features = output[-1] if isinstance(output, tuple | list) else output
     if isinstance(features, Tensor) and features.ndim == 4 and features[0, 0].numel() > 1:
-        explained: nn.Module = AfterBackbone(model)
+        explained: Any = AfterBackbone(model)
         layer, reshape = explained.feature_map, None
     elif layer := _layer_inside(model.backbone):
         features, explained = images, model
@@ -87,7 +87,7 @@ def _maps(model: Any, item: dict, labels: Sequence[int]) -> dict[int, NDArray[np
     return dict(zip(labels, np.nan_to_num(found).astype(np.float32), strict=True))
 
 
-def _layer_inside(backbone: Any) -> nn.Module | None:
+def _layer_inside(backbone: Any) -> Any:
     """The last layer with places: a vision transformer's last norm before an attention, ConvNeXt's last stage."""
     layers, stages = (getattr(backbone, name, None) or [None] for name in ('layers', 'stages'))
     return getattr(layers[-1], 'ln1', None) or (stages[-1] if isinstance(stages[-1], nn.Module) else None)

@@ -228,11 +228,11 @@ def _match_eps(state: State, backbone: nn.Module, source: nn.Module) -> None:
 
     timm's MobileNetV3 uses 1e-5, MMPretrain's and torchvision's 1e-3.
     """
-    (source_eps,) = {module.eps for module in source.modules() if isinstance(module, nn.BatchNorm2d)} or {None}
+    eps = {module.eps for module in source.modules() if isinstance(module, nn.BatchNorm2d)}
     for name, module in backbone.named_modules():
-        if isinstance(module, nn.BatchNorm2d) and source_eps not in (None, module.eps):
+        if isinstance(module, nn.BatchNorm2d) and {module.eps} != eps:
             var = state[f'{name}.running_var']
-            scale = ((var + module.eps) / (var + source_eps)).sqrt()
+            scale = ((var + module.eps) / (var + min(eps))).sqrt()
             state[f'{name}.weight'] = state[f'{name}.weight'] * scale
 
 
