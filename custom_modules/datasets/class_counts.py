@@ -1,6 +1,7 @@
-"""Labels of built datasets, be they wrapped (``ClassBalancedDataset``) or not, and balanced class weights."""
+"""Facts about any dataset, be it wrapped (``ClassBalancedDataset``) or not: its folder, labels and class weights."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -11,6 +12,23 @@ def innermost(dataset: Any) -> Any:
         dataset = inner
         inner = dataset.get('dataset') if isinstance(dataset, dict) else getattr(dataset, 'dataset', None)
     return dataset
+
+
+def folder_of(dataset: Any) -> Path:
+    """The folder of a built dataset: its ``data_root``, or else that of its images."""
+    inner = innermost(dataset)
+    return Path(getattr(inner, 'data_root', '') or getattr(inner, 'img_prefix', ''))
+
+
+def images_in(settings: Any) -> str | None:
+    """The part of the settings of a dataset that says which images it has: a list, or else a folder."""
+    inner = innermost(settings)
+    prefix = inner.get('data_prefix') or ''
+    return (
+        inner.get('ann_file')
+        or (prefix if isinstance(prefix, str) else prefix.get('img_path'))
+        or inner.get('data_root')
+    )
 
 
 def labels_of(dataset: Any) -> list[int]:

@@ -13,7 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from custom_modules.datasets.class_counts import innermost, labels_of
+from custom_modules.datasets.class_counts import folder_of, innermost, labels_of
 from custom_modules.engine.loops import LinearProbeLoop
 from custom_modules.engine.preflight import class_names
 
@@ -78,7 +78,7 @@ def effective_settings(runner: Runner, metrics: Sequence[str]) -> dict[str, str]
     precision = 'mixed precision' if type(runner.optim_wrapper).__name__ == 'AmpOptimWrapper' else 'float32'
     device = f'{next(model.parameters()).device}, {precision}, {loader.num_workers} workers'
     rows |= {'input': _input(model.data_preprocessor), 'device': device, 'seed': str(runner.seed)}
-    return rows | {'data': str(getattr(innermost(loader.dataset), 'data_root', ''))}
+    return rows | {'data': str(folder_of(loader.dataset))}
 
 
 def _training(runner: Runner) -> dict[str, str]:

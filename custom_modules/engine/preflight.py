@@ -114,6 +114,8 @@ def check_classes(run: 'Run') -> Iterator[Finding]:
     }
     for name, dataset in run.datasets.items():
         key, classes = f'{name}_dataloader.dataset', class_names(dataset)
+        if (images := _image_paths(dataset)) and 'gt_label' not in dataset.get_data_info(0):
+            yield error(f'{key}: {len(images)} photos without labels. Set with_label=True, or use another dataset.')
         if split := ', '.join(found for found in classes if found.lower() in SPLIT_NAMES):
             yield error(f"{key}: its classes are {split}: the folders of a split. Use type='FlowerDataset'.")
             continue

@@ -10,7 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS, MODELS
 
-from custom_modules.datasets.class_counts import class_weights, innermost, labels_of
+from custom_modules.datasets.class_counts import class_weights, folder_of, innermost, labels_of
 from custom_modules.datasets.transforms.reduced_decoding import decode_reduced
 from custom_modules.engine.config_validation import parameters
 from custom_modules.engine.preflight import (
@@ -66,7 +66,8 @@ class Run:
     @property
     def data_root(self) -> str:
         """The folder of the dataset, for messages."""
-        return str(getattr(innermost(self.dataset), 'data_root', None) or 'the dataset')
+        folder = folder_of(self.dataset)
+        return str(folder) if folder.parts else 'the dataset'
 
 
 def prepare_run(

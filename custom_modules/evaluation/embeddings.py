@@ -21,12 +21,12 @@ from mmpretrain.registry import MODELS
 from numpy.typing import NDArray
 
 from custom_modules.datasets.transforms.reduced_decoding import build_pipeline
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, PhotoError
 from custom_modules.files import sha256_of, write_atomically
 from custom_modules.models.checkpoints import load_checkpoint
 from custom_modules.models.pretrained_weights import build_backbone
 from custom_modules.models.weights_catalogue import WEIGHTS
-from custom_modules.photos.image_files import why_unreadable
+from custom_modules.photos.image_files import BROKEN, why_unreadable
 from custom_modules.progress import StepProgress
 
 PIPELINE = Path(__file__).parents[2] / 'configs' / '_base_' / 'flower_dataset.py'
@@ -73,7 +73,7 @@ class Embedder:
         try:
             return self._pipeline({'img_path': str(path)})['inputs']
         except Exception as error:  # decoders raise almost anything
-            return why_unreadable(error)
+            return BROKEN if isinstance(error, PhotoError) else why_unreadable(error)
 
     @torch.inference_mode()
     def __call__(self, photos: Sequence[torch.Tensor]) -> Features:

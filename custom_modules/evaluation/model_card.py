@@ -14,7 +14,7 @@ from custom_modules import __version__
 from custom_modules.datasets.manifest import read_manifest
 from custom_modules.errors import InputError
 from custom_modules.evaluation.results import ECE, results_warning
-from custom_modules.evaluation.training_log import settings_table
+from custom_modules.evaluation.training_log import dataset_settings, settings_table
 from custom_modules.metrics.calibration import scaling_fault
 from custom_modules.metrics.predictions import SURE, Proportion
 from custom_modules.models.model_file import ModelFile
@@ -38,8 +38,8 @@ def card_path(model: Path) -> Path:
 
 def find_manifest(model: ModelFile, data_root: Path | None = None) -> dict[str, Any] | None:
     """The manifest with the digest of the training's dataset, in ``data_root`` or the folder in the saved config."""
-    loader, digest = section(model.settings, 'train_dataloader'), describe(model).get('dataset_digest')
-    for root in filter(None, (data_root, section(loader, 'dataset').get('data_root'))):
+    trained_on, digest = dataset_settings(model.settings, 'train_dataloader'), describe(model).get('dataset_digest')
+    for root in filter(None, (data_root, trained_on.get('data_root'))):
         with suppress(InputError):  # a changed one has another digest
             manifest = read_manifest(Path(str(root)))
             if manifest and manifest['digest'] == digest:
@@ -91,7 +91,7 @@ def model_card(
         backbone=backbone,
         recipe=recipe,
         epochs=section(settings, 'train_cfg').get('max_epochs'),
-        data_root=Path(str(section(section(settings, 'train_dataloader'), 'dataset').get('data_root') or '')).name,
+        data_root=Path(str(dataset_settings(settings, 'train_dataloader').get('data_root') or '')).name,
         weights=model.digest,
         parameters=count_parameters(model.weights),
         results=results,

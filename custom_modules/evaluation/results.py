@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from custom_modules.datasets.class_counts import folder_of
 from custom_modules.errors import InputError, as_configured
 from custom_modules.metrics import calibration
 from custom_modules.metrics.calibration import at_coverage, scaling_fault
@@ -41,7 +42,7 @@ class Evaluation:
     @property
     def data_root(self) -> Path:
         """The folder of the test set."""
-        return Path(self.dataset.data_root)
+        return folder_of(self.dataset)
 
     @property
     def truths(self) -> list[int]:
@@ -63,8 +64,8 @@ class Evaluation:
 def figures(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Any]:
     """Everything that is computed from predictions with a known truth, for JSON.
 
-    ``accuracy/top1``, ``error/top1`` and ``classes`` are counts; ``ece/15_bins`` is in 0-1; ``temperature_scaling`` is
-    None for a single image; ``coverage`` is selective prediction at five coverages.
+    They are those of :func:`count` and ``ece/15_bins``, in 0-1; ``temperature_scaling``, None for a single image; and
+    ``coverage``, selective prediction at five coverages.
 
     Raises:
         InputError: A score is not finite, or there is not one for each class.
@@ -85,6 +86,9 @@ def format_counts(results: Mapping[str, Any]) -> str:
     width = max(map(len, [*results['classes'], 'class']))
     accuracy, error = (Proportion(results[key]['k'], results[key]['n']) for key in ('accuracy/top1', 'error/top1'))
     lines = [f'top-1 accuracy  {accuracy}', f'top-1 error     {error}']
+    lines.append(
+        f'balanced        {results["accuracy/balanced"]:.2f} % (mean recall), macro F1 {results["f1/macro"]:.2f} %'
+    )
     if 'nll/mean' in results:
         lines.append(f'mean NLL        {results["nll/mean"]:.4f}')
     lines += [f'ECE, 15 bins    {100 * results[ECE]:.2f} %', '']

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 import custom_modules.register  # noqa: F401
+from custom_modules.datasets.class_counts import folder_of, images_in, innermost
 from custom_modules.engine.run import Run, prepare_run
 from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
 from custom_modules.engine.runner import PreparedRunner, has_accelerator, set_up_device
@@ -71,7 +72,7 @@ def evaluate_model(
     file = open_model_file(checkpoint, cfg)
     set_up_device(cfg, launcher)
     run, plain, about = prepare_test(cfg, file, tta, amp)
-    images, unreadable = list_others(ood, Path(run.data_root)) if ood else ([], [])
+    images, unreadable = list_others(ood, folder_of(run.dataset)) if ood else ([], [])
     if robustness:
         pictures(plain, 0)  # shows before the test whether the pixels can be changed
     runner, collector, loader = PreparedRunner.from_run(run), PredictionsMetric(), cfg.test_dataloader
@@ -106,12 +107,12 @@ def check_outputs(folder: Path, out: Path | None, report: bool) -> None:
 
 def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Run, Any, dict[str, Any]]:
     """The run that tests a model, its dataset without test-time augmentation, and what is tested."""
-    trained_list = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('ann_file')
+    trained_on = (cfg.get('train_dataloader') or {}).get('dataset') or {}
     keep_test_only(cfg, str(file.path))
     if file.preprocessing is not None:
         check_pipeline(cfg, file.preprocessing, str(file.path))
         use_exported(cfg, str(file.path))
-    dataset = cfg.test_dataloader.dataset
+    dataset = innermost(cfg.test_dataloader.dataset)
     pipeline = dataset.pipeline
     if tta:
         average_flips(cfg)
@@ -126,8 +127,8 @@ def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Ru
         **{key: file.meta.get(key) for key in ('run', 'epoch', 'pretrained')},
         'dataset': run.digest,
         'trained_on': file.meta.get('dataset_digest'),
-        'trained_list': trained_list,
-        'tested': dataset.get('ann_file'),
+        'trained_list': images_in(trained_on),
+        'tested': images_in(dataset),
         'tta': tta,
     }
     return run, with_pipeline(run.dataset, pipeline), about

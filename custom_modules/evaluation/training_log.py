@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from custom_modules.datasets.class_counts import innermost
 from custom_modules.models.saved_config import section
 
 # CurvesHook's scalars and the fields of its history.
@@ -55,10 +56,15 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
+def dataset_settings(settings: dict[str, Any], loader: str) -> dict[str, Any]:
+    """The dataset of a loader in a saved config, without its wrappers; empty without one."""
+    found = innermost(section(section(settings, loader), 'dataset'))
+    return found if isinstance(found, dict) else {}
+
+
 def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
     """The settings that decide a training's result, as ``(name, value)`` pairs for people."""
     model, wrapper = section(settings, 'model'), section(settings, 'optim_wrapper')
-    train, test = section(settings, 'train_dataloader'), section(settings, 'test_dataloader')
     head = section(model, 'head')
     hooks = settings.get('custom_hooks')
     hooks = [*section(settings, 'default_hooks').values(), *(hooks if isinstance(hooks, list | tuple) else ())]
@@ -75,10 +81,10 @@ def settings_table(settings: dict[str, Any]) -> list[tuple[str, str]]:
         'Head initialization': _call(kinds.get('LinearProbeHook')),
         'EMA weights': _call(kinds.get('EMAHook')),
         'Epochs, at most': section(settings, 'train_cfg').get('max_epochs'),
-        'Batch size': train.get('batch_size'),
+        'Batch size': section(settings, 'train_dataloader').get('batch_size'),
         'Seed': section(settings, 'randomness').get('seed'),
-        'Training transforms': _call(section(train, 'dataset').get('pipeline')),
-        'Test transforms': _call(section(test, 'dataset').get('pipeline')),
+        'Training transforms': _call(dataset_settings(settings, 'train_dataloader').get('pipeline')),
+        'Test transforms': _call(dataset_settings(settings, 'test_dataloader').get('pipeline')),
     }
     return [(name, str(value)) for name, value in found.items() if value not in (None, '')]
 

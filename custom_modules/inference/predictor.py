@@ -71,10 +71,11 @@ class Predictor(ABC):
             return Unreadable(path, problem)
         try:
             return self.load(path)
-        except PhotoError:
-            raise
-        except Exception:  # fed with garbage, decoders raise almost anything
-            return Unreadable(path, photo_problem(path) or BROKEN)
+        except Exception as error:  # fed with garbage, decoders raise almost anything
+            problem = photo_problem(path)
+            if isinstance(error, PhotoError) and not problem:
+                raise
+            return Unreadable(path, problem or BROKEN)
 
     def batches(
         self, paths: Sequence[str], batch_size: int = 32, workers: int = WORKERS

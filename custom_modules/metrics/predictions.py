@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
+from statistics import fmean
 from typing import Any, BinaryIO, NamedTuple
 
 from custom_modules.errors import InputError
@@ -82,13 +83,14 @@ def top1(predictions: Sequence[Prediction]) -> Proportion:
 def count(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Any]:
     """Top-1 accuracy and error, and precision, recall and F1 per class, of predictions with a known truth, for JSON.
 
+    ``accuracy/balanced`` is the mean recall of the classes with images, ``f1/macro`` the mean F1, both in percent.
     F1 is 2 J / (1 + J), where J is the share of correct images among those of the class or predicted as it. J is a
     proportion, which has a Wilson interval, and F1 increases with it.
     """
     accuracy = top1(predictions)
     truths, labels = Counter(p.truth for p in predictions), Counter(p.label for p in predictions)
     right = Counter(p.label for p in predictions if p.label == p.truth)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for i, name in enumerate(classes):
         total = truths[i] + labels[i]
         interval = Proportion(right[i], total - right[i]).interval
@@ -98,8 +100,15 @@ def count(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str
             'f1': 100 * 2 * right[i] / total if total else None,
             'f1_wilson95': interval and tuple(2 * share / (100 + share) * 100 for share in interval),
         }
-    error = Proportion(accuracy.n - accuracy.k, accuracy.n)
-    return {'accuracy/top1': accuracy.as_dict(), 'error/top1': error.as_dict(), 'classes': found}
+    recalls = [one['recall']['percent'] for one in found.values() if one['recall']['n']]
+    f1s = [one['f1'] for one in found.values() if one['f1'] is not None]
+    return {
+        'accuracy/top1': accuracy.as_dict(),
+        'error/top1': Proportion(accuracy.n - accuracy.k, accuracy.n).as_dict(),
+        'accuracy/balanced': fmean(recalls),
+        'f1/macro': fmean(f1s),
+        'classes': found,
+    }
 
 
 def columns(classes: Sequence[str], with_truth: bool = True) -> list[str]:

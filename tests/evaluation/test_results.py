@@ -93,6 +93,7 @@ def test_the_table_for_the_terminal():
     for line in (
         'top-1 accuracy  66.67 % (2/3, 95 % interval 20.77-93.85)',
         'top-1 error     33.33 % (1/3, 95 % interval 6.15-79.23)',
+        'balanced        75.00 % (mean recall), macro F1 66.67 %',
         'mean NLL        0.5123',
         'ECE, 15 bins    1.23 %',
     ):

@@ -4,13 +4,14 @@ import csv
 import io
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import balanced_accuracy_score, f1_score, precision_recall_fscore_support
 
 from custom_modules.metrics.predictions import (
     Prediction,
@@ -52,6 +53,10 @@ def test_counts_equal_scikit_learns(pairs):
         if involved:
             share = np.array(binomtest(found['recall']['k'], involved).proportion_ci(method='wilson'))
             assert found['f1_wilson95'] == pytest.approx(200 * share / (1 + share), abs=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # about classes that are only predicted
+        assert counts['accuracy/balanced'] == pytest.approx(100 * balanced_accuracy_score(labels, predicted))
+    assert counts['f1/macro'] == pytest.approx(100 * f1_score(labels, predicted, average='macro'))
     assert sum(found['recall']['k'] for found in counts['classes'].values()) == right
     json.dumps(counts, allow_nan=False)
 

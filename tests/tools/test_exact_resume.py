@@ -20,7 +20,7 @@ from custom_modules.models.checkpoints import load_checkpoint
 pytestmark = pytest.mark.skipif(os.name == 'nt', reason='Windows has other signals')
 
 # All that draws random numbers or keeps a state: augmentations by each library's generator, batch augmentations,
-# dropout, drop path, moving averages, momentum, schedules by iteration and by epoch, early stopping.
+# dropout, drop path, moving averages, momentum, schedules by iteration and by epoch, early stopping; and a wrapper.
 EXACT_CONFIG = """
 _base_ = {base!r}
 custom_imports = dict(imports={imports!r})
@@ -41,7 +41,8 @@ train_pipeline = [
     ),
     dict(type='PackPhoto'),
 ]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+flowers = dict(type='FlowerDataset', data_root={data!r}, pipeline=train_pipeline)
+train_dataloader = dict(dataset=dict(_delete_=True, type='ClassBalancedDataset', oversample_thr=0.1, dataset=flowers))
 optim_wrapper = dict(_delete_=True, optimizer=dict(type='AdamW', lr=2e-3), clip_grad=dict(max_norm=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=7),
@@ -96,12 +97,12 @@ class KillHook(Hook):
 
 
 @pytest.fixture(scope='module')
-def exact_config(tiny_config, tmp_path_factory) -> Path:
+def exact_config(tiny_config, data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('exact')
     (folder / 'kill_hook.py').write_text(KILL_HOOK)
     imports = Config.fromfile(ROOT / 'configs' / '_base_' / 'default_runtime.py').custom_imports.imports
     config = folder / 'exact.py'
-    config.write_text(EXACT_CONFIG.format(base=str(tiny_config), imports=[*imports, 'kill_hook']))
+    config.write_text(EXACT_CONFIG.format(base=str(tiny_config), data=str(data), imports=[*imports, 'kill_hook']))
     return config
 
 

@@ -1,10 +1,23 @@
 """The registered transform that loads an image, decoded no larger than the next resize needs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from mmpretrain.registry import TRANSFORMS
 
+from custom_modules.errors import PhotoError
 from custom_modules.photos.decoding import decode_photo
+
+
+@contextmanager
+def named_errors(path: str) -> Iterator[None]:
+    """Turns the error of a decoder into a :class:`PhotoError` that names the file."""
+    try:
+        yield
+    except ValueError as error:
+        raise PhotoError(f'{path}: {error}. Replace it, or delete it.') from None
 
 
 @TRANSFORMS.register_module()
@@ -32,7 +45,8 @@ class LoadPhoto(BaseTransform):
         """Loads ``results['img_path']``."""
         if 'img' in results:  # from MMPretrain's inferencer, which loads images itself
             return results
-        img, size = decode_photo(fileio.get(results['img_path']), self.min_short_edge)
+        with named_errors(results['img_path']):
+            img, size = decode_photo(fileio.get(results['img_path']), self.min_short_edge)
         return {**results, 'img': img, 'img_shape': img.shape[:2], 'ori_shape': size}
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ from mmengine import fileio
 from mmpretrain.datasets import RandomFlip, RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 
+from custom_modules.datasets.transforms.load_photo import named_errors
 from custom_modules.photos.decoding import decode, greatest_reduction, jpeg_size
 
 
@@ -39,13 +40,15 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         """Loads and crops ``results['img_path']``."""
         content = fileio.get(results['img_path'])
         size = jpeg_size(content)
-        img = np.empty(0) if size else decode(content)  # other formats have to be decoded in full anyway
+        with named_errors(results['img_path']):
+            img = np.empty(0) if size else decode(content)  # other formats have to be decoded in full anyway
         height, width = size or img.shape[:2]
         # Upstream looks at the shape alone.
         top, left, rows, columns = self.rand_crop_params(SimpleNamespace(shape=(height, width)))
         shrinking = min(rows / self.scale[0], columns / self.scale[1])
         reduction = greatest_reduction(shrinking, size) if size else 1
-        img = decode(content, reduction) if size else img
+        with named_errors(results['img_path']):
+            img = decode(content, reduction) if size else img
         edges = [round(edge / reduction) for edge in (top, top + rows, left, left + columns)]
         img = img[edges[0] : edges[1], edges[2] : edges[3]]
         img = mmcv.imresize(img, self.scale[::-1], interpolation=self.interpolation, backend=self.backend)

@@ -61,7 +61,7 @@ class BestCheckpointHook(Hook):
     def before_train(self, runner: Runner) -> None:
         self.path = Path(runner.work_dir) / self.filename
         if not runner.val_dataloader.dataset.metainfo.get('classes'):
-            raise InputError('BestCheckpointHook: the validation dataset has no class names. Use a FlowerDataset.')
+            raise InputError('val_dataloader.dataset: has no class names. Set its classes=[…], in label order.')
         if self.run is None:  # otherwise it came with the checkpoint that is being resumed
             self.run = runner.experiment_name
             return
