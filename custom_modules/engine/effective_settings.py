@@ -5,7 +5,7 @@ import math
 import shutil
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,28 +25,64 @@ def schedules_of(runner: Runner) -> list[Any]:
     return runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
 
 
+class SimulatedSchedules:
+    """Copies of a run's schedules and parameter groups, stepped without training.
+
+    Args:
+        runner: The run.
+
+    Attributes:
+        schedules: The copies of the schedules.
+        groups: The copies of the parameter groups, without the parameters.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self.groups = [
+            {k: v for k, v in group.items() if k != 'params'} for group in runner.optim_wrapper.param_groups
+        ]
+        # What a schedule asks of an optimizer: its groups, and whether its steps are counted.
+        steps = SimpleNamespace(_with_counter=True)
+        optimizer = SimpleNamespace(param_groups=self.groups, step=steps, _global_step=0)
+        schedules = schedules_of(runner)
+        self.schedules = copy.deepcopy(schedules, {id(schedule.optimizer): optimizer for schedule in schedules})
+        self._length = len(runner.train_dataloader) if isinstance(runner.train_loop, EpochBasedTrainLoop) else math.inf
+
+    def iterations(self, first: int, last: int, epochs: float = math.inf) -> Iterator[int]:
+        """Steps from one iteration to another; ``groups`` have the values of each when it is yielded.
+
+        Args:
+            first: The current iteration, counted from 0.
+            last: The last one.
+            epochs: After how many epochs no schedule by epoch is stepped any more. Defaults to no limit.
+        """
+        order = sorted(self.schedules, key=lambda schedule: schedule.by_epoch)  # as MMEngine at the end of an epoch
+        yield first
+        for done in range(first + 1, last + 1):
+            for schedule in order:
+                if not schedule.by_epoch or (done % self._length == 0 and done <= epochs * self._length):
+                    schedule.step()
+            yield done
+
+
+def iterations_done(runner: Runner) -> int:
+    """How many iterations a run has done, counted in its own epochs: a resumed one may have had other batches."""
+    if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+        return runner.iter
+    return runner.epoch * len(runner.train_dataloader) + getattr(runner.train_loop, 'first_batch', 0)
+
+
 def lr_course(runner: Runner) -> list[float]:
     """The highest learning rate of any parameter group at each step from the current one on, as the schedules give it.
 
     They are simulated on copies. The first rate alone where one of them follows a metric; cut short for a long run.
     """
-    schedules = schedules_of(runner)
-    groups = [{k: v for k, v in group.items() if k != 'params'} for group in runner.optim_wrapper.param_groups]
-    steps = min(runner.train_loop.max_iters - runner.iter, MAX_STEPS // len(groups))
-    if any(isinstance(schedule, ReduceOnPlateauParamScheduler) for schedule in schedules):
+    simulated = SimulatedSchedules(runner)
+    done = iterations_done(runner)
+    steps = min(runner.train_loop.max_iters - done, MAX_STEPS // len(simulated.groups))
+    if any(isinstance(schedule, ReduceOnPlateauParamScheduler) for schedule in simulated.schedules):
         steps = 1
-    # What a schedule asks of an optimizer: its groups, and whether its steps are counted.
-    optimizer = SimpleNamespace(param_groups=groups, step=SimpleNamespace(_with_counter=True), _global_step=0)
-    schedules = copy.deepcopy(schedules, {id(schedule.optimizer): optimizer for schedule in schedules})
-    schedules.sort(key=lambda schedule: schedule.by_epoch)  # at the end of an epoch, MMEngine steps those last
-    length = len(runner.train_dataloader) if isinstance(runner.train_loop, EpochBasedTrainLoop) else math.inf
-    rates = [max(float(group['lr']) for group in groups)]
-    for done in range(1, steps):
-        for schedule in schedules:
-            if not schedule.by_epoch or done % length == 0:
-                schedule.step()
-        rates.append(max(float(group['lr']) for group in groups))
-    return rates
+    last = done + max(steps, 1) - 1
+    return [max(float(group['lr']) for group in simulated.groups) for _ in simulated.iterations(done, last)]
 
 
 def effective_settings(runner: Runner, metrics: Sequence[str]) -> dict[str, str]:
@@ -89,7 +125,7 @@ def _training(runner: Runner) -> dict[str, str]:
     batch, accumulated = loader.batch_size or 0, getattr(wrapper, '_accumulative_counts', 1)
     optimizer = {k: v for k, v in wrapper.optimizer.defaults.items() if v and k not in ('lr', 'foreach', 'fused')}
     rates = lr_course(runner)
-    last = f'{rates[-1]:.3g}' if len(rates) >= loop.max_iters - runner.iter else 'not known before'
+    last = f'{rates[-1]:.3g}' if len(rates) >= loop.max_iters - iterations_done(runner) else 'not known before'
     names = [type(schedule).__name__ for schedule in schedules_of(runner)] or ['constant']
     epochs = isinstance(loop, EpochBasedTrainLoop)
     return {

@@ -1,24 +1,36 @@
-"""Training loops: one that resumes in the middle of an epoch, and one that fits a linear probe."""
+"""Training loops: two that resume anywhere, by epochs or by iterations, and one that fits a linear probe."""
 
 from bisect import bisect
 from collections.abc import Iterator
-from itertools import islice
+from itertools import count, islice, repeat
 from typing import Any
 
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.dataset import InfiniteSampler
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner.utils import calc_dynamic_intervals
 from mmpretrain.registry import LOOPS
 from torch.utils.data import Sampler
 
 from custom_modules.models.linear_probe import fit_head
 
 
-def validation_due(runner: Runner, epoch: int) -> bool:
-    """Whether MMEngine's loop over epochs validates after ``epoch`` epochs."""
+def counts_epochs(runner: Runner) -> bool:
+    """Whether the training is a number of epochs, not of iterations."""
+    return isinstance(runner.train_loop, EpochBasedTrainLoop)
+
+
+def validation_due(runner: Runner, done: int) -> bool:
+    """Whether MMEngine's loop validates after so many epochs, or iterations if it counts those."""
     loop = runner.train_loop
-    if runner.val_loop is None or epoch < loop.val_begin:
+    if runner.val_loop is None or done < loop.val_begin:
         return False
-    interval = loop.dynamic_intervals[bisect(loop.dynamic_milestones, epoch + 1) - 1]
-    return epoch % interval == 0 or epoch == loop.max_epochs
+    interval = loop.dynamic_intervals[bisect(loop.dynamic_milestones, done + 1) - 1]
+    return done % interval == 0 or done == (loop.max_epochs if counts_epochs(runner) else loop.max_iters)
+
+
+def progress_text(runner: Runner) -> str:
+    """How far a training is: ``'epoch 3'``, or ``'iteration 700'`` if it counts those."""
+    return f'epoch {runner.epoch}' if counts_epochs(runner) else f'iteration {runner.iter}'
 
 
 @LOOPS.register_module()
@@ -43,6 +55,57 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             self.run_iter(index, data_batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+
+@LOOPS.register_module()
+class ResumableIterTrainLoop(IterBasedTrainLoop):
+    """MMEngine's loop over iterations, but a resumed one does not load the trained batches again.
+
+    With ``SeedHook`` it continues with the images and the augmentation of an unbroken run, whatever the sampler.
+
+    Attributes:
+        first_batch: How many batches are trained already; set by ``MidEpochCheckpointHook``.
+
+    Args:
+        runner: The run.
+        dataloader: The training images.
+        max_iters: How many iterations to train.
+        val_begin: The first iteration that may be validated. Defaults to 1.
+        val_interval: After how many iterations each to validate. Defaults to 1000.
+        dynamic_intervals: Pairs of an iteration and the interval from there on. Defaults to None.
+    """
+
+    first_batch = 0
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: Any,
+        max_iters: int,
+        val_begin: int = 1,
+        val_interval: int = 1000,
+        dynamic_intervals: list[tuple[int, int]] | None = None,
+    ) -> None:
+        BaseLoop.__init__(self, runner, dataloader)  # upstream's starts the workers before hooks can prepare them
+        self._max_iters, self._max_epochs = max_iters, 1
+        self._iter = self._epoch = 0
+        self.val_begin, self.val_interval, self.stop_training = val_begin, val_interval, False
+        self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, dynamic_intervals)
+        runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
+        self.dataloader_iterator = self._batches()
+
+    def _batches(self) -> Iterator[Any]:
+        """All batches from the next one on, after None for each that upstream's ``run`` asks for to skip it."""
+        done, sampler = self._iter, self.dataloader.sampler
+        yield from repeat(None, done)
+        endless = isinstance(sampler, InfiniteSampler)
+        passes, first = (0, done) if endless else divmod(done, len(self.dataloader))
+        batches = self.dataloader.batch_sampler
+        batches.sampler = SkipOnce(batches.sampler, first * batches.batch_size)
+        for number in count(passes):
+            if hasattr(sampler, 'set_epoch'):
+                sampler.set_epoch(number)
+            yield from self.dataloader
 
 
 class SkipOnce(Sampler):

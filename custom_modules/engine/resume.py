@@ -1,10 +1,10 @@
-"""Resuming a run: the checkpoint to continue from, the renaming of others, and the command that resumes.
+"""Resuming a run: the checkpoint to continue from, the renaming of others, the schedules, the command that resumes.
 
 Other parts of a resume are where its states are:
 
 - ``training.py`` finds the checkpoint by this module, ``preflight.py: check_checkpoint`` compares it with the config,
   and ``runner.py: PreparedRunner.load_checkpoint`` takes it from there, so it is loaded once.
-- ``loops.py: ResumableTrainLoop`` skips the batches of an epoch that are trained already.
+- ``loops.py`` has the loops that skip the batches which are trained already.
 - ``hooks/mid_epoch_checkpoint_hook.py`` saves in the middle of an epoch: batches done, sums per process, gradients.
 - ``hooks/seed_hook.py`` derives random numbers from epoch and iteration, so that no random state has to be saved.
 - ``hooks/best_checkpoint_hook.py``, ``curves_hook.py`` and ``resumable_early_stopping_hook.py`` keep their states in
@@ -16,7 +16,14 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
+from mmengine.runner import Runner
+
+from custom_modules.engine.effective_settings import SimulatedSchedules, iterations_done, schedules_of
+from custom_modules.engine.loops import counts_epochs
 from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import (
     CorruptCheckpointError,
@@ -24,6 +31,10 @@ from custom_modules.models.checkpoints import (
     load_checkpoint,
     progress,
 )
+
+# A schedule's attributes that change as it is stepped: with the steps, and with the metric that it follows.
+STEPPED = {'optimizer', 'last_step', '_global_step', '_last_value', 'anneal_func', 'verbose'}
+MEASURED = {'last_step', 'best', 'cooldown_counter', 'num_bad_epochs'}
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,57 @@ def _set_aside(path: Path, why: str) -> Path:
         number += 1
         free = path.with_name(f'{path.name}.{why}{number}')
     return path.rename(free)
+
+
+def continue_schedules(runner: Runner, planned: SimulatedSchedules) -> str | None:
+    """Moves changed schedules to where a run with this config would have them, as one with more epochs.
+
+    MMEngine takes all settings of a schedule from the checkpoint, its end too. Does nothing if none has changed.
+
+    Args:
+        runner: A run that has loaded its checkpoint.
+        planned: Its schedules as they were before.
+
+    Returns:
+        A line on the learning rate, if a run with this config from the start had another one so far.
+    """
+    schedules, done = schedules_of(runner), iterations_done(runner)
+    pairs = list(zip(schedules, planned.schedules, strict=True))
+    steps = [runner.epoch if schedule.by_epoch else done for schedule in schedules]
+    differ = [copy for schedule, copy in pairs if _settings(schedule) != _settings(copy)]
+    if not differ and [schedule._global_step for schedule in schedules] == steps:
+        return None
+    groups = runner.optim_wrapper.param_groups
+    before, logged = groups[0]['lr'], runner.message_hub.log_scalars.get('train/lr')
+    rates = [planned.groups[0]['lr'] for _ in planned.iterations(0, done, runner.epoch)]
+    runner.param_schedulers = planned.schedules
+    for schedule, copy in pairs:
+        copy.optimizer = runner.optim_wrapper
+        if _follows_metric(copy):
+            vars(copy).update({name: vars(schedule)[name] for name in MEASURED})
+    changed = 'param_scheduler: differs from the checkpoint. The learning rate continues at'
+    if any(map(_follows_metric, schedules)):
+        as_planned = all(map(_follows_metric, differ))
+        return None if as_planned else f'{changed} {before:.3g}, because one schedule follows a metric'
+    scheduled = {schedule.param_name for schedule in schedules}
+    names = {f'{prefix}{name}' for name in scheduled for prefix in ('', 'initial_', 'min_', 'max_')}
+    for group, copied in zip(groups, planned.groups, strict=True):
+        group.update({name: value for name, value in copied.items() if name in names})
+    past = logged.data[0] if logged else []
+    if len(past) == done and np.allclose(past, rates[:-1], atol=0):
+        return None
+    length = f'{runner.max_epochs} epochs' if counts_epochs(runner) else f'{runner.max_iters} iterations'
+    so_far = f'in the checkpoint it is {before:.3g}, and it was another so far'
+    return f'{changed} {rates[-1]:.3g}, as in a run of {length} from the start; {so_far}'
+
+
+def _follows_metric(schedule: Any) -> bool:
+    return isinstance(schedule, ReduceOnPlateauParamScheduler)
+
+
+def _settings(schedule: Any) -> dict[str, Any]:
+    """What the config decides of a schedule."""
+    return {name: value for name, value in vars(schedule).items() if name not in STEPPED | MEASURED}
 
 
 def resume_command(argv: Sequence[str], launcher: str) -> str:

@@ -20,8 +20,10 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import nn
 
-from custom_modules.engine.loops import ResumableTrainLoop
+from custom_modules.engine.effective_settings import SimulatedSchedules
+from custom_modules.engine.loops import ResumableIterTrainLoop, ResumableTrainLoop
 from custom_modules.engine.performance import channels_last_pays, keep_freed_memory, to_channels_last
+from custom_modules.engine.resume import continue_schedules
 from custom_modules.engine.run import Run
 from custom_modules.engine.run_config import LOADERS, without_pretrained
 from custom_modules.errors import InputError, as_configured
@@ -33,6 +35,9 @@ LAUNCHERS = {
     'slurm': ('srun', 'SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS'),
     'mpi': ('mpirun', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE'),
 }
+
+# The loops that take the places of MMEngine's, which cannot resume in the middle of an epoch.
+RESUMABLE = {'EpochBasedTrainLoop': ResumableTrainLoop, 'IterBasedTrainLoop': ResumableIterTrainLoop}
 
 
 def has_accelerator() -> bool:
@@ -65,7 +70,6 @@ class PreparedRunner(Runner):
     build_test_loop = as_configured('test_cfg, test_dataloader, test_evaluator')(Runner.build_test_loop)
     build_optim_wrapper = as_configured('optim_wrapper')(Runner.build_optim_wrapper)
     build_param_scheduler = as_configured('param_scheduler')(Runner.build_param_scheduler)
-    resume = as_configured('resuming with this config')(Runner.resume)
 
     _run: Run | None = None
 
@@ -86,6 +90,14 @@ class PreparedRunner(Runner):
             logger = super().build_logger(*args, **kwargs)
         logger.handlers[0].addFilter(lambda record: 'whole' in vars(record) or record.getMessage().count('\n') < 20)
         return logger
+
+    @as_configured('resuming with this config')
+    def resume(self, *args: Any, **kwargs: Any) -> None:
+        """Continues as the config plans it, even if the checkpoint is of a shorter run."""
+        planned = SimulatedSchedules(self)
+        super().resume(*args, **kwargs)
+        if line := continue_schedules(self, planned):
+            self.logger.warning(line)
 
     def dump_config(self) -> None:
         """Leaves the training's config in the work dir as it is when the run is a test."""
@@ -126,8 +138,13 @@ class PreparedRunner(Runner):
 
     def build_train_loop(self, loop: Any) -> Any:
         """The training loop with its loader."""
-        if isinstance(loop, dict) and loop.get('by_epoch') and 'type' not in loop:
-            loop = {'type': ResumableTrainLoop, **{key: loop[key] for key in loop if key != 'by_epoch'}}
+        if isinstance(loop, dict):
+            loop = dict(loop)
+            if 'by_epoch' in loop and 'type' not in loop:
+                loop['type'] = 'EpochBasedTrainLoop' if loop.pop('by_epoch') else 'IterBasedTrainLoop'
+            kind = loop.get('type')
+            if ours := RESUMABLE.get(getattr(kind, '__name__', str(kind).rpartition('.')[2])):
+                loop['type'] = ours
         with as_configured('train_cfg, train_dataloader'):
             built = super().build_train_loop(loop)
         for name in ('max_epochs', 'val_interval'):

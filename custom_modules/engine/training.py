@@ -18,6 +18,7 @@ from custom_modules.datasets.demo_flowers import draw_demo_flowers
 from custom_modules.datasets.splitting import split_dataset
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.hooks.preflight_hook import DryRunDone, PreflightHook
+from custom_modules.engine.loops import progress_text
 from custom_modules.engine.performance import half_precision
 from custom_modules.engine.resume import FoundCheckpoint, find_checkpoint, resume_command, set_others_aside
 from custom_modules.engine.run import Run, prepare_run
@@ -229,10 +230,10 @@ def run_summary(runner: Runner, demo: bool = False) -> str:
         weights, n = work_dir / best.filename, len(runner.val_dataloader.dataset)
         metric = 'top-1' if best.metric == 'accuracy/top1' else best.metric
         label = f'{metric} on {"synthetic pictures" if demo else "validation photos"}:'
-        lines = [f'{label} best {format_score(best.metric, best.best_value, n)}, epoch {best.best_epoch}']
+        lines = [f'{label} best {format_score(best.metric, best.best_value, n)}, {best.best_at}']
         if best.last_value is not None:
             last = format_score(best.metric, best.last_value, n)
-            lines.append(f'{"":{len(label)}} last {last}, epoch {runner.epoch}')
+            lines.append(f'{"":{len(label)}} last {last}, {progress_text(runner)}')
         lines.append(f'best weights:  {weights}')
     lines += [
         f'test:          {shlex.join(["python", "tools/test.py", str(config), str(weights)])}',

@@ -78,11 +78,19 @@ def tiny_run(tmp_path: Path) -> Callable[..., Runner]:
         metrics: list | None = None,
         validate: bool = True,
         work_dir: Path = tmp_path,
+        kind: type[Runner] = Runner,
+        sampler: str = 'DefaultSampler',
+        workers: int = 0,
         **more: object,
     ) -> Runner:
         nonlocal count
         count += 1
-        loader = {'dataset': TinyPhotos(), 'batch_size': 3, 'num_workers': 0, 'collate_fn': {'type': 'pseudo_collate'}}
+        loader = {
+            'dataset': TinyPhotos(),
+            'batch_size': 3,
+            'num_workers': workers,
+            'collate_fn': {'type': 'pseudo_collate'},
+        }
         val = {}
         if validate:
             evaluator = [Scripted(accuracies or [50.0] * epochs), *(metrics or [])]
@@ -93,7 +101,7 @@ def tiny_run(tmp_path: Path) -> Callable[..., Runner]:
             }
         torch.manual_seed(0)
         settings = {
-            'train_dataloader': {**loader, 'sampler': {'type': 'DefaultSampler', 'shuffle': True}},
+            'train_dataloader': {**loader, 'sampler': {'type': sampler, 'shuffle': True}},
             'train_cfg': {'by_epoch': True, 'max_epochs': epochs},
             'optim_wrapper': {'optimizer': {'type': 'SGD', 'lr': 0.5}},
             'param_scheduler': {'type': 'StepLR', 'step_size': 1, 'gamma': 0.1},
@@ -103,6 +111,6 @@ def tiny_run(tmp_path: Path) -> Callable[..., Runner]:
             'experiment_name': f'{tmp_path.name}_{count}',
             'cfg': Config({'note': 'tiny'}),
         }
-        return Runner(TinyClassifier(), str(work_dir), custom_hooks=hooks, **{**settings, **val, **more})
+        return kind(TinyClassifier(), str(work_dir), custom_hooks=hooks, **{**settings, **val, **more})
 
     return build

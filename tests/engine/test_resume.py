@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from mmengine.hooks import Hook
 
 from custom_modules.engine.resume import find_checkpoint, resume_command, set_others_aside
+from custom_modules.engine.runner import PreparedRunner
 from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import save_atomically
 
@@ -89,3 +91,65 @@ def test_the_command_names_the_launcher(monkeypatch):
     assert said == 'torchrun --nproc_per_node 4 tools/train.py c.py --launcher pytorch --resume'
     said = resume_command(['tools/train.py', 'c.py', '--launcher', 'mpi'], 'mpi')
     assert said == 'mpirun … python tools/train.py c.py --launcher mpi --resume'
+
+
+class Rates(Hook):
+    """Notes the learning rate of each iteration."""
+
+    def __init__(self):
+        self.seen = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen.append([group['lr'] for group in runner.optim_wrapper.param_groups])
+
+
+BY_ITERATION = {'by_epoch': True, 'convert_to_iter_based': True}
+WARM_UP = {'type': 'LinearLR', 'start_factor': 0.1, 'end': 1, **BY_ITERATION}
+PLATEAU = {'type': 'ReduceOnPlateauLR', 'monitor': 'accuracy/top1', 'rule': 'greater', 'patience': 0}
+OTHER_SO_FAR = 'as in a run of 4 epochs from the start; in the checkpoint it is '
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'said'),
+    [
+        ([], None),
+        ([{'type': 'StepLR', 'step_size': 1, 'gamma': 0.5}], None),
+        ([{'type': 'MultiStepLR', 'milestones': [1, 2, 3]}], None),
+        ([WARM_UP, {'type': 'ExponentialLR', 'gamma': 0.9, 'by_epoch': False}], None),
+        ([WARM_UP, PLATEAU], None),
+        ([{'type': 'ConstantLR', 'factor': 0.5}], OTHER_SO_FAR),
+        ([WARM_UP, {'type': 'CosineAnnealingLR', 'begin': 1, **BY_ITERATION}], OTHER_SO_FAR),
+        ([{'type': 'OneCycleLR', 'eta_max': 0.5, **BY_ITERATION}], OTHER_SO_FAR),
+        ([{'type': 'PolyLR'}, PLATEAU], 'because one schedule follows a metric'),
+    ],
+    ids=lambda value: '+'.join(item['type'] for item in value) if isinstance(value, list) else '',
+)
+@pytest.mark.parametrize('checkpoint', ['epoch_2', 'iter_5'])
+def test_a_resume_to_more_epochs_continues_as_a_run_planned_so_long(schedule, said, checkpoint, tiny_run, tmp_path):
+    rates = {}
+    bias = {'custom_keys': {'fc.bias': {'lr_mult': 0.1}}}
+    for name, epochs, more in (
+        ('straight', 4, {}),
+        ('short', 2, {}),
+        ('same', 2, {'resume': True, 'load_from': str(tmp_path / 'short' / f'{checkpoint}.pth')}),
+        ('longer', 4, {'resume': True, 'load_from': str(tmp_path / 'short' / f'{checkpoint}.pth')}),
+    ):
+        hook = Rates()
+        settings = {
+            'kind': PreparedRunner,
+            'param_scheduler': schedule,
+            'default_hooks': {
+                'checkpoint': {'type': 'CheckpointHook', 'interval': 1, 'by_epoch': 'epoch' in checkpoint}
+            },
+            'optim_wrapper': {'optimizer': {'type': 'SGD', 'lr': 0.5}, 'paramwise_cfg': bias},
+        }
+        hooks = [hook, {'type': 'MidEpochCheckpointHook'}, {'type': 'ValidateOnResumeHook'}]
+        tiny_run(hooks, epochs, work_dir=tmp_path / name, accuracies=[50.0] * 4, **settings, **more).train()
+        rates[name] = hook.seen
+    done = 12 - len(rates['longer'])
+    assert rates['same'] == rates['short'][done:]
+    if said in (None, OTHER_SO_FAR):
+        assert rates['longer'] == rates['straight'][done:]
+    (log,) = (tmp_path / 'longer').glob('*/*.log')
+    lines = [line for line in log.read_text().splitlines() if 'param_scheduler: differs' in line]
+    assert [said in line for line in lines] == ([True] if said else [])

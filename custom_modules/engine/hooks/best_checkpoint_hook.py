@@ -17,11 +17,12 @@ from torch import nn
 
 import custom_modules
 from custom_modules.datasets.class_counts import innermost
+from custom_modules.engine.loops import counts_epochs, progress_text
 from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import load_checkpoint, save_atomically
 
 BETTER = {'greater': operator.gt, 'less': operator.lt}
-STATE = 'run', 'best_value', 'best_epoch', 'last_value'
+STATE = 'run', 'best_value', 'best_at', 'last_value'
 
 
 @HOOKS.register_module()
@@ -51,7 +52,7 @@ class BestCheckpointHook(Hook):
         self.filename = filename
         self.run: str | None = None
         self.best_value: float | None = None
-        self.best_epoch: int | None = None
+        self.best_at = ''  # as 'epoch 3' or 'iteration 700'
         self.last_value: float | None = None  # of the last validation; it may not be finite
 
     def before_run(self, runner: Runner) -> None:
@@ -67,23 +68,25 @@ class BestCheckpointHook(Hook):
             return
         record = [self._read_record(runner) if is_main_process() else None]
         broadcast_object_list(record)
-        self.best_value, self.best_epoch = record[0] or (None, None)
+        self.best_value, self.best_at = record[0] or (None, '')
 
-    def _read_record(self, runner: Runner) -> tuple[float, int] | None:
-        """The best value and its epoch in ``best.pth``, if it is this run's."""
+    def _read_record(self, runner: Runner) -> tuple[float, str] | None:
+        """The best value and its place in ``best.pth``, if it is this run's."""
         meta = load_checkpoint(self.path).get('meta') or {} if self.path.is_file() else {}
         if (meta.get('run'), meta.get('metric')) == (self.run, self.metric):
-            return meta['value'], meta['epoch']
+            unit = 'epoch' if 'epoch' in meta else 'iter'
+            return meta['value'], f'{unit.replace("iter", "iteration")} {meta[unit]}'
         if self.best_value is not None:
             runner.logger.warning(f'{self.path} of the resumed run is missing: the next validation counts as the best')
         return None
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        at = progress_text(runner)
         value = self.last_value = float((metrics or {})[self.metric])  # preflight_hook.py refuses another metric
         if not math.isfinite(value):
-            runner.logger.warning(f'{self.metric} is {value} after epoch {runner.epoch}: not kept as {self.filename}')
+            runner.logger.warning(f'{self.metric} is {value} after {at}: not kept as {self.filename}')
         elif self.best_value is None or BETTER[self.rule](value, self.best_value):
-            self.best_value, self.best_epoch = value, runner.epoch
+            self.best_value, self.best_at = value, at
             if is_main_process():
                 save_atomically({'state_dict': plain_state_dict(runner.model), 'meta': self._meta(runner)}, self.path)
 
@@ -96,7 +99,7 @@ class BestCheckpointHook(Hook):
             'config': runner.cfg.pretty_text,
             'metric': self.metric,
             'value': self.best_value,
-            'epoch': runner.epoch,
+            **({'epoch': runner.epoch} if counts_epochs(runner) else {}),
             'iter': runner.iter,
             'seed': runner.seed,
             'photos': len(runner.val_dataloader.dataset),
@@ -119,7 +122,7 @@ class BestCheckpointHook(Hook):
         if self.best_value is None:
             runner.logger.warning(f'{self.metric} was never finite: no {self.filename} was kept')
         else:
-            runner.logger.info(f'best {self.metric}: {self.best_value:.4f} (epoch {self.best_epoch}, {self.path})')
+            runner.logger.info(f'best {self.metric}: {self.best_value:.4f} ({self.best_at}, {self.path})')
 
 
 def plain_state_dict(model: nn.Module) -> dict[str, torch.Tensor]:

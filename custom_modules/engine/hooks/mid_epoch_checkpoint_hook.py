@@ -13,7 +13,7 @@ from mmpretrain.registry import HOOKS
 from torch import Tensor
 
 from custom_modules.engine.hooks.curves_hook import CurvesHook
-from custom_modules.engine.loops import ResumableTrainLoop
+from custom_modules.engine.loops import ResumableTrainLoop, counts_epochs, progress_text
 from custom_modules.engine.stop_signals import Stopped, shield_worker, stop_signal
 from custom_modules.errors import InputError
 
@@ -73,15 +73,14 @@ class MidEpochCheckpointHook(Hook):
                 stop(runner, signal, f'after iteration {runner.iter + 1}; its state is in {path}')
 
     def after_train_epoch(self, runner: Runner) -> None:
-        if is_main_process() and (Path(runner.work_dir) / f'epoch_{runner.epoch + 1}.pth').exists():
+        if is_main_process() and saved(runner, runner.epoch + 1):
             remove_mid_epoch_checkpoints(Path(runner.work_dir))
             self._last_save = time.monotonic()
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         # The ranks need not agree: nothing is left to save, and each gets the signal itself.
-        saved = Path(runner.work_dir) / f'epoch_{runner.epoch}.pth'
-        if stop_signal() and runner._train_loop is not None and saved.exists():
-            stop(runner, stop_signal(), f'while validating epoch {runner.epoch}, whose checkpoint exists')
+        if stop_signal() and runner._train_loop is not None and saved(runner, runner.epoch):
+            stop(runner, stop_signal(), f'while validating {progress_text(runner)}, whose checkpoint exists')
 
     def _save(self, runner: Runner) -> Path:
         path = Path(runner.work_dir) / f'epoch_{runner.epoch}_iter_{runner.iter + 1}.pth'
@@ -121,16 +120,19 @@ class MidEpochCheckpointHook(Hook):
             if name in gradients:
                 parameter.grad = gradients[name].to(parameter)
         if state := checkpoint.get('MidEpochCheckpointHook'):
-            if not isinstance(runner.train_loop, ResumableTrainLoop):
-                raise InputError('a checkpoint from the middle of an epoch needs train_cfg.type ResumableTrainLoop')
+            self._ranks = state['ranks']
+            loop, done = runner.train_loop, state['batches_done']
             before, now = state.get('batches', 'an older version'), describe_batches(runner)
-            if before != now:
+            if not isinstance(loop, ResumableTrainLoop) and counts_epochs(runner):
+                name = type(loop).__name__
+                runner.logger.warning(f'{name} begins the epoch again: its first {done} batches are trained twice')
+                return
+            if counts_epochs(runner) and before != now:
                 raise InputError(
                     f'the checkpoint is from the middle of an epoch of {before}; this run has {now}. '
                     'Continue with the same, or with --resume and the path of the last epoch_N.pth'
                 )
-            runner.train_loop.first_batch = self._batches_done = state['batches_done']
-            self._ranks = state['ranks']
+            loop.first_batch = self._batches_done = done
 
 
 def rank_tensors(runner: Runner) -> dict[str, Tensor]:
@@ -156,6 +158,12 @@ def describe_batches(runner: Runner) -> str:
     loader = runner.train_dataloader
     sizes = f'{len(loader.dataset)} images, {len(loader)} batches of {loader.batch_size}'
     return f'{sizes}, {runner.world_size} process(es)'
+
+
+def saved(runner: Runner, epoch: int) -> bool:
+    """Whether ``CheckpointHook`` has saved the end of this epoch, or the last iteration."""
+    names = f'epoch_{epoch}.pth', f'iter_{runner.iter}.pth'
+    return any((Path(runner.work_dir) / name).exists() for name in names)
 
 
 def stop(runner: Runner, signal: int, where: str) -> None:

@@ -12,15 +12,18 @@ from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
+from torch.utils.data import Sampler
+
+from custom_modules.engine.loops import counts_epochs
 
 
 @HOOKS.register_module()
 class SeedHook(Hook):
     """Seeds Python, NumPy and torch for every training photo and every iteration.
 
-    The augmentation of a photo depends on (seed, epoch, index in the dataset), the draws of the model and of batch
-    augmentations on (seed, rank, iteration). So no random state has to be saved. MMEngine seeds each worker once: its
-    augmentation depends on the number of workers, and repeats in every epoch unless they persist.
+    The augmentation of a photo depends on (seed, epoch or pass over the dataset, index), the draws of the model and of
+    batch augmentations on (seed, rank, iteration). So no random state has to be saved. MMEngine seeds each worker
+    once: its augmentation depends on the number of workers, and repeats in every epoch unless they persist.
     """
 
     priority = 'VERY_HIGH'  # before any other hook draws
@@ -30,7 +33,9 @@ class SeedHook(Hook):
         sampler = runner.train_dataloader.sampler
         if self._sampler_seed is not None:  # resumed: without a seed in the config, a new one was drawn for the order
             sampler.seed = self._sampler_seed
-        dataset = runner.train_dataloader.dataset
+        dataset, batches = runner.train_dataloader.dataset, runner.train_dataloader.batch_sampler
+        if not counts_epochs(runner):
+            batches.sampler = CountedPasses(batches.sampler, len(dataset))
         self._photos = SeededPhotos(dataset)
         # DataLoader asks the outermost dataset for a whole batch by this method, in whatever process.
         dataset.__getitems__ = self._photos
@@ -51,6 +56,22 @@ class SeedHook(Hook):
             self._sampler_seed = checkpoint['SeedHook']['sampler_seed']
 
 
+class CountedPasses(Sampler):
+    """A sampler that adds the size of the dataset to an index once per pass over it, by all ranks together."""
+
+    def __init__(self, sampler: Any, size: int) -> None:
+        self.sampler = sampler
+        self.size = size
+
+    def __iter__(self) -> Iterator[int]:
+        before, ranks = getattr(self.sampler, 'epoch', 0), getattr(self.sampler, 'world_size', 1)
+        for number, index in enumerate(self.sampler):
+            yield index + (before + number * ranks // self.size) * self.size
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
 class SeededPhotos:
     """Takes photos from a dataset, each with generators seeded for it.
 
@@ -63,12 +84,12 @@ class SeededPhotos:
         self.progress = torch.zeros(2, dtype=torch.int64).share_memory_()
 
     def __call__(self, places: Sequence[int]) -> list:
-        """The photos at ``places``."""
+        """The photos at ``places``, which are those of the first pass again after the size of the dataset."""
         seed, epoch = self.progress.tolist()
         photos = []
         for place in places:
             seed_generators('photo', seed, epoch, int(place))
-            photos.append(self.dataset[place])
+            photos.append(self.dataset[place % len(self.dataset)])
         return photos
 
 

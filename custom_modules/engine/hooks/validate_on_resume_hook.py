@@ -1,10 +1,10 @@
 """Validates the resumed weights, because MMEngine saves an epoch's checkpoint before it validates the epoch."""
 
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
-from custom_modules.engine.loops import validation_due
+from custom_modules.engine.loops import counts_epochs, progress_text, validation_due
 
 
 @HOOKS.register_module()
@@ -19,8 +19,10 @@ class ValidateOnResumeHook(Hook):
     priority = 'LOWEST'  # the other hooks have to be ready for a validation
 
     def before_train(self, runner: Runner) -> None:
-        loop = runner.train_loop
-        epoch_begins = isinstance(loop, EpochBasedTrainLoop) and not getattr(loop, 'first_batch', 0)
-        if runner._resume and runner.epoch and epoch_begins and validation_due(runner, runner.epoch):
-            runner.logger.info(f'Validating epoch {runner.epoch} again: its checkpoint is older than its validation')
+        done = runner.epoch if counts_epochs(runner) else runner.iter
+        within_epoch = counts_epochs(runner) and getattr(runner.train_loop, 'first_batch', 0) > 0
+        if runner._resume and done and not within_epoch and validation_due(runner, done):
+            runner.logger.info(
+                f'Validating {progress_text(runner)} again: its checkpoint is older than its validation'
+            )
             runner.val_loop.run()

@@ -37,7 +37,7 @@ def test_file_holds_plain_weights_and_meta(tiny_run, tmp_path):
     assert {**meta, **expected, 'seed': 0, 'dataset_digest': None} == meta
     assert 'tiny' in meta['config']
     assert set(meta['versions']) == {'custom_modules', 'torch', 'mmengine', 'mmpretrain', 'mmcv'}
-    assert (hook.best_value, hook.best_epoch, hook.last_value) == (75.0, 2, 62.5)
+    assert (hook.best_value, hook.best_at, hook.last_value) == (75.0, 'epoch 2', 62.5)
     assert not list(tmp_path.glob('.*'))
 
 
@@ -88,7 +88,7 @@ def test_best_survives_a_resume(before, best, tiny_run, tmp_path):
     tiny_run([BestCheckpointHook()], epochs=2, accuracies=before).train()
     hook = BestCheckpointHook()
     tiny_run([hook], epochs=3, accuracies=[62.5], resume=True).train()
-    assert (hook.best_value, hook.best_epoch, hook.last_value) == (*best, 62.5)
+    assert (hook.best_value, hook.best_at, hook.last_value) == (best[0], f'epoch {best[1]}', 62.5)
     assert (load(tmp_path)['meta']['value'], load(tmp_path)['meta']['epoch']) == best
 
 
@@ -98,7 +98,7 @@ def test_best_of_another_run_in_the_work_dir_is_not_counted(tiny_run, tmp_path):
     tiny_run([BestCheckpointHook()], epochs=1, accuracies=[90.0], work_dir=other).train()
     hook = BestCheckpointHook()
     tiny_run([hook], accuracies=[50.0], resume=True, load_from=str(other / 'epoch_1.pth')).train()
-    assert (hook.best_value, hook.best_epoch, load(tmp_path)['meta']['value']) == (50.0, 2, 50.0)
+    assert (hook.best_value, hook.best_at, load(tmp_path)['meta']['value']) == (50.0, 'epoch 2', 50.0)
 
 
 def test_keys_of_wrapped_models_are_plain():

@@ -11,6 +11,7 @@ from custom_modules.engine.hooks.curves_hook import CurvesHook
 from custom_modules.engine.hooks.mid_epoch_checkpoint_hook import MidEpochCheckpointHook
 from custom_modules.engine.hooks.seed_hook import SeedHook
 from custom_modules.engine.hooks.validate_on_resume_hook import ValidateOnResumeHook
+from custom_modules.engine.runner import PreparedRunner
 from custom_modules.engine.stop_signals import Stopped, stop_signals_caught
 from custom_modules.errors import InputError
 from custom_modules.models.checkpoints import load_checkpoint
@@ -72,8 +73,8 @@ def run(tiny_run, tmp_path, monkeypatch):
     return train
 
 
-def resume(run, tmp_path, name, **settings):
-    return run(resume=True, load_from=str(tmp_path / f'{name}.pth'), **settings)
+def resume(run, tmp_path, name, *hooks, **settings):
+    return run(*hooks, resume=True, load_from=str(tmp_path / f'{name}.pth'), **settings)
 
 
 def assert_same_end(tmp_path):
@@ -158,17 +159,39 @@ def test_schedules_go_on(schedule, run, tmp_path):
     assert_same_end(tmp_path)
 
 
-def test_other_batches_and_mmengines_loop_are_refused(run, tmp_path):
+def test_other_batches_are_refused_and_mmengines_loop_repeats_the_epoch(run, tmp_path):
     with pytest.raises(Stopped):
         run(Signals('before_train_iter', 4))
     loader = {'dataset': torch.utils.data.Subset(range(8), range(8)), 'batch_size': 4}
     with pytest.raises(InputError, match=r'3 batches of 3, .* this run has .* 2 batches of 4, .* last epoch_N\.pth'):
         resume(run, tmp_path, 'epoch_1_iter_5', train_dataloader={**loader, 'sampler': {'type': 'DefaultSampler'}})
-    with pytest.raises(InputError, match=r'needs train_cfg\.type ResumableTrainLoop'):
-        resume(run, tmp_path, 'epoch_1_iter_5', train_cfg={'by_epoch': True, 'max_epochs': 2})
+    resumed = resume(run, tmp_path, 'epoch_1_iter_5', train_cfg={'by_epoch': True, 'max_epochs': 2})
+    assert [batch[:2] for batch in resumed.batches] == [(1, 0), (1, 1), (1, 2)]
 
 
 def test_checkpoints_that_mmengine_saves_by_iteration_can_be_resumed_too(run, tmp_path):
     hooks = {'checkpoint': {'type': 'CheckpointHook', 'interval': 1, 'by_epoch': False}}
     straight = run(default_hooks=hooks)
     assert resume(run, tmp_path, 'iter_4', default_hooks=hooks).batches == straight.batches[4:]
+
+
+@pytest.mark.parametrize('sampler', ['InfiniteSampler', 'DefaultSampler'])
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_run_of_iterations_continues_with_the_next(sampler, workers, run, tmp_path):
+    settings = {
+        'kind': PreparedRunner,
+        'train_cfg': {'type': 'IterBasedTrainLoop', 'max_iters': 9, 'val_interval': 4},
+        'sampler': sampler,
+        'workers': workers,
+        'default_hooks': {'checkpoint': {'type': 'CheckpointHook', 'by_epoch': False, 'interval': 4}},
+        'randomness': {'seed': None},
+        'accuracies': [50.0] * 3,
+    }
+    straight = run(**settings)
+    assert len({tuple(images) for *_, images in straight.batches}) == 9
+    resumed = resume(run, tmp_path, 'iter_4', **settings)
+    assert resumed.batches == straight.batches[4:]
+    with pytest.raises(Stopped, match=r'iteration 7; its state is in .*epoch_0_iter_7\.pth'):
+        resume(run, tmp_path, 'iter_4', Signals('before_train_iter', 6), **settings)
+    assert resume(run, tmp_path, 'epoch_0_iter_7', **settings).batches == straight.batches[7:]
+    assert sorted(path.name for path in tmp_path.glob('*.pth')) == ['iter_4.pth', 'iter_8.pth', 'iter_9.pth']

@@ -2,14 +2,16 @@
 
 import os
 import random
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import Hook
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from custom_modules.engine.hooks.seed_hook import SeededPhotos, SeedHook, seed_generators
+from custom_modules.engine.hooks.seed_hook import CountedPasses, SeededPhotos, SeedHook, seed_generators
 
 
 def draws() -> list[float]:
@@ -45,6 +47,19 @@ def test_workers_change_nothing_and_no_two_images_or_epochs_draw_alike(method):
     assert torch.equal(loaded, load(repeated, **workers))
     for column in loaded.reshape(-1, 3).T:
         assert len(column.unique()) == len(column)
+
+
+@pytest.mark.parametrize('sampler', [InfiniteSampler, DefaultSampler])
+def test_no_two_passes_of_a_run_of_iterations_draw_alike(sampler):
+    dataset = Draws()
+    dataset.__getitems__ = SeededPhotos(dataset)
+    batches = DataLoader(dataset, batch_size=3, sampler=CountedPasses(sampler(dataset, seed=0), len(dataset)))
+    loaded = []
+    for epoch in range(2):
+        batches.sampler.sampler.set_epoch(epoch)
+        loaded += islice(batches, 12)
+    drawn = torch.cat(loaded)[:, 0]
+    assert len(drawn.unique()) == len(drawn) > len(dataset)
 
 
 class Drawn(Hook):
