@@ -162,10 +162,26 @@ def resume_command(argv: Sequence[str], launcher: str) -> str:
         named = at + 1 < len(arguments) and not arguments[at + 1].startswith('-')
         del arguments[at : at + 1 + named]
     arguments = [argument for argument in arguments if not argument.startswith('--resume=')]
-    words = [program, *arguments, '--resume']
-    starter = {'slurm': 'srun … python', 'mpi': 'mpirun … python'}.get(launcher, 'python')
-    if launcher == 'pytorch':
-        starter = f'torchrun --nproc_per_node {os.environ["LOCAL_WORLD_SIZE"]}'
-        if os.environ['GROUP_WORLD_SIZE'] != '1':
-            starter += f' --nnodes {os.environ["GROUP_WORLD_SIZE"]} …'
-    return f'{starter} {shlex.join(words)}'
+    flag = ['--resume']
+    if '--' in arguments:  # after it, argparse takes nothing as a flag
+        at = arguments.index('--')
+        flag, arguments = ['--resume=auto', *arguments[at:]], arguments[:at]
+    return f'{_starter(launcher)} {shlex.join([program, *arguments, *flag])}'
+
+
+def _starter(launcher: str) -> str:
+    """The command that starts the processes of a run as they were started."""
+    get = os.environ.get
+    if launcher == 'slurm':
+        return f'srun --ntasks {get("SLURM_NTASKS", 1)} python'
+    if launcher == 'mpi':
+        return f'mpirun -n {get("OMPI_COMM_WORLD_SIZE", 1)} python'
+    if launcher == 'none':
+        return 'python'
+    words = ['torchrun', '--nproc_per_node', get('LOCAL_WORLD_SIZE', '1')]
+    if get('GROUP_WORLD_SIZE', '1') != '1':
+        words += ['--nnodes', get('GROUP_WORLD_SIZE', ''), '--node_rank', get('GROUP_RANK', '0')]
+        words += ['--master_addr', get('MASTER_ADDR', '127.0.0.1')]
+    if get('MASTER_PORT', '29500') != '29500':
+        words += ['--master_port', get('MASTER_PORT', '')]
+    return shlex.join(words)

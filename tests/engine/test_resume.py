@@ -1,5 +1,6 @@
 """Which checkpoint a resume takes, and that it loses none."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ def test_a_malicious_newest_is_not_passed_over(work_dir):
         (['c.py', '--resume', 'w/epoch_1.pth', '--work-dir', 'w x'], "c.py --work-dir 'w x' --resume"),
         (['c.py', '--resume=w/epoch_1.pth', '--amp'], 'c.py --amp --resume'),
         (['c.py', '--cfg-options', 'a=1', 'b="x"'], 'c.py --cfg-options a=1 \'b="x"\' --resume'),
+        (['--seeds', '1', '2', '--', 'c.py'], '--seeds 1 2 --resume=auto -- c.py'),
     ],
 )
 def test_the_command_that_goes_on(given, expected, monkeypatch):
@@ -84,13 +86,23 @@ def test_the_command_that_goes_on(given, expected, monkeypatch):
     assert resume_command(['tools/train.py', *given], 'none') == f'python tools/train.py {expected}'
 
 
-def test_the_command_names_the_launcher(monkeypatch):
-    monkeypatch.setenv('LOCAL_WORLD_SIZE', '4')
-    monkeypatch.setenv('GROUP_WORLD_SIZE', '1')
-    said = resume_command(['tools/train.py', 'c.py', '--launcher', 'pytorch'], 'pytorch')
-    assert said == 'torchrun --nproc_per_node 4 tools/train.py c.py --launcher pytorch --resume'
-    said = resume_command(['tools/train.py', 'c.py', '--launcher', 'mpi'], 'mpi')
-    assert said == 'mpirun … python tools/train.py c.py --launcher mpi --resume'
+@pytest.mark.parametrize(
+    ('launcher', 'environment', 'expected'),
+    [
+        ('pytorch', {'LOCAL_WORLD_SIZE': '4'}, 'torchrun --nproc_per_node 4'),
+        (
+            'pytorch',
+            {'LOCAL_WORLD_SIZE': '2', 'GROUP_WORLD_SIZE': '3', 'MASTER_ADDR': 'node7', 'MASTER_PORT': '29511'},
+            'torchrun --nproc_per_node 2 --nnodes 3 --node_rank 0 --master_addr node7 --master_port 29511',
+        ),
+        ('slurm', {'SLURM_NTASKS': '8'}, 'srun --ntasks 8 python'),
+        ('mpi', {'OMPI_COMM_WORLD_SIZE': '2'}, 'mpirun -n 2 python'),
+    ],
+)
+def test_the_command_starts_as_many_processes(launcher, environment, expected, monkeypatch):
+    monkeypatch.setattr(os, 'environ', environment)
+    said = resume_command(['tools/train.py', 'c.py', '--launcher', launcher], launcher)
+    assert said == f'{expected} tools/train.py c.py --launcher {launcher} --resume'
 
 
 class Rates(Hook):
