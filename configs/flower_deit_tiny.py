@@ -11,16 +11,7 @@ model = dict(
     backbone=dict(
         type='VisionTransformer',
         arch='deit-tiny',
-        img_size=224,
-        patch_size=16,
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/deit_tiny.pth', prefix='backbone'),
     ),
-    head=dict(
-        type='LinearClsHead',
-        num_classes={{_base_.num_classes}},
-        in_channels=192,
-        loss=dict(type='CrossEntropyLoss'),
-        topk=(1,),
-        cal_acc=True,
-    ),
+    head=dict(type='LinearClsHead', num_classes={{_base_.num_classes}}, in_channels=192, cal_acc=True),
 )

@@ -12,12 +12,5 @@ model = dict(
     type='ImageClassifier',
     backbone=dict(type='TIMMBackbone', model_name='mobilenetv4_conv_small', pretrained=True),
     neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes={{_base_.num_classes}},
-        in_channels=1280,
-        loss=dict(type='CrossEntropyLoss'),
-        topk=(1,),
-        cal_acc=True,
-    ),
+    head=dict(type='LinearClsHead', num_classes={{_base_.num_classes}}, in_channels=1280, cal_acc=True),
 )

@@ -4,8 +4,10 @@ import tempfile
 from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,21 +37,14 @@ def quantize(content: bytes, images: Pixels, metadata: Metadata) -> bytes:
         metadata: Metadata of the float32 model. What it says of the scores is left out.
     """
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization import QuantType, quantize_static
 
     network = Network(onnx.load_from_string(content), images)
     centre(network)
     equalize(network)
     correct_biases(network)
 
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.inputs = ({network.input: image[None]} for image in images)
-
-        def get_next(self) -> dict[str, Pixels] | None:
-            return next(self.inputs, None)
-
-    nodes, model = network.nodes, network.model()
+    nodes = network.nodes
     layers = [i for i, node in enumerate(nodes) if node.op_type in LAYERS]
     options: dict[str, Any] = {
         'activation_type': QuantType.QUInt8,
@@ -59,9 +54,11 @@ def quantize(content: bytes, images: Pixels, metadata: Metadata) -> bytes:
     }
     expected, found = _predictions(content, images), []
     for operators in (OPERATORS, LAYERS):
+        inputs = iter([{network.input: image[None]} for image in images])
+        reader: Any = SimpleNamespace(get_next=partial(next, inputs, None))
         with tempfile.TemporaryDirectory() as folder, quiet():
             out = Path(folder) / 'model.onnx'
-            quantize_static(deepcopy(model), out, Reader(), op_types_to_quantize=operators, **options)
+            quantize_static(network.model(), out, reader, op_types_to_quantize=operators, **options)
             changed = (_predictions(out.read_bytes(), images) != expected).mean()
             found.append((changed, onnx.load(out)))
         if changed <= TOLERABLE:
