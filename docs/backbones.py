@@ -39,7 +39,7 @@ Any backbone of MMPretrain, in three lines of a new file in `configs/` (in the t
 
 Pretrained weights: `init_cfg=dict(type='Pretrained', checkpoint='FILE.pth', prefix='backbone')`. The shipped configs
 name files that [tools/fetch_weights.py](../checkpoints/README.md) provides. A base config of MMPretrain may also set
-`train_cfg` (Mixup, CutMix): `train_cfg=None` in `model` leaves that out. Convolutional networks of timm:
+`train_cfg` (Mixup, CutMix): `train_cfg=None` in `model` leaves that out. Models of timm:
 [flower_timm.py](../configs/flower_timm.py).
 
 ## Every tool on every backbone

@@ -1,6 +1,7 @@
 """Backbones besides MobileNetV2: those that load weights of their own, and every tool on one from the matrix."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import huggingface_hub
@@ -8,19 +9,21 @@ import pytest
 import timm
 
 ROOT = Path(__file__).parents[2]
-THREE_LINES = """
+TIMM = """
 _base_ = [{base!r}]
-model = dict(_delete_=True, type='ImageClassifier',
-    backbone=dict(type='TIMMBackbone', model_name='test_efficientnet', pretrained=True),
-    neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=5, in_channels=256))
+model = dict(_delete_=True, type='ImageClassifier', neck=dict(type='GlobalAveragePooling'),
+    backbone=dict(type='TIMMBackbone', pretrained=True, {backbone}),
+    head=dict(type='LinearClsHead', num_classes=5, in_channels={features}))
 """
+TRANSFORMER = "model_name='test_vit', features_only=True, out_indices=[-1], img_size=32"
 
 
-@pytest.fixture
-def timm_config(tiny_config, tmp_path):
+@pytest.fixture(params=[("model_name='test_efficientnet'", 256), (TRANSFORMER, 64)], ids=['cnn', 'vit'])
+def timm_config(request, tiny_config, tmp_path):
     """The tiny config with a small backbone of timm."""
     config = tmp_path / 'timm.py'
-    config.write_text(THREE_LINES.format(base=str(tiny_config)))
+    backbone, features = request.param
+    config.write_text(TIMM.format(base=str(tiny_config), backbone=backbone, features=features))
     return config
 
 
@@ -36,7 +39,7 @@ def test_weights_of_timm_are_loaded_by_a_new_run_alone(timm_config, data, call, 
     monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
     done = call('train', timm_config, '--work-dir', 'run', '--cfg-options', 'train_cfg.max_epochs=1')
     assert done.code == 0, done.err
-    assert 'test_efficientnet, loaded by timm' in done.out
+    assert re.search(r'weights +test_\w+, loaded by timm', done.out)
     assert all(asked)
     monkeypatch.setattr(timm, 'create_model', create)  # fails if asked for weights
     for command in (
@@ -53,7 +56,7 @@ def test_weights_of_timm_are_loaded_by_a_new_run_alone(timm_config, data, call, 
 def test_weights_that_timm_cannot_load_are_named(timm_config, call, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
     error = call('train', timm_config, '--work-dir', 'run').error
-    assert 'model.backbone: timm cannot load test_efficientnet (' in error
+    assert 'model.backbone: timm cannot load test_' in error
     assert 'fetch it once with a network' in error
     assert not (tmp_path / 'run').exists()
 
