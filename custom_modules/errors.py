@@ -3,9 +3,11 @@
 import errno
 import io
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from traceback import extract_tb
 
 from custom_modules.upstream import quieten
@@ -40,6 +42,12 @@ class PhotoError(LocalError):
     def __init__(self, problem: str) -> None:
         # A DataLoader's worker passes its exception on as one text: where it was raised, then the message.
         super().__init__(problem.rpartition(f'{__name__}.PhotoError: ')[2].strip())
+
+
+def require_packages(packages: Mapping[str, str], what: str) -> None:
+    """Refuses what needs packages that are not installed: the requirement of each, by the module that it provides."""
+    if missing := [name for module, name in packages.items() if find_spec(module) is None]:
+        raise InputError(f'{what}: {", ".join(missing)} not installed. Run: pip install {shlex.join(missing)}')
 
 
 @contextmanager

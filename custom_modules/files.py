@@ -62,6 +62,13 @@ def check_folder(path: Path) -> None:
         raise InputError(f'{path}: nothing can be written in {there}. Name another folder.')
 
 
+def check_file(path: Path) -> None:
+    """Raises an :class:`InputError` unless the file ``path`` of ``--out`` can be written or replaced."""
+    check_folder(path.parent)
+    if path.is_dir():
+        raise InputError(f'--out {path}: is a folder. Name a file.')
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes the temporary files of killed processes; no other process may be writing there."""
     for path in folder.glob('.*.tmp'):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_modules.errors import InputError
-from custom_modules.files import check_folder, printable, write_atomically
+from custom_modules.files import check_file, printable, write_atomically
 
 SUFFIXES = ('.html', '.csv', '.json')  # of reports
 
@@ -57,11 +57,9 @@ def check_out(out: Path, data: Path) -> None:
     """Raises an :class:`InputError`, before the photos in ``data`` are read, unless ``out`` can be written."""
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f'--out {out}: the name must end in {", ".join(SUFFIXES)}')
-    if out.is_dir():
-        raise InputError(f'{out}: is a folder. Name a file.')
     if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(data)):
         raise InputError(f'{out}: lies in {data}, which is only read. Name a file elsewhere.')
-    check_folder(out.parent)
+    check_file(out)
 
 
 def write_out(out: Path, text: str) -> None:

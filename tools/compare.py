@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.errors import InputError, run_tool
-from custom_modules.files import check_folder
+from custom_modules.errors import run_tool
+from custom_modules.files import check_file
 
 SUFFIXES = ('.md', '.html', '.json', '.png')
 
@@ -39,9 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     """Prints the comparison and writes it."""
     args = parse_args(argv)
     for out in args.out:
-        check_folder(out.parent)
-        if out.is_dir():
-            raise InputError(f'--out {out}: is a folder. Name a file.')
+        check_file(out)
 
     from custom_modules.evaluation.run_comparison_page import compare
 

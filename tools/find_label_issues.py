@@ -11,17 +11,14 @@ Exit codes: 0 no suspects, 1 suspects or unreadable photos, 2 unusable input.
 import argparse
 import shlex
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.errors import InputError, run_tool
+from custom_modules.errors import require_packages, run_tool
 from custom_modules.files import printable
 from custom_modules.pages import check_out, write_out
 from custom_modules.progress import progress_bar
-
-EXTRAS = {'cleanlab': 'cleanlab', 'sklearn': 'scikit-learn'}
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -46,8 +43,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Finds the suspects, prints the first and writes all."""
     args = parse_args(argv)
-    if missing := [name for module, name in EXTRAS.items() if find_spec(module) is None]:
-        raise InputError(f'{", ".join(missing)} not installed. Run: pip install {" ".join(missing)}')
+    require_packages({'cleanlab': 'cleanlab', 'sklearn': 'scikit-learn'}, 'find_label_issues')
     if args.out:
         check_out(args.out, args.data)
 

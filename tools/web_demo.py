@@ -9,12 +9,11 @@ import signal
 import sys
 import tempfile
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from custom_modules.errors import InputError, run_tool
+from custom_modules.errors import require_packages, run_tool
 from custom_modules.models.model_file import is_exported
 
 
@@ -52,8 +51,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Serves until Ctrl-C or SIGTERM, and leaves no files behind."""
     args = parse_args(argv)
-    if find_spec('gradio') is None:
-        raise InputError("the page needs Gradio: pip install 'gradio>=6,<7'")
+    require_packages({'gradio': 'gradio>=6,<7'}, 'the page')
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix='web_demo_') as folder:
         tempfile.tempdir = os.environ['GRADIO_TEMP_DIR'] = folder  # read when Gradio is imported

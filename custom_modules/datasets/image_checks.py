@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from custom_modules.errors import InputError
+from custom_modules.errors import require_packages
 from custom_modules.photos.decoding import decode_photo
 from custom_modules.photos.fingerprint import Fingerprint, fingerprint
 from custom_modules.photos.image_files import KINDS, open_photo, orientation, why_unreadable
@@ -53,10 +52,7 @@ def check_images(
     Raises:
         InputError: CleanVision is not installed, or a process was killed.
     """
-    if find_spec('cleanvision') is None:
-        raise InputError(
-            'CleanVision is missing, which checks images. Install it: pip install "cleanvision>=0.3.7,<0.4"'
-        )
+    require_packages({'cleanvision': 'cleanvision>=0.3.7,<0.4'}, 'checking images')
     images = map_photos(partial(check_image, crop=crop), paths, workers, progress)
     if readable := [image for image in images if image.measures]:
         _add_scores(readable)

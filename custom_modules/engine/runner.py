@@ -12,7 +12,7 @@ import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import init_dist, is_distributed
-from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner, TestLoop
@@ -27,6 +27,8 @@ from custom_modules.engine.resume import continue_schedules
 from custom_modules.engine.run import Run
 from custom_modules.engine.run_config import LOADERS, without_pretrained
 from custom_modules.errors import InputError, as_configured
+from custom_modules.metrics.predictions import Prediction
+from custom_modules.metrics.predictions_metric import PredictionsMetric
 from custom_modules.models.checkpoints import load_checkpoint
 
 # For each launcher: its command, and how it names a process's number, that on this host, and their count.
@@ -104,19 +106,22 @@ class PreparedRunner(Runner):
         if self._train_dataloader is not None:
             super().dump_config()
 
-    def test_also(self, dataloader: dict, metric: BaseMetric) -> None:
-        """Tests the weights of the last test on another loader's photos, by ``metric`` alone, without hooks.
+    def predict_also(self, dataset: Any) -> list[Prediction]:
+        """Predictions for another dataset by the weights and the loader's settings of the last test, without hooks.
 
         MMEngine's hooks would write its figures over those of the test.
         """
+        metric = PredictionsMetric()
+        loader = {**self.cfg.test_dataloader, 'dataset': dataset, 'persistent_workers': False}  # it is used once
         with as_configured('test_dataloader'):
-            loop = TestLoop(self, dataloader, Evaluator([metric]), fp16=self.test_loop.fp16)
+            loop = TestLoop(self, loader, Evaluator([metric]), fp16=self.test_loop.fp16)
         hooks, self._hooks = self.hooks, []
         try:
             with lost_processes_reported():
                 loop.run()
         finally:
             self._hooks = hooks
+        return metric.predictions
 
     def build_model(self, model: Any) -> Any:
         """The model, as the device trains it fastest."""

@@ -17,9 +17,9 @@ from custom_modules.datasets.manifest import read_manifest_digest
 from custom_modules.engine.run_config import LOADERS, parse_options, read_config
 from custom_modules.engine.stop_signals import Stopped, run_process, stop_signal
 from custom_modules.engine.training import seed_problems
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, collect, refuse
 from custom_modules.evaluation.cross_validation import KEYS, Row, by_config, read_table, write_rows
-from custom_modules.files import check_folder, lock_folder, sha256_of
+from custom_modules.files import check_file, check_folder, lock_folder, sha256_of
 from custom_modules.metrics.calibration import arrays, mean_nll
 from custom_modules.metrics.predictions import top1
 from custom_modules.models.checkpoints import newest_checkpoint
@@ -45,10 +45,8 @@ def cross_validate(
         InputError: The input cannot be used, or the table was made with other settings.
         Stopped: A signal ended the run in progress, which saved its state.
     """
-    if out.is_dir():
-        raise InputError(f'--out {out}: is a folder. Name a file.')
-    for folder in (out.parent, work_dir):
-        check_folder(folder)
+    check_file(out)
+    check_folder(work_dir)
     files, settings, root = read_configs(configs, seeds, data_root, options, work_dir)
     chosen, classes = find_folds(root, folds), read_classes(root / 'classes.txt')
     lists = [root / 'classes.txt', *sorted(root.glob('fold*/*.txt'))]
@@ -94,15 +92,12 @@ def read_configs(
             problems.append(
                 f'{files[name]}, {config}: the same name, which identifies a config in the table. Rename one.'
             )
-        try:
+        with collect(problems):
             settings[name], root = read_settings(config, options, data_root, work_dir)
             roots.add(root)
-        except InputError as error:
-            problems += error.problems
     if len(roots) > 1:
         problems.append(f'the configs have different datasets ({", ".join(sorted(roots))}). Name one by --data-root.')
-    if problems:
-        raise InputError(*problems)
+    refuse(problems)
     return files, settings, Path(roots.pop())
 
 

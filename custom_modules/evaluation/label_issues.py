@@ -181,5 +181,4 @@ def _require_enough(classes: Sequence[str], labels: Sequence[int]) -> None:
         for label, name in enumerate(classes)
         if (count := labels.count(label)) < FOLDS
     ]
-    if problems:
-        refuse(problems)
+    refuse(problems)

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
+from custom_modules.datasets.class_counts import innermost
 from custom_modules.datasets.unlabelled_photos import UnlabelledPhotos
 from custom_modules.engine.runner import PreparedRunner
 from custom_modules.errors import InputError
 from custom_modules.metrics.calibration import scaling_fault, tempered
 from custom_modules.metrics.predictions import SURE, Prediction, Proportion
-from custom_modules.metrics.predictions_metric import PredictionsMetric
 from custom_modules.photos.decoding import photo_problem
 from custom_modules.photos.image_files import Unreadable
 from custom_modules.photos.listing import list_photos
@@ -91,12 +91,11 @@ def list_others(folder: str, data_root: Path) -> tuple[list[str], list[Unreadabl
     return readable, unreadable
 
 
-def predict_others(runner: PreparedRunner, loader: Mapping[str, Any], paths: Sequence[str]) -> list[Prediction]:
-    """Predictions for images without labels, by the model and the loader's settings of a runner's finished test."""
-    images, metric = UnlabelledPhotos(paths, loader['dataset']['pipeline']), PredictionsMetric()
+def predict_others(runner: PreparedRunner, paths: Sequence[str]) -> list[Prediction]:
+    """Predictions for images without labels, by the model and the pipeline of a runner's finished test."""
     runner.logger.info(f'OOD images: {len(paths)}')
-    runner.test_also({**loader, 'dataset': images, 'persistent_workers': False}, metric)
-    return metric.predictions
+    pipeline = innermost(runner.cfg.test_dataloader.dataset).pipeline
+    return runner.predict_also(UnlabelledPhotos(paths, pipeline))
 
 
 def format_ood(figures: Mapping[str, Any]) -> str:

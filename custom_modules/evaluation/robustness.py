@@ -13,12 +13,12 @@ from mmengine.dataset import Compose
 from numpy.typing import NDArray
 
 import custom_modules.datasets.transforms.recompress_jpeg  # noqa: F401  registered for older configs too
+from custom_modules.datasets.class_counts import innermost
 from custom_modules.datasets.transforms.reduced_decoding import build_pipeline
 from custom_modules.engine.runner import PreparedRunner
 from custom_modules.errors import InputError, as_configured
 from custom_modules.metrics.calibration import arrays, calibration
 from custom_modules.metrics.predictions import SURE, Prediction, Proportion, top1
-from custom_modules.metrics.predictions_metric import PredictionsMetric
 
 PLAIN = 'unchanged'
 CONDITIONS: dict[str, list[dict[str, Any]]] = {
@@ -49,7 +49,10 @@ class Example(NamedTuple):
 def with_pipeline(dataset: Any, steps: Sequence[dict]) -> Any:
     """A built dataset with other transforms on the same annotations, which are not read again."""
     changed = copy(dataset)
-    changed.pipeline = build_pipeline(steps)
+    if hasattr(dataset, 'dataset'):  # a wrapper
+        changed.dataset = with_pipeline(dataset.dataset, steps)
+    else:
+        changed.pipeline = build_pipeline(steps)
     return changed
 
 
@@ -60,7 +63,7 @@ def pictures(dataset: Any, index: int) -> dict[str, NDArray[np.uint8]]:
     InputError.
     """
     with as_configured('--robustness: test_dataloader.dataset.pipeline without its last step'):
-        item = Compose(dataset.pipeline.transforms[:-1])(dataset.get_data_info(index))
+        item = Compose(innermost(dataset).pipeline.transforms[:-1])(dataset.get_data_info(index))
     img = item.get('img')
     if not (isinstance(img, np.ndarray) and img.dtype == np.uint8 and img.ndim == 3):
         kind = f'{img.dtype} of shape {img.shape}' if isinstance(img, np.ndarray) else type(img).__name__
@@ -72,19 +75,15 @@ def pictures(dataset: Any, index: int) -> dict[str, NDArray[np.uint8]]:
     return {PLAIN: img, **changed}
 
 
-def predict_changed(
-    runner: PreparedRunner, loader: Mapping[str, Any], dataset: Any, plain: Sequence[Prediction]
-) -> dict[str, list[Prediction]]:
-    """Predictions under each condition, ``PLAIN`` first, by the model and the loader's settings of a finished test.
+def predict_changed(runner: PreparedRunner, dataset: Any, plain: Sequence[Prediction]) -> dict[str, list[Prediction]]:
+    """Predictions under each condition, ``PLAIN`` first, by the model of a finished test of ``dataset``.
 
-    ``loader`` is the config of that test's loader, ``dataset`` its built dataset, ``plain`` its predictions.
+    ``plain`` are the predictions of that test.
     """
-    found, (*before, pack) = {PLAIN: list(plain)}, loader['dataset']['pipeline']
+    found, (*before, pack) = {PLAIN: list(plain)}, innermost(runner.cfg.test_dataloader.dataset).pipeline
     for condition, steps in CONDITIONS.items():
         runner.logger.info(f'robustness: {condition}')
-        changed, metric = with_pipeline(dataset, [*before, *steps, pack]), PredictionsMetric()
-        runner.test_also({**loader, 'dataset': changed, 'persistent_workers': False}, metric)  # one pass each
-        found[condition] = metric.predictions
+        found[condition] = runner.predict_also(with_pipeline(dataset, [*before, *steps, pack]))
     return found
 
 

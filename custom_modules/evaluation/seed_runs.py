@@ -8,7 +8,7 @@ from custom_modules.engine.resume import resume_command
 from custom_modules.engine.run_config import parse_options, read_config
 from custom_modules.engine.stop_signals import run_process, stop_signal
 from custom_modules.engine.training import seed_problems
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, refuse
 from custom_modules.evaluation.run_comparison import compare_runs
 from custom_modules.evaluation.trained_runs import read_trained_run
 
@@ -31,8 +31,7 @@ def train_seeds(
     Raises:
         InputError: The seeds or the config cannot be used, or a run failed; those after it were not started.
     """
-    if problems := seed_problems(seeds):
-        raise InputError(*problems)
+    refuse(seed_problems(seeds))
     folder = Path(read_config(config, parse_options(cfg_options), None, work_dir, demo).work_dir)
     folders = [folder / f'seed_{seed}' for seed in seeds]
     for seed, run in zip(seeds, folders, strict=True):

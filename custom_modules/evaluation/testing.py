@@ -2,10 +2,8 @@
 
 import json
 import os
-import shlex
 import time
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from custom_modules.datasets.class_counts import folder_of, images_in, innermost
 from custom_modules.engine.run import Run, prepare_run
 from custom_modules.engine.run_config import average_flips, keep_test_only, parse_options, read_config
 from custom_modules.engine.runner import PreparedRunner, has_accelerator, set_up_device
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, require_packages
 from custom_modules.evaluation.out_of_distribution import format_ood, list_others, ood_figures, predict_others
 from custom_modules.evaluation.results import Evaluation, figures, format_counts, format_scaling, set_aside
 from custom_modules.evaluation.robustness import (
@@ -27,7 +25,7 @@ from custom_modules.evaluation.robustness import (
     robustness_figures,
     with_pipeline,
 )
-from custom_modules.files import check_folder, write_atomically
+from custom_modules.files import check_file, check_folder, write_atomically
 from custom_modules.metrics.predictions import columns, row, write_rows
 from custom_modules.metrics.predictions_metric import PredictionsMetric
 from custom_modules.models.model_file import ModelFile, is_exported, open_model_file
@@ -75,11 +73,11 @@ def evaluate_model(
     images, unreadable = list_others(ood, folder_of(run.dataset)) if ood else ([], [])
     if robustness:
         pictures(plain, 0)  # shows before the test whether the pixels can be changed
-    runner, collector, loader = PreparedRunner.from_run(run), PredictionsMetric(), cfg.test_dataloader
+    runner, collector = PreparedRunner.from_run(run), PredictionsMetric()
     runner.test_evaluator.metrics.append(collector)
     metrics, predictions = runner.test(), collector.predictions
-    changed = predict_changed(runner, loader, run.dataset, predictions) if robustness else {}
-    others = predict_others(runner, loader, images) if images else []
+    changed = predict_changed(runner, run.dataset, predictions) if robustness else {}
+    others = predict_others(runner, images) if images else []
     if not is_main_process():
         return None
     nll = {key: value for key, value in metrics.items() if not key.startswith('accuracy/')}
@@ -94,13 +92,10 @@ def evaluate_model(
 def check_outputs(folder: Path, out: Path | None, report: bool) -> None:
     """Raises an :class:`InputError`, before a test, unless its report and its table ``out`` can be written."""
     if report:
-        if missing := [name for module, name in EXTRAS.items() if find_spec(module) is None]:
-            raise InputError(f'--report: {", ".join(missing)} not installed. Run: pip install {shlex.join(missing)}')
+        require_packages(EXTRAS, '--report')
         check_folder(folder / 'report')
     if out:
-        check_folder(out.parent)
-        if out.is_dir():
-            raise InputError(f'--out {out}: is a folder. Name a file.')
+        check_file(out)
         if os.path.lexists(out):
             raise InputError(f'--out {out}: exists already. Name another file, or delete it.')
 
@@ -113,7 +108,7 @@ def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Ru
         check_pipeline(cfg, file.preprocessing, str(file.path))
         use_exported(cfg, str(file.path))
     dataset = innermost(cfg.test_dataloader.dataset)
-    pipeline = dataset.pipeline
+    pipeline = dataset.get('pipeline')
     if tta:
         average_flips(cfg)
     if amp and has_accelerator():
@@ -131,7 +126,7 @@ def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Ru
         'tested': images_in(dataset),
         'tta': tta,
     }
-    return run, with_pipeline(run.dataset, pipeline), about
+    return run, run.dataset if pipeline is None else with_pipeline(run.dataset, pipeline), about
 
 
 def format_test(test: Evaluation) -> str:

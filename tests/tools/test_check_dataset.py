@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from custom_modules.datasets import image_checks
-
 
 @pytest.fixture
 def folder(raw: Path, tmp_path: Path) -> Path:
@@ -51,7 +49,7 @@ def test_exits_2_for_unusable_input(folder, call, args, said):
 
 
 def test_a_missing_package_is_one_line_with_the_command(raw, call, monkeypatch):
-    monkeypatch.setattr(image_checks, 'find_spec', lambda name: None)
+    monkeypatch.setattr('custom_modules.errors.find_spec', lambda name: None)
     result = call('check_dataset', raw, '--out', 'report.csv')
-    assert 'pip install "cleanvision' in result.error
+    assert "pip install 'cleanvision" in result.error
     assert result.out == ''

@@ -116,7 +116,7 @@ def test_unusable_input_is_one_line_and_writes_nothing(photos, call, monkeypatch
 def test_missing_weights_and_extras_name_the_command_that_gets_them(raw, call, monkeypatch):
     error = call('find_label_issues', raw).error
     assert 'mobilenet_v2.pth: no such file. Get it with: python tools/fetch_weights.py mobilenet_v2' in error
-    monkeypatch.setattr(find_label_issues, 'find_spec', lambda name: None)
+    monkeypatch.setattr('custom_modules.errors.find_spec', lambda name: None)
     assert 'pip install cleanlab scikit-learn' in call('find_label_issues', raw).error
 
 

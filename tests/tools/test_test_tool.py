@@ -196,7 +196,7 @@ def test_what_cannot_be_written_is_reported_before_the_test(best, tiny_config, c
     assert error.endswith('--out mine.csv: exists already. Name another file, or delete it.')
     assert (tmp_path / 'mine.csv').read_text() == 'mine'
     with monkeypatch.context() as patch:
-        patch.setattr('custom_modules.evaluation.testing.find_spec', lambda name: None)
+        patch.setattr('custom_modules.errors.find_spec', lambda name: None)
         error = call('test', tiny_config, best, '--report').error
     assert error.endswith("--report: grad-cam<2, Jinja2 not installed. Run: pip install 'grad-cam<2' Jinja2")
     (tmp_path / 'tested' / 'report').touch()
