@@ -121,7 +121,7 @@ class PreparedRunner(Runner):
                 loop.run()
         finally:
             self._hooks = hooks
-        return metric.predictions
+        return list(metric.predictions)
 
     def build_model(self, model: Any) -> Any:
         """The model, as the device trains it fastest."""

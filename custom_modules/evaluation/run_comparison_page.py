@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -61,7 +60,6 @@ def page(comparison: Comparison) -> str:
 def curves(runs: Sequence[TrainedRun], wide: bool = True) -> Figure:
     """Validation top-1 and loss of each run by epoch, side by side or, for a narrow screen, one above the other."""
     figure = Figure(figsize=(9, 3.8) if wide else (5.2, 6.6), layout='constrained')
-    FigureCanvasAgg(figure)
     fields = {'val_accuracy': 'Validation top-1 accuracy, %', 'val_loss': 'Validation loss'}
     panels = figure.subplots(1, 2) if wide else figure.subplots(2, 1)
     for axes, (field, title) in zip(panels, fields.items(), strict=True):

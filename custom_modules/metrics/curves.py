@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -22,7 +21,6 @@ def draw_curves(history: list[dict], narrow: bool = False) -> Figure:
         narrow: Whether the figure has to be legible at the width of a phone.
     """
     figure = Figure(figsize=(4.5, 6) if narrow else (8, 8.5))
-    FigureCanvasAgg(figure)
     # Fixed margins: a computed layout takes longer than the drawing.
     margins = {'left': 0.15 if narrow else 0.09, 'right': 0.97, 'bottom': 0.08, 'top': 0.95, 'hspace': 0.25}
     panels = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.4], gridspec_kw=margins)

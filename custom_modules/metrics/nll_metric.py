@@ -15,16 +15,9 @@ class MeanNLL(BaseMetric):
     be logged as the mean over the last ten validations (``LogProcessor.mean_pattern``). In distributed evaluation,
     images that pad the last batch are dropped (``collect_results``). Label smoothing, class weights and batch
     augmentations do not change this loss.
-
-    Args:
-        collect_device: Device that gathers the results of all ranks, 'cpu' or 'gpu'. Defaults to 'cpu'.
-        prefix: Replaces 'nll' in the key. Defaults to None.
     """
 
     default_prefix = 'nll'
-
-    def __init__(self, collect_device: str = 'cpu', prefix: str | None = None) -> None:
-        super().__init__(collect_device, prefix)
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
         """Keeps the true class's score of each image; ``pred_score`` is ``(K,)`` softmax scores, ``gt_label`` (1,)."""

@@ -35,7 +35,6 @@ STYLE = {'font.size': 9, 'axes.titlesize': 10, 'axes.titleweight': 'bold', 'axes
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **kwargs: Any) -> tuple[Figure, list[Axes]]:
     """A figure of the given inches, and its axes from the top left."""
     figure = Figure(figsize=(width, height), layout='constrained')
-    FigureCanvasAgg(figure)
     found = list(figure.subplots(rows, columns, squeeze=False, **kwargs).flat)
     for axes in found:
         axes.spines[['top', 'right']].set_visible(False)

@@ -15,10 +15,7 @@ class PredictionsMetric(BaseMetric):
     """
 
     default_prefix = 'predictions'
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.predictions: list[Prediction] = []
+    predictions: Sequence[Prediction] = ()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Takes a batch of ``DataSample`` dicts: ``img_path``, softmax ``pred_score`` (K,), ``gt_label`` if known."""

@@ -18,9 +18,6 @@ def test_a_pair_counts_on_the_photos_of_both():
     assert pair['differing'] == [('x/1.jpg', 'r', 'r', 't'), ('x/3.jpg', 't', 'r', 't')]
     assert 'no evidence of a difference' in pair['verdict']
     assert compare_pairs([first, TrainedRun('c', answers={'y/0.jpg': ('r', 'r')})]) == []
-
-
-def test_a_clear_difference_is_called_one():
     truths = 'r' * 20
     (pair,) = compare_pairs([run('a', truths, truths), run('b', 'r' * 10 + 't' * 10, truths)])
     assert pair['verdict'].endswith('p = 0.00195: a difference')
@@ -43,25 +40,15 @@ def test_seeds_of_one_recipe_are_summed_up():
 
 
 def test_what_differs_in_more_than_the_seed_has_no_mean():
-    run, more = (
-        TrainedRun('a', settings='x', recipe='batch 8', seed=0),
-        TrainedRun('b', settings='x', recipe='batch 8 × 4', seed=1),
-    )
-    assert [row['run'] for row in compare_runs([run, more]).rows] == ['a', 'b']
-    assert [row['run'] for row in compare_runs([run, replace(run, name='copy')]).rows] == ['a', 'copy']
-    assert [row['run'] for row in compare_runs([run, replace(run, name='unknown', seed=None)]).rows] == [
-        'a',
-        'unknown',
-    ]
-
-
-def test_many_pairs_have_a_note_on_chance():
-    runs = [run(name, 'rrttt') for name in 'abc']
-    assert 'of 3 pairs, 0.1 are below 0.05 by chance alone' in compare_runs(runs).markdown
-    assert 'by chance alone' not in compare_runs(runs[:2]).markdown
+    first = TrainedRun('a', settings='x', recipe='batch 8', seed=0)
+    for other in (replace(first, recipe='batch 8 × 4', seed=1), first, replace(first, seed=None)):
+        assert [row['run'] for row in compare_runs([first, replace(other, name='b')]).rows] == ['a', 'b']
 
 
 def test_the_markdown_names_the_limits_of_the_table():
+    runs = [run(name, 'rrttt') for name in 'abc']
+    assert 'of 3 pairs, 0.1 are below 0.05 by chance alone' in compare_runs(runs).markdown
+    assert 'by chance alone' not in compare_runs(runs[:2]).markdown
     first = run('a', 'rrttt', dataset='1', pretrained='weights; PARTLY pretrained')
     text = compare_runs([first, TrainedRun('b|c', dataset='2')]).markdown
     assert 'validated on different splits' in text

@@ -82,22 +82,18 @@ def test_balanced_weights_and_repeated_photos(prepared, write, call, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('options', 'said'),
+    ('line', 'said'),
     [
-        (["model.head.loss=dict(type='FocalLoss')"], 'a FocalLoss takes no class weights'),
-        (['model.head.loss.class_weight=balance'], "is 'balance'. Give 'balanced', or a number for each class"),
-        (['train_dataloader.dataset.indices=20'], 'no photo of b b, ç, so the loss cannot be balanced'),
+        ("model['head']['loss'] = dict(_delete_=True, type='FocalLoss')", 'a FocalLoss takes no class weights'),
+        ("train['indices'] = 20", 'no photo of b b, ç, so the loss cannot be balanced'),
+        ('', "is 'balance'. Give 'balanced', or a number for each class"),
     ],
 )
-def test_a_loss_that_cannot_be_balanced(options, said, prepared, write, call, tmp_path):
-    config = write("type='FlowerDataset'")
-    if 'FocalLoss' in options[0]:
-        with (tmp_path / config).open('a') as file:
-            file.write("model['head']['loss'] = dict(_delete_=True, type='FocalLoss')\n")
-        options = []
-    flag = [] if 'class_weight' in str(options) else ['--class-weights', 'balanced']
-    options = ['--cfg-options', *options] if options else []
-    assert said in call('train', config, '--data-root', prepared, '--work-dir', 'run', *flag, *options).error
+def test_a_loss_that_cannot_be_balanced(line, said, prepared, write, call, tmp_path):
+    config = tmp_path / write("type='FlowerDataset'")
+    config.write_text(config.read_text().replace('train_dataloader', f'{line}\ntrain_dataloader'))
+    flags = ['--class-weights', 'balanced'] if line else ['--cfg-options', 'model.head.loss.class_weight=balance']
+    assert said in call('train', config, '--data-root', prepared, '--work-dir', 'run', *flags).error
     assert not (tmp_path / 'run').exists()
 
 
@@ -137,10 +133,8 @@ def test_unusable_custom_datasets(prepared, write, call, tmp_path):
     assert 'photos without labels. Set with_label=True' in error(
         f"data_prefix='{prepared}/train', with_label=False", here
     )
-    (tmp_path / 'own' / 'a').mkdir(parents=True)
-    for name in ('b', 'c'):
-        (tmp_path / 'own' / name).mkdir()
-        (tmp_path / 'own' / name / '0.png').write_text('no picture')
-    (tmp_path / 'own' / 'a' / '0.png').write_text('no picture either')
+    for name in 'abc':
+        (tmp_path / 'own' / name).mkdir(parents=True)
+        (tmp_path / 'own' / name / '0.png').write_text(f'no picture of {name}')
     assert 'own/a/0.png: ' in error("data_root='own'", here)
     assert not (tmp_path / 'run' / 'best.pth').exists()
