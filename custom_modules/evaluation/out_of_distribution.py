@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmpretrain.datasets import BaseDataset
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
 from custom_modules.datasets.class_counts import innermost
-from custom_modules.datasets.unlabelled_photos import UnlabelledPhotos
+from custom_modules.datasets.transforms.reduced_decoding import decode_reduced
 from custom_modules.engine.runner import PreparedRunner
 from custom_modules.errors import InputError
 from custom_modules.metrics.calibration import scaling_fault, tempered
@@ -24,6 +25,19 @@ from custom_modules.photos.image_files import Unreadable
 from custom_modules.photos.listing import list_photos
 
 TPR = 0.95  # share of the test images that a threshold has to keep
+
+
+class UnlabelledPhotos(BaseDataset):
+    """Photos without labels. Not registered: it takes paths, which no config lists."""
+
+    def __init__(self, paths: Sequence[str], pipeline: Any) -> None:
+        self.paths = paths
+        super().__init__(ann_file='', pipeline=pipeline, test_mode=True)
+        decode_reduced(self.pipeline)
+
+    def load_data_list(self) -> list[dict]:
+        """A dict with ``img_path`` for each photo."""
+        return [{'img_path': path} for path in self.paths]
 
 
 def ood_figures(

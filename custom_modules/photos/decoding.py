@@ -14,13 +14,14 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from custom_modules.photos.image_files import (
     BROKEN,
+    BY_OPENCV,
     BY_PILLOW,
     MAX_PIXELS,
     NoDecoder,
+    decoder_problem,
     file_problem,
     image_kind,
     orientation,
-    require_decoder,
     upright,
 )
 
@@ -40,22 +41,18 @@ def decode(content: bytes, reduction: int = 1) -> np.ndarray:
         ValueError: It is of no kind that can be decoded here, or broken.
     """
     kind = image_kind(content)
-    missing = None
+    problem = decoder_problem(kind) if kind else None
+    img = None
     try:
-        if kind in BY_PILLOW:
-            require_decoder(kind)
+        if kind in BY_PILLOW and not problem:
             with Image.open(io.BytesIO(content), formats=(kind,)) as image:
-                return np.ascontiguousarray(np.asarray(upright(image).convert('RGB'))[..., ::-1])
-    except NoDecoder as error:  # OpenCV may have one
-        missing = error
+                img = np.ascontiguousarray(np.asarray(upright(image).convert('RGB'))[..., ::-1])
+        elif kind in BY_OPENCV:
+            img = cv2.imdecode(np.frombuffer(content, np.uint8), REDUCTIONS[reduction])
     except Exception as error:  # on garbage, decoders raise almost anything
-        raise ValueError(f'it cannot be decoded: {error}') from error
-    try:
-        img = cv2.imdecode(np.frombuffer(content, np.uint8), REDUCTIONS[reduction]) if kind else None
-    except cv2.error as error:  # e.g. more pixels than OpenCV accepts
-        raise ValueError(f'it cannot be decoded: {error.err or error}') from error
+        raise ValueError(f'it cannot be decoded: {getattr(error, "err", error)}') from error
     if img is None:
-        raise missing or ValueError('it cannot be decoded')
+        raise NoDecoder(problem) if problem else ValueError('it cannot be decoded')
     return img
 
 

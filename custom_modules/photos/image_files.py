@@ -14,22 +14,27 @@ KINDS = {  # by Pillow's name of the format: the first bytes, and the suffixes o
     'PNG': (rb'\x89PNG\r\n\x1a\n', ('.png',)),
     'BMP': (rb'BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0', ('.bmp',)),
     'WEBP': (rb'RIFF.{4}WEBP', ('.webp',)),
+    # Of a camera: most are TIFFs that begin with a thumbnail.
+    'RAW': (
+        rb'.{4}ftypcrx |FUJIFILMCCD-RAW|II[*]\0(.{4}CR|.{6}\xfe\0\x04\0\x01\0\0\0\x01)'
+        rb'|MM\0[*].{6}\0\xfe\0\x04\0\0\0\x01\0\0\0\x01',
+        ('.cr3', '.cr2', '.raf', '.nef', '.arw', '.dng'),
+    ),
     'TIFF': (rb'II[*+]\0|MM\0[*+]', ('.tif', '.tiff')),
     'GIF': (rb'GIF8[79]a', ('.gif',)),
     'JPEG2000': (rb'\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51', ('.jp2', '.j2k', '.jpx')),
     'AVIF': (rb'.{4}ftyp(avi[fs]|mi[fa][1f].{4}(.{4})*?avi[fs])', ('.avif',)),
     'HEIF': (rb'.{4}ftyp(hei[cmsx]|hev[cmsx]|m[is]f1)', ('.heic', '.heif', '.hif')),
     'JXL': (rb'\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n', ('.jxl',)),
+    'PPM': (rb'P[1-6]\s+[#\d]', ('.ppm', '.pgm', '.pbm')),
+    'ICO': (rb'\0\0[\1\2]\0[^\0]\0', ('.ico', '.cur')),
+    'PSD': (rb'8BPS\0', ('.psd',)),
 }
 IMAGE_SUFFIXES = tuple(suffix for _, suffixes in KINDS.values() for suffix in suffixes)
 HEAD = 64  # bytes that show the kind
-# Decoded by Pillow, where it can: OpenCV lacks these in some builds, and ignores the rotation in an AVIF.
-BY_PILLOW = {
-    'JPEG2000': 'Run: pip install -U pillow',
-    'AVIF': 'Run: pip install -U pillow',
-    'HEIF': 'Run: pip install pillow-heif',
-    'JXL': 'Save it as JPEG.',
-}
+# Decoded by Pillow, where it can: OpenCV lacks some of these, and ignores the rotation in an AVIF.
+BY_PILLOW = {'JPEG2000': 'pip install -U pillow', 'AVIF': 'pip install -U pillow', 'HEIF': 'pip install pillow-heif'}
+BY_OPENCV = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF', 'JPEG2000', 'AVIF')  # the last two in some builds
 MAX_PIXELS = 89_478_485  # Pillow's limit, from which on it speaks of a decompression bomb
 MAX_JPEG_PIXELS = 4 * MAX_PIXELS  # in the file: large JPEGs are decoded at half their size or less
 BROKEN = 'broken picture, or none that can be read'  # what decoding alone finds
@@ -66,15 +71,16 @@ def is_image_file(path: str | os.PathLike[str]) -> bool:
         return True
 
 
-def require_decoder(kind: str) -> None:
-    """Raises :class:`NoDecoder` if Pillow cannot read this kind of image here."""
+def decoder_problem(kind: str) -> str | None:
+    """Why Pillow cannot read this kind of image here, and what to do; None if it can."""
     if kind == 'HEIF':
         with suppress(ImportError):
             import_module('pillow_heif').register_heif_opener()
-            return
-    feature = {'AVIF': 'avif', 'JPEG2000': 'jpg_2000'}.get(kind)
-    if kind in BY_PILLOW and not (feature and features.check(feature)):
-        raise NoDecoder(f'{kind} image that cannot be decoded here. {BY_PILLOW[kind]}')
+            return None
+    elif kind in BY_OPENCV and (kind not in BY_PILLOW or features.check('avif' if kind == 'AVIF' else 'jpg_2000')):
+        return None
+    fix = f'Run: {BY_PILLOW[kind]}' if kind in BY_PILLOW else 'Save it as JPEG'
+    return f'{kind} image that cannot be decoded here. {fix}'
 
 
 def file_problem(path: str) -> str | None:
@@ -113,7 +119,8 @@ def _open(file: BinaryIO) -> Image.Image:
     kind = image_kind(file.read(HEAD))
     if kind is None:
         raise UnidentifiedImageError
-    require_decoder(kind)
+    if problem := decoder_problem(kind):
+        raise NoDecoder(problem)
     file.seek(0)
     # Image.open would refuse a JPEG of 200 million pixels.
     image = JpegImageFile(file) if kind == 'JPEG' else Image.open(file, formats=(kind,))

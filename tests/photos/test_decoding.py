@@ -85,9 +85,18 @@ def test_a_kind_without_a_decoder_is_named_with_the_command(tmp_path, monkeypatc
     assert fingerprint(tmp_path / 'a').problem.endswith('Run: pip install -U pillow')
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: None)
     assert photo_problem(tmp_path / 'a') == 'AVIF image that cannot be decoded here. Run: pip install -U pillow'
-    for brand in (b'heic', b'mif1'):
-        (tmp_path / 'a').write_bytes(b'\0\0\0\x18ftyp' + brand + b'\0\0\0\0mif1heic garbage')
-        assert photo_problem(tmp_path / 'a').endswith('Run: pip install pillow-heif')
+    camera = io.BytesIO()
+    Image.new('L', (16, 12)).save(camera, 'TIFF', tiffinfo={254: 1})  # begins with a thumbnail
+    others = {
+        b'\0\0\0\x18ftypheic\0\0\0\0mif1heic': 'HEIF image that cannot be decoded here. Run: pip install pillow-heif',
+        b'\0\0\0\x18ftypmif1\0\0\0\0miafheic': 'HEIF image that cannot be decoded here. Run: pip install pillow-heif',
+        camera.getvalue(): 'RAW image that cannot be decoded here. Save it as JPEG',
+        encoded((20, 30), 'PPM'): 'PPM image that cannot be decoded here. Save it as JPEG',
+        encoded((20, 30), 'ICO'): 'ICO image that cannot be decoded here. Save it as JPEG',
+    }
+    for content, problem in others.items():
+        (tmp_path / 'a').write_bytes(content)
+        assert photo_problem(tmp_path / 'a') == fingerprint(tmp_path / 'a').problem == problem
 
 
 @pytest.mark.parametrize('size', [(9000, 12000), (12240, 16320)])
