@@ -108,12 +108,11 @@ def check_disjoint(
     fix = 'Remove it from one, or split the raw photos again with tools/split_dataset.py into a new folder.'
     both = sorted({sample.path for sample in train} & {sample.path for sample in val})
     files = {path: [folder / subset / path for subset in subsets] for path in both}
-    differ = {
-        path
-        for path in both
-        if all(map(os.path.isfile, files[path])) and not cmp(files[path][0], files[path][1], False)
-    }
-    refuse([f'{folder}: {path!r} is in train and in val. {fix}' for path in both if path not in differ])
+    refuse([f'{folder}: {path!r} is in train and in val. {fix}' for path in both if not _differ(*files[path])])
+
+
+def _differ(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and not cmp(one, other, shallow=False)
 
 
 def _check_classes(file: Path, classes: Sequence[str]) -> None:

@@ -41,14 +41,6 @@ def test_the_short_edge_stays_long_enough(write, name, size, orientation, loaded
     assert results['ori_shape'] == (size if orientation == 6 else size[::-1])
 
 
-def test_after_the_resize_a_large_image_looks_as_before(write):
-    path = write('a.jpg', (4000, 3000))
-    resized = []
-    for step in ({'type': 'LoadImageFromFile'}, {'type': 'LoadPhoto', 'min_short_edge': 256}):
-        results = TRANSFORMS.build({'type': 'ResizeEdge', 'scale': 256})(load(path, **step))
-        resized.append(results['img'].astype(int))
-    assert resized[0].shape == (256, 341, 3)
-    assert np.abs(resized[0] - resized[1]).max() <= 4  # levels of 255
-
+def test_an_impossible_length_is_refused():
     with pytest.raises(ValueError, match='min_short_edge must be 1 or more, got 0'):
         TRANSFORMS.build({'type': 'LoadPhoto', 'min_short_edge': 0})
