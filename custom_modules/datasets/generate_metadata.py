@@ -14,7 +14,7 @@ from custom_modules.datasets.annotation import (
     write_samples,
 )
 from custom_modules.datasets.manifest import changes_since_split, read_manifest
-from custom_modules.datasets.raw_folders import LeftOut, scan_raw
+from custom_modules.datasets.raw_folders import LeftOut, list_folder, scan_raw
 from custom_modules.datasets.splitting import SplitReport
 from custom_modules.errors import InputError, refuse
 from custom_modules.files import sha256_of
@@ -30,30 +30,15 @@ def generate_metadata(data: Path) -> SplitReport:
         InputError: When a folder is missing, train and val differ in classes, test has other ones, or a
             ``class/image`` is in both train and val.
     """
-    folders = {side: data / side for side in SIDES}
-    others = [name for name in VALIDATION if (data / name).is_dir()]
-    if others and not folders['val'].exists():
-        folders['val'] = data / others[0]
-    missing = [folder for folder in folders.values() if not folder.is_dir()]
-    prepare = f'python tools/split_dataset.py {shlex.quote(str(data / "train"))} OUT'
-    refuse([f'{folder}: no such folder. Prepare the raw photos with {prepare}' for folder in missing])
-    notes = []
-    if (data / 'test').is_dir():
-        if any(path.is_dir() for path in (data / 'test').iterdir()):
-            folders['test'] = data / 'test'
-        else:
-            notes.append(f'{data / "test"}: no class folders, so it gets no list; classify it by tools/predict.py')
+    folders, notes = _find_subsets(data)
     scans = {side: scan_raw(folder) for side, folder in folders.items()}
     refuse([problem for scan in scans.values() for problem in scan.problems])
     photos = {side: scan.photos for side, scan in scans.items()}
     classes = list(photos['train'])
     in_one = sorted(photos['train'].keys() ^ photos['val'].keys())
     where = {name: 'train' if name in classes else 'val' for name in in_one}
-    problems = [
-        f'{data}: class {name!r} is in {side} only. Both train and val need it.' for name, side in where.items()
-    ]
-    unknown = sorted(photos.get('test', {}).keys() - photos['train'].keys())
-    refuse([*problems, *(f'{data}: class {name!r} is in test only. Remove it from there.' for name in unknown)])
+    where |= dict.fromkeys(sorted(photos.get('test', {}).keys() - photos['train'].keys()), 'test')
+    refuse([f'{data}: class {name!r} is in {side} only. train and val need it.' for name, side in where.items()])
     file = data / 'classes.txt'
     if file.exists():
         order = read_classes(file)
@@ -65,20 +50,36 @@ def generate_metadata(data: Path) -> SplitReport:
         classes = order
     samples = {side: label_photos(found, classes) for side, found in photos.items()}
     check_disjoint(data, samples['train'], samples['val'], [folders[side].name for side in SIDES])
-    if not (data / 'val').exists():
+    if folders['val'].name != 'val':
+        notes.append(f'{data / "val"}: now a link to {folders["val"].name}/')
         try:
             (data / 'val').symlink_to(folders['val'].name)
         except OSError as error:
-            raise InputError(
-                f'{folders["val"]}: no link to it can be made ({error.strerror}). Rename it to val.'
-            ) from None
-        notes.append(f'{data / "val"}: now a link to {folders["val"].name}')
+            found = f'{folders["val"]}: no link to it can be made ({error.strerror})'
+            raise InputError(f'{found}. Rename it to val.') from None
     write_classes(file, classes)
     for side in samples:
         write_samples(data / f'{side}.txt', samples[side], classes)
     left_out = [LeftOut(f'{side}/{path}', reason) for side, scan in scans.items() for path, reason in scan.left_out]
     counts = {side: {name: len(found.get(name, ())) for name in classes} for side, found in photos.items()}
     return SplitReport(counts, left_out, notes=notes, warnings=_manifest_warnings(data, classes, samples))
+
+
+def _find_subsets(data: Path) -> tuple[dict[str, Path], list[str]]:
+    """The folders of train and val, and of test if it has class folders; and notes about others."""
+    folders, notes = {side: data / side for side in SIDES}, []
+    if not folders['val'].exists():
+        folders['val'] = next((data / name for name in VALIDATION if (data / name).is_dir()), folders['val'])
+    raw = folders['train'] if folders['train'].is_dir() else 'RAW'
+    fix = f'Split raw photos: python tools/split_dataset.py {shlex.quote(str(raw))} OUT'
+    refuse([f'{folder}: no such folder. {fix}' for folder in folders.values() if not folder.is_dir()])
+    if (test := data / 'test').is_dir():
+        common = set(list_folder(test)) & set(list_folder(folders['train']))
+        if any((test / name).is_dir() for name in common):
+            folders['test'] = test
+        else:
+            notes.append(f'{test}: no class folders, so it gets no list; classify it by tools/predict.py')
+    return folders, notes
 
 
 def _manifest_warnings(data: Path, classes: list[str], samples: dict[str, list[Sample]]) -> list[str]:
