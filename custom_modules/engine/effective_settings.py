@@ -26,20 +26,11 @@ def schedules_of(runner: Runner) -> list[Any]:
 
 
 class SimulatedSchedules:
-    """Copies of a run's schedules and parameter groups, stepped without training.
-
-    Args:
-        runner: The run.
-
-    Attributes:
-        schedules: The copies of the schedules.
-        groups: The copies of the parameter groups, without the parameters.
-    """
+    """Copies of a run's schedules and of its parameter groups' settings, stepped without training."""
 
     def __init__(self, runner: Runner) -> None:
-        self.groups = [
-            {k: v for k, v in group.items() if k != 'params'} for group in runner.optim_wrapper.param_groups
-        ]
+        groups = runner.optim_wrapper.param_groups
+        self.groups = [{k: v for k, v in group.items() if k != 'params'} for group in groups]
         # What a schedule asks of an optimizer: its groups, and whether its steps are counted.
         steps = SimpleNamespace(_with_counter=True)
         optimizer = SimpleNamespace(param_groups=self.groups, step=steps, _global_step=0)
@@ -48,13 +39,7 @@ class SimulatedSchedules:
         self._length = len(runner.train_dataloader) if isinstance(runner.train_loop, EpochBasedTrainLoop) else math.inf
 
     def iterations(self, first: int, last: int, epochs: float = math.inf) -> Iterator[int]:
-        """Steps from one iteration to another; ``groups`` have the values of each when it is yielded.
-
-        Args:
-            first: The current iteration, counted from 0.
-            last: The last one.
-            epochs: After how many epochs no schedule by epoch is stepped any more. Defaults to no limit.
-        """
+        """Steps from iteration ``first`` to ``last``, and over the end of at most ``epochs``; yields at each."""
         order = sorted(self.schedules, key=lambda schedule: schedule.by_epoch)  # as MMEngine at the end of an epoch
         yield first
         for done in range(first + 1, last + 1):

@@ -125,7 +125,7 @@ class PreparedRunner(Runner):
 
     def build_model(self, model: Any) -> Any:
         """The model, as the device trains it fastest."""
-        if self._resume:  # all weights are in the checkpoint
+        if self._resume and isinstance(model, dict):  # all weights are in the checkpoint
             model = without_pretrained(model)
         with as_configured('model'):
             return self._laid_out(super().build_model(model))

@@ -130,7 +130,9 @@ def _row(run: TrainedRun) -> dict[str, str]:
         if percent is None or share.interval is None:
             return '–' if percent is None else f'{percent:.2f} %'
         low, high = share.interval
-        return f'{share.percent:.2f} % ({share.k}/{share.n}, {low:.2f}–{high:.2f}), epoch {epoch}'
+        return f'{share.percent:.2f} % ({share.k}/{share.n}, {low:.2f}–{high:.2f})' + f', epoch {epoch}' * (
+            epoch is not None
+        )
 
     return {
         'run': run.name,

@@ -23,7 +23,7 @@ class MidEpochCheckpointHook(Hook):
     """Saves in the middle of an epoch, and ends the run after a signal with its state saved.
 
     ``epoch_3_iter_700.pth`` is the state after epoch 3 and 700 iterations in all. There is at most one such file; it
-    is removed when a newer checkpoint exists. :class:`ResumableTrainLoop` continues from it with the next batch.
+    is removed when a newer checkpoint exists. The loops of ``loops.py`` continue from it with the next batch.
 
     After a signal (:func:`stop_signals_caught`) all ranks finish the current iteration, or group of accumulated
     iterations, and save. During validation the run stops at once if the epoch's checkpoint exists.

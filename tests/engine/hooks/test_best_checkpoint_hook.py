@@ -106,3 +106,15 @@ def test_keys_of_wrapped_models_are_plain():
     whole = plain_state_dict(torch.compile(model))
     part = plain_state_dict(torch.nn.Sequential(torch.compile(model[0])))
     assert set(whole) == set(part) == {'0.weight', '0.bias'}
+
+
+def test_a_run_of_iterations_names_the_iteration(tiny_run, tmp_path):
+    loop = {'type': 'ResumableIterTrainLoop', 'max_iters': 4, 'val_interval': 2}
+    checkpoints = {'checkpoint': {'type': 'CheckpointHook', 'by_epoch': False, 'interval': 4}}
+    for resume in (False, True):
+        hook = BestCheckpointHook()
+        tiny_run([hook], accuracies=[75.0, 50.0], train_cfg=loop, default_hooks=checkpoints, resume=resume).train()
+        assert (hook.best_value, hook.best_at) == (75.0, 'iteration 2')
+    meta = load(tmp_path)['meta']
+    assert meta['iter'] == 2
+    assert 'epoch' not in meta
