@@ -208,6 +208,8 @@ def model_settings(cfg: Config) -> dict[str, Any]:
 def average_flips(cfg: Config) -> None:
     """Makes a test average the scores of each image and its mirror image (MMPretrain's default ``--tta``)."""
     dataset = innermost(cfg.test_dataloader.dataset)
+    if 'datasets' in dataset:
+        raise InputError('--tta: test_dataloader.dataset joins several. Test them one by one.')
     pipeline = deepcopy(dataset.pipeline)
     flips = [{'type': 'RandomFlip', 'prob': prob} for prob in (1.0, 0.0)]
     dataset.pipeline = [*pipeline[:-1], {'type': 'TestTimeAug', 'transforms': [flips, [pipeline[-1]]]}]

@@ -61,15 +61,12 @@ def evaluate_model(
     path = Path(checkpoint)
     # The results of an exported model must not replace those of the checkpoint in the same folder.
     default = path.with_name(f'{path.stem}_onnx') if is_exported(path) else path.parent
-    folder = Path(work_dir) if work_dir else default
+    folder = Path(work_dir or default)
     check_outputs(folder, out, report)
     cfg = read_config(config, parse_options(list(cfg_options)), data_root, str(folder))
-    if split:
-        dataset = cfg.test_dataloader.dataset
-        dataset.update(data_prefix=split, **({'ann_file': f'{split}.txt'} if dataset.get('ann_file') else {}))
     file = open_model_file(checkpoint, cfg)
     set_up_device(cfg, launcher)
-    run, plain, about = prepare_test(cfg, file, tta, amp)
+    run, plain, about = prepare_test(cfg, file, split, tta, amp)
     images, unreadable = list_others(ood, folder_of(run.dataset)) if ood else ([], [])
     if robustness:
         pictures(plain, 0)  # shows before the test whether the pixels can be changed
@@ -100,7 +97,9 @@ def check_outputs(folder: Path, out: Path | None, report: bool) -> None:
             raise InputError(f'--out {out}: exists already. Name another file, or delete it.')
 
 
-def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Run, Any, dict[str, Any]]:
+def prepare_test(
+    cfg: Config, file: ModelFile, split: str | None, tta: bool, amp: bool
+) -> tuple[Run, Any, dict[str, Any]]:
     """The run that tests a model, its dataset without test-time augmentation, and what is tested."""
     trained_on = (cfg.get('train_dataloader') or {}).get('dataset') or {}
     keep_test_only(cfg, str(file.path))
@@ -108,6 +107,8 @@ def prepare_test(cfg: Config, file: ModelFile, tta: bool, amp: bool) -> tuple[Ru
         check_pipeline(cfg, file.preprocessing, str(file.path))
         use_exported(cfg, str(file.path))
     dataset = innermost(cfg.test_dataloader.dataset)
+    if split:
+        dataset.update(data_prefix=split, **({'ann_file': f'{split}.txt'} if dataset.get('ann_file') else {}))
     pipeline = dataset.get('pipeline')
     if tta:
         average_flips(cfg)
