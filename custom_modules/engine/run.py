@@ -115,13 +115,15 @@ def prepare_run(
 def balance_loss(cfg: Config, dataset: Any) -> None:
     """Replaces ``class_weight='balanced'`` of the loss, in place, by the weights of the training images."""
     loss: Any = cfg.model.head.get('loss') or {}
-    given, kind = loss.get('class_weight'), str(loss.get('type'))
+    given, kind = loss.get('class_weight'), loss.get('type')
     if not isinstance(given, str):
         return
     if given != 'balanced':
         raise InputError(f"model.head.loss.class_weight: is {given!r}. Give 'balanced', or a number for each class.")
-    if 'class_weight' not in parameters(MODELS.get(kind))[0]:
-        raise InputError(f'model.head.loss: a {kind} takes no class weights. Use CrossEntropyLoss, or leave them out.')
+    built = MODELS.get(kind) if isinstance(kind, str) else kind
+    if 'class_weight' not in parameters(built)[0]:
+        name = built.__name__
+        raise InputError(f'model.head.loss: a {name} takes no class weights. Use CrossEntropyLoss, or leave them out.')
     counts, classes = Counter(labels_of(dataset)), class_names(dataset)
     empty = [name for label, name in enumerate(classes) if not counts[label]]
     if empty or not classes:
