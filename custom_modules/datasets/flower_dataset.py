@@ -9,8 +9,6 @@ from mmpretrain.registry import DATASETS
 from custom_modules.datasets.annotation import read_classes, read_samples
 from custom_modules.datasets.manifest import read_manifest_digest
 from custom_modules.datasets.transforms.reduced_decoding import decode_reduced
-from custom_modules.errors import PhotoError
-from custom_modules.photos.decoding import photo_problem
 
 
 @DATASETS.register_module()
@@ -50,14 +48,3 @@ class FlowerDataset(BaseDataset):
         root = Path(self.img_prefix)
         samples = read_samples(Path(self.ann_file), self.CLASSES, root)
         return [{'img_path': str(root / sample.path), 'gt_label': sample.label} for sample in samples]
-
-    def prepare_data(self, idx: int) -> Any:
-        """Photo ``idx`` after the pipeline; a :class:`PhotoError` if it cannot be read."""
-        try:
-            return super().prepare_data(idx)
-        except Exception:
-            path = self.get_data_info(idx)['img_path']
-            if not (problem := photo_problem(path)):
-                raise
-            fix = f'Replace it, or delete it and run tools/generate_metadata.py {self.data_root}.'
-            raise PhotoError(f'{path}: no readable photo ({problem}). {fix}') from None

@@ -13,11 +13,13 @@ from custom_modules.photos.decoding import decode_photo
 
 @contextmanager
 def named_errors(path: str) -> Iterator[None]:
-    """Turns the error of a decoder into a :class:`PhotoError` that names the file."""
+    """Turns the error of reading or decoding a file into a :class:`PhotoError` that names it."""
     try:
         yield
-    except ValueError as error:
-        raise PhotoError(f'{path}: {error}. Replace it, or delete it.') from None
+    except (OSError, ValueError) as error:
+        problem = f'no readable photo ({" ".join(str(error).split())})'
+        fix = 'Replace it, or delete it and list the photos again (tools/generate_metadata.py)'
+        raise PhotoError(f'{path}: {problem}. {fix}.') from None
 
 
 @TRANSFORMS.register_module()

@@ -38,9 +38,9 @@ class LoadRandomResizedCrop(RandomResizedCrop):
 
     def transform(self, results: dict) -> dict:
         """Loads and crops ``results['img_path']``."""
-        content = fileio.get(results['img_path'])
-        size = jpeg_size(content)
         with named_errors(results['img_path']):
+            content = fileio.get(results['img_path'])
+            size = jpeg_size(content)
             img = np.empty(0) if size else decode(content)  # other formats have to be decoded in full anyway
         height, width = size or img.shape[:2]
         # Upstream looks at the shape alone.
