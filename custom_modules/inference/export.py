@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from custom_modules.datasets.class_counts import innermost
 from custom_modules.datasets.demo_flowers import draw_demo_flowers
 from custom_modules.datasets.prepared_dataset import PreparedDataset, read_prepared
 from custom_modules.errors import InputError
@@ -111,7 +112,7 @@ def _read_data(root: Path, file: ModelFile) -> PreparedDataset:
 
 
 def _metadata(file: ModelFile, temperature: float | None) -> Metadata:
-    preprocessing = Preprocessing.of_pipeline(file.config.test_dataloader.dataset.pipeline, str(file.path))
+    preprocessing = Preprocessing.of_pipeline(innermost(file.config.test_dataloader.dataset).pipeline, str(file.path))
     about = {**file.meta, 'temperature': temperature}
     return Metadata(file.classes, preprocessing, {key: about[key] for key in ABOUT if about.get(key) is not None})
 

@@ -12,6 +12,7 @@ from mmpretrain.registry import MODELS
 from numpy.typing import NDArray
 
 from custom_modules import register  # noqa: F401  the classes that configs name
+from custom_modules.datasets.class_counts import innermost
 from custom_modules.datasets.transforms.reduced_decoding import build_pipeline
 from custom_modules.engine.performance import (
     channels_last_pays,
@@ -48,7 +49,7 @@ class TorchPredictor(Predictor):
             settings = model_settings(file.config)
             with quiet():  # timm's backbones list their layers, MobileNetV3's HSigmoid warns
                 model = MODELS.build(settings)
-            self._pipeline = build_pipeline(loader.dataset.pipeline)
+            self._pipeline = build_pipeline(innermost(loader.dataset).pipeline)
             self._collate = FUNCTIONS.get(loader.get('collate_fn', {'type': 'pseudo_collate'})['type'])
             _load_weights(model, file)
             self.model: Any = without_batch_norm(model.to(device).eval())
@@ -56,7 +57,7 @@ class TorchPredictor(Predictor):
             keep_freed_memory()
         if channels_last_pays(device):
             to_channels_last(self.model)
-        decisive = [file.digest, file.classes, settings, loader.dataset.pipeline]
+        decisive = [file.digest, file.classes, settings, innermost(loader.dataset).pipeline]
         self.digest = hashlib.sha256(repr(decisive).encode()).hexdigest()
 
     def load(self, path: str) -> dict[str, Any]:

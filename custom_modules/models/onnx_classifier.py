@@ -6,6 +6,7 @@ from mmengine.model import BaseModel
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
+from custom_modules.datasets.class_counts import innermost
 from custom_modules.errors import InputError
 from custom_modules.models.model_file import open_model_file
 from custom_modules.models.onnx_file import score
@@ -39,7 +40,7 @@ class OnnxClassifier(BaseModel):
 
 def check_pipeline(cfg: Config, preprocessing: Preprocessing, path: str) -> None:
     """Raises an :class:`InputError` if the config's test pipeline gives other pixels than an exported model takes."""
-    found = Preprocessing.of_pipeline(cfg.test_dataloader.dataset.pipeline, cfg.filename)
+    found = Preprocessing.of_pipeline(innermost(cfg.test_dataloader.dataset).pipeline, cfg.filename)
     if found != preprocessing:
         raise InputError(
             f'{cfg.filename}: its test pipeline gives {found}, but {path} takes {preprocessing}. '
