@@ -28,9 +28,14 @@ def validation_due(runner: Runner, done: int) -> bool:
     return done % interval == 0 or done == (loop.max_epochs if counts_epochs(runner) else loop.max_iters)
 
 
+def steps_done(runner: Runner) -> int:
+    """The epochs that a training has done, or its iterations if it counts those."""
+    return runner.epoch if counts_epochs(runner) else runner.iter
+
+
 def progress_text(runner: Runner) -> str:
     """How far a training is: ``'epoch 3'``, or ``'iteration 700'`` if it counts those."""
-    return f'epoch {runner.epoch}' if counts_epochs(runner) else f'iteration {runner.iter}'
+    return f'{"epoch" if counts_epochs(runner) else "iteration"} {steps_done(runner)}'
 
 
 @LOOPS.register_module()

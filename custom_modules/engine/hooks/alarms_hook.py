@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
+from custom_modules.engine.loops import counts_epochs, progress_text, steps_done
 from custom_modules.errors import LocalError
 from custom_modules.models.checkpoints import newest_checkpoint
 
@@ -90,8 +91,9 @@ class AlarmsHook(Hook):
                 'them again), or lower the learning rate'
             )
         for kind, message in found.items():
-            if kind in self._suspected or runner.epoch >= runner.max_epochs:
-                runner.logger.warning(f'after epoch {runner.epoch}: {message}')
+            ended = steps_done(runner) >= (runner.max_epochs if counts_epochs(runner) else runner.max_iters)
+            if kind in self._suspected or ended:
+                runner.logger.warning(f'after {progress_text(runner)}: {message}')
         self._suspected = set(found)
 
 

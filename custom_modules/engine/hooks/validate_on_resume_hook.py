@@ -4,7 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
-from custom_modules.engine.loops import counts_epochs, progress_text, validation_due
+from custom_modules.engine.loops import counts_epochs, progress_text, steps_done, validation_due
 
 
 @HOOKS.register_module()
@@ -19,7 +19,7 @@ class ValidateOnResumeHook(Hook):
     priority = 'LOWEST'  # the other hooks have to be ready for a validation
 
     def before_train(self, runner: Runner) -> None:
-        done = runner.epoch if counts_epochs(runner) else runner.iter
+        done = steps_done(runner)
         within_epoch = counts_epochs(runner) and getattr(runner.train_loop, 'first_batch', 0) > 0
         if runner._resume and done and not within_epoch and validation_due(runner, done):
             runner.logger.info(

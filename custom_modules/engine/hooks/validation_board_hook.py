@@ -18,6 +18,7 @@ from torch.utils.tensorboard.summary import hparams
 from custom_modules.datasets.class_counts import innermost
 from custom_modules.engine.hooks.augmented_photos_hook import photo_grid
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
+from custom_modules.engine.loops import steps_done
 from custom_modules.metrics.confusion import confusion_matrix
 from custom_modules.metrics.plots import as_array, confusion
 
@@ -72,14 +73,14 @@ class ValidationBoardHook(Hook):
         paths, truths, scores = (np.array(column) for column in zip(*found, strict=True))
         labels = scores.argmax(1)
         matrix = confusion(confusion_matrix(truths, labels, len(classes)), classes)
-        writer.add_image('validation/confusion matrix', as_array(matrix), runner.epoch, dataformats='HWC')
+        writer.add_image('validation/confusion matrix', as_array(matrix), steps_done(runner), dataformats='HWC')
         for label, name in enumerate(classes):
-            writer.add_pr_curve(f'precision-recall/{name}', truths == label, scores[:, label], runner.epoch)
+            writer.add_pr_curve(f'precision-recall/{name}', truths == label, scores[:, label], steps_done(runner))
         wrong = np.flatnonzero(labels != truths)
         if worst := sorted(wrong, key=lambda i: -scores[i].max())[: self.photos]:
             names = [f'{classes[truths[i]]}\nas {classes[labels[i]]} {scores[i].max():.2f}' for i in worst]
             grid = photo_grid([mmcv.imread(str(paths[i]), channel_order='rgb') for i in worst], names)
-            writer.add_image('validation/misclassified photos', grid, runner.epoch, dataformats='HWC')
+            writer.add_image('validation/misclassified photos', grid, steps_done(runner), dataformats='HWC')
 
     def after_train(self, runner: Runner) -> None:
         writer = board(runner)
@@ -91,7 +92,7 @@ class ValidationBoardHook(Hook):
         for summary in hparams(hyperparameters(runner), known):
             writer._get_file_writer().add_summary(summary)
         for tag, value in known.items():
-            writer.add_scalar(tag, value, runner.epoch)
+            writer.add_scalar(tag, value, steps_done(runner))
         if self.projector and runner.val_loop is not None:
             add_embeddings(runner, writer)
 
