@@ -34,8 +34,8 @@ class LoadPhoto(BaseTransform):
     ``ori_shape``, those in the file.
 
     Args:
-        min_short_edge: Least length of the reduced short edge, in pixels: the ``scale`` of ``ResizeEdge``. Defaults to
-            None: the image is loaded in full, except for JPEGs of more than 89 million pixels.
+        min_short_edge: Least length of the reduced short edge, in pixels: the ``scale`` of ``ResizeEdge``. Without it,
+            only JPEGs of more than 89 million pixels are reduced. Defaults to ``None``.
     """
 
     def __init__(self, min_short_edge: int | None = None) -> None:
