@@ -35,7 +35,7 @@ def quieten() -> None:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Hides the log lines, warnings and prints of libraries about their own workings."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

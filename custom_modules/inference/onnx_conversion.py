@@ -15,7 +15,7 @@ from custom_modules.models.onnx_file import Metadata, open_session, score, seal
 from custom_modules.models.onnx_preprocessing import Pixels
 from custom_modules.photos.image_files import Unreadable
 from custom_modules.progress import Progress
-from custom_modules.upstream import patch_export, quiet
+from custom_modules.upstream import patch_export, silenced
 
 TOLERANCE = 1e-4  # of a score; float32 rounding makes some 1e-6
 Scores = NDArray[np.float32]
@@ -62,7 +62,7 @@ def export(predictor: TorchPredictor, metadata: Metadata) -> bytes:
         if isinstance(module, nn.ReLU6):
             module.inplace = False  # the exporter takes half as long; the graph is the same
     try:
-        with quiet(), torch.no_grad():
+        with silenced(), torch.no_grad():
             program: Any = torch.onnx.export(
                 model,
                 (torch.zeros(2, 3, *metadata.preprocessing.crop, dtype=torch.uint8),),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from custom_modules.inference.onnx_conversion import with_metadata
 from custom_modules.models.onnx_file import Metadata, open_session
 from custom_modules.models.onnx_preprocessing import Pixels
-from custom_modules.upstream import quiet
+from custom_modules.upstream import silenced
 
 LAYERS = ['Conv', 'Gemm', 'MatMul']  # operators with weights
 OPERATORS = [*LAYERS, 'Clip', 'Relu', 'Add', 'Mul', 'ReduceMean', 'GlobalAveragePool', 'MaxPool']
@@ -56,7 +56,7 @@ def quantize(content: bytes, images: Pixels, metadata: Metadata) -> bytes:
     for operators in (OPERATORS, LAYERS):
         inputs = iter([{network.input: image[None]} for image in images])
         reader: Any = SimpleNamespace(get_next=partial(next, inputs, None))
-        with tempfile.TemporaryDirectory() as folder, quiet():
+        with tempfile.TemporaryDirectory() as folder, silenced():
             out = Path(folder) / 'model.onnx'
             quantize_static(network.model(), out, reader, op_types_to_quantize=operators, **options)
             changed = (_predictions(out.read_bytes(), images) != expected).mean()

@@ -25,7 +25,7 @@ from custom_modules.errors import InputError, PhotoError, as_configured, said_by
 from custom_modules.inference.predictor import Predictor
 from custom_modules.models.model_file import ModelFile, open_model_file
 from custom_modules.photos.decoding import photo_problem
-from custom_modules.upstream import quiet
+from custom_modules.upstream import silenced
 
 ANOTHER = 'Give another checkpoint.'
 
@@ -47,7 +47,7 @@ class TorchPredictor(Predictor):
         device = device or get_device()
         with as_configured(f'{file.path}: model, test_dataloader', 'give another --config'):
             settings = model_settings(file.config)
-            with quiet():  # timm's backbones list their layers, MobileNetV3's HSigmoid warns
+            with silenced():  # timm's backbones list their layers, MobileNetV3's HSigmoid warns
                 model = MODELS.build(settings)
             self._pipeline = build_pipeline(innermost(loader.dataset).pipeline)
             self._collate = FUNCTIONS.get(loader.get('collate_fn', {'type': 'pseudo_collate'})['type'])

@@ -20,7 +20,7 @@ from custom_modules.errors import InputError
 from custom_modules.files import check_folder, sha256_of
 from custom_modules.models.checkpoints import load_checkpoint, named_hash, save_atomically
 from custom_modules.models.weights_catalogue import NOTES, WEIGHTS, require_file
-from custom_modules.upstream import quiet
+from custom_modules.upstream import silenced
 
 State = dict[str, torch.Tensor]
 
@@ -186,7 +186,7 @@ def convert(name: str, state: State, file: Path) -> tuple[State, str, str]:
 
 def build_backbone(name: str) -> nn.Module:
     """MMPretrain's backbone of that name, in eval mode, as its base config has it."""
-    with quiet():  # MobileNetV3's HSigmoid warns
+    with silenced():  # MobileNetV3's HSigmoid warns
         backbone = MODELS.build(dict(WEIGHTS[name].backbone))
     backbone.eval()  # returns None: MMPretrain's backbones override train() without returning themselves
     return backbone
