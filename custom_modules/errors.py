@@ -85,6 +85,11 @@ def said_by(error: Exception) -> str:
     return ': '.join(part for part in (type(error).__name__, *lines[:1]) if part)
 
 
+def first_on_machine() -> bool:
+    """Whether this process is the first, or only, one that a launcher started on this machine."""
+    return all(os.environ.get(name, '0') == '0' for name in ('LOCAL_RANK', 'SLURM_LOCALID'))
+
+
 def run_tool(main: Callable[[], int]) -> int:
     """Runs a tool's ``main``. Errors that a user can fix become lines on stderr and exit code 2; Ctrl-C gives 130."""
     quieten()
@@ -119,7 +124,7 @@ def run_tool(main: Callable[[], int]) -> int:
             raise
         code, problems = 2, (f'{error}: {remedy}',)
     # Once per machine, not per process: the problem may be on one machine only.
-    if everywhere or all(os.environ.get(name, '0') == '0' for name in ('LOCAL_RANK', 'SLURM_LOCALID')):
+    if everywhere or first_on_machine():
         for problem in problems:
             print(f'error: {problem}', file=sys.stderr)
     return code

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import shutil
 import unicodedata
 from collections.abc import Callable
@@ -96,6 +97,12 @@ def lock_folder(path: Path) -> BinaryIO | None:
     except OSError:  # a file system without locks
         pass
     return file
+
+
+def command_line(program: str, *words: str | Path) -> str:
+    """A command for a shell: words quoted where needed, a path never taken for an option; Python runs a ``.py``."""
+    dashed = (f'./{word}' if isinstance(word, Path) and str(word).startswith('-') else str(word) for word in words)
+    return shlex.join([*['python'] * program.endswith('.py'), program, *dashed])
 
 
 def printable(text: str) -> str:

@@ -47,9 +47,7 @@ train_cfg = dict(max_epochs=2)
 """
 # Drawing for TensorBoard takes half of the time of a tiny run: only `trained` does.
 WITHOUT_DRAWING = """
-custom_hooks = [
-    hook for hook in _base_.custom_hooks if hook['type'] not in ('AugmentedPhotosHook', 'ValidationBoardHook')
-]
+default_hooks = dict(augmented_photos=None, validation_board=None)
 """
 
 

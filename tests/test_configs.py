@@ -46,7 +46,7 @@ def test_every_config(name):
     assert cfg.model.head.topk == (1,)
     assert [tuple(metric.topk) for metric in cfg.val_evaluator if metric.type == 'Accuracy'] == [(1,)]
     assert 'MeanNLL' in [metric.type for metric in cfg.val_evaluator]
-    assert 'BestCheckpointHook' in [hook.type for hook in cfg.custom_hooks]
+    assert cfg.default_hooks.best_checkpoint.type == 'BestCheckpointHook'
     assert 'TensorboardVisBackend' in [backend.type for backend in cfg.visualizer.vis_backends]
     assert f'python tools/train.py configs/{name}.py' in (CONFIGS / f'{name}.py').read_text()
     if cfg.model.backbone.type == 'TIMMBackbone':

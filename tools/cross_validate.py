@@ -7,13 +7,13 @@ Exit codes: 0 done, 1 some runs failed, 2 unusable input or arguments.
 """
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import run_tool
+from custom_modules.files import command_line
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     if failed:
         print(f'{len(failed)} failed: {", ".join(map(str, failed))}. The same command tries them again.')
     if args.out.exists():
-        print(f'written     {args.out}\nnext: python tools/compare.py {shlex.quote(str(args.out))}')
+        print(f'written     {args.out}\nnext: {command_line("tools/compare.py", args.out)}')
     return 1 if failed else 0
 
 

@@ -9,14 +9,13 @@ Exit codes: 0 no suspects, 1 suspects or unreadable photos, 2 unusable input.
 """
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import require_packages, run_tool
-from custom_modules.files import printable
+from custom_modules.files import command_line, printable
 from custom_modules.pages import check_out, write_out
 from custom_modules.progress import progress_bar
 
@@ -67,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.out:
         print(f'written     {args.out}')
     elif suspects:
-        print(f'next: python tools/find_label_issues.py {shlex.quote(str(args.data))} --out suspects.html')
+        print(f'next: {command_line("tools/find_label_issues.py", args.data, "--out", "suspects.html")}')
     return int(bool(suspects or issues.unreadable))
 
 

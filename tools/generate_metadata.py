@@ -7,13 +7,13 @@ input.
 """
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import run_tool
+from custom_modules.files import command_line
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
 
     report = generate_metadata(args.data)
     print(report)
-    print(f'next: python tools/train.py configs/flower_mobilenetv2_fast.py --data-root {shlex.quote(str(args.data))}')
+    command = command_line('tools/train.py', 'configs/flower_mobilenetv2_fast.py', '--data-root', args.data)
+    print(f'next: {command}')
     return int(report.has_problems)
 
 

@@ -8,7 +8,6 @@ Exit codes: 0 done, 1 done but something other than hidden files was left out or
 """
 
 import argparse
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from custom_modules.errors import run_tool
+from custom_modules.files import command_line
 from custom_modules.progress import progress_bar, speed
 
 
@@ -60,10 +60,10 @@ def main(argv: list[str] | None = None) -> int:
     print(report)
     print(speed(report.photos, time.monotonic() - start))
     print(f'dataset {report.digest}')
-    rest = f'configs/flower_mobilenetv2_fast.py --data-root {shlex.quote(str(args.out))}'
-    print(f'next: python tools/train.py {rest}')
+    rest = 'configs/flower_mobilenetv2_fast.py', '--data-root', args.out
+    print(f'next: {command_line("tools/train.py", *rest)}')
     if args.folds:
-        print(f'on the folds: python tools/cross_validate.py {rest}')
+        print(f'on the folds: {command_line("tools/cross_validate.py", *rest)}')
     return int(report.has_problems)
 
 

@@ -12,19 +12,18 @@ default_hooks = dict(
     logger=dict(interval=20),
     # The newest two can be resumed from; the best one is kept apart, in best.pth.
     checkpoint=dict(interval=1, max_keep_ckpts=2),
+    best_checkpoint=dict(type='BestCheckpointHook', metric='accuracy/top1'),
+    curves=dict(type='CurvesHook'),
+    augmented_photos=dict(type='AugmentedPhotosHook'),
+    # Averages batch-norm statistics of several processes before each validation, those of EMAHook too.
+    sync_buffers=dict(type='SyncBuffersHook', priority='BELOW_NORMAL'),
+    seed=dict(type='SeedHook'),
+    mid_epoch_checkpoint=dict(type='MidEpochCheckpointHook'),
+    validate_on_resume=dict(type='ValidateOnResumeHook'),
+    alarms=dict(type='AlarmsHook'),
+    validation_board=dict(type='ValidationBoardHook'),
 )
-custom_hooks = [
-    dict(type='BestCheckpointHook', metric='accuracy/top1'),
-    dict(type='CurvesHook'),
-    dict(type='AugmentedPhotosHook'),
-    # Batch-norm statistics differ between processes until this hook averages them before each validation.
-    dict(type='SyncBuffersHook'),
-    dict(type='SeedHook'),
-    dict(type='MidEpochCheckpointHook'),
-    dict(type='ValidateOnResumeHook'),
-    dict(type='AlarmsHook'),
-    dict(type='ValidationBoardHook'),
-]
+custom_hooks = []  # yours; one of a type above replaces it
 
 # Seconds until a process that hangs ends the others; one that dies ends them at once. Upstream: 1800 on a CPU.
 env_cfg = dict(dist_cfg=dict(timeout=600))

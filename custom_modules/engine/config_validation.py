@@ -3,6 +3,7 @@
 MMEngine ignores most misspelt keys. The keys that a class takes are those of its signature; see :func:`parameters`.
 """
 
+import ast
 import difflib
 import functools
 import inspect
@@ -10,6 +11,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +28,7 @@ from torch.utils.data import DataLoader
 
 from custom_modules.errors import refuse
 from custom_modules.models.saved_config import nested, registered_names, registries
+from custom_modules.upstream import base_path
 
 # For parts of a config (a regular expression of the dotted key): what reads a dict without a type, None for nothing
 # known; and the keys that MMEngine itself reads from it.
@@ -87,6 +90,14 @@ FORMER_NAMES = {
     'device': 'nothing: the device is found automatically',
     'img_norm_cfg': 'data_preprocessor (mean, std, to_rgb)',
 }
+# What other libraries call a setting.
+SYNONYMS = {
+    **dict.fromkeys(('learning_rate', 'base_lr', 'initial_lr'), 'lr'),
+    **dict.fromkeys(('epochs', 'n_epochs', 'num_epochs'), 'max_epochs'),
+    **dict.fromkeys(('bs', 'samples_per_gpu', 'train_batch_size'), 'batch_size'),
+    **dict.fromkeys(('workers', 'workers_per_gpu'), 'num_workers'),
+    'wd': 'weight_decay',
+}
 # Classes whose **kwargs go elsewhere than to their bases: they may take any key.
 OPEN = {
     *('HuggingFaceClassifier', 'MMSeparateDistributedDataParallel', 'MultiTaskHead', 'MultiheadAttention'),
@@ -97,15 +108,28 @@ KNOWN_PACKAGES = {'custom_modules', 'mmcv', 'mmengine', 'mmpretrain', 'torch', '
 MORE_THAN_ANNOTATED = {'loss_scale'}  # parameters that take other types than their annotations name
 
 
-def check_config(cfg: Config, options: Iterable[str] = ()) -> None:
+def names_in_use(path: str) -> set[str]:
+    """The variables that a config file or one of its bases reads; empty for a file in another language than Python."""
+    if not path.endswith('.py'):
+        return set()
+    nodes = list(ast.walk(ast.parse(Path(path).read_bytes())))
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}  # _base_.name
+    return names.union(*(names_in_use(base_path(base, path)[0]) for base in Config._get_base_files(path)))
+
+
+def check_config(cfg: Config, options: Iterable[str] = (), in_use: Iterable[str] = ()) -> None:
     """Refuses a config with keys that nothing reads or values of wrong types; the InputError has a line for each.
+
+    Variables that look like settings, but are in use, are removed: a saved config shows no longer that they are.
 
     Args:
         cfg: The whole config, after all overrides.
         options: The dotted keys that ``--cfg-options`` set, which errors then name as their source.
+        in_use: The variables that the text of the config reads.
     """
     lines = []
-    for key, problem in [*_unread_variables(cfg), *_problems(cfg._cfg_dict, '')]:
+    for key, problem in [*_unread_variables(cfg, set(in_use)), *_problems(cfg._cfg_dict, '')]:
         overridden = any(f'{key}.'.startswith(f'{option}.') or option.startswith(f'{key}.') for option in options)
         lines.append(f'{"--cfg-options " * overridden}{key}: {problem}')
     refuse(lines)
@@ -122,15 +146,12 @@ def check_option_names(cfg: Config, options: Iterable[str]) -> None:
         if known is None or name in known:
             continue
         value = cfg.get(name)
-        places = [
-            key
-            for key, part in nested({key: cfg[key] for key in cfg if key in known})
-            if key.endswith(f'.{name}') or (value and isinstance(value, dict | list) and part == value)
-        ]
-        if name == 'data_root':
-            places = ['--data-root DIR']
+        settings = dict(nested({key: cfg[key] for key in cfg if key in known}))
+        same = [key for key, part in settings.items() if value and isinstance(value, dict | list) and part == value]
+        places = ['--data-root DIR'] if name == 'data_root' else same or _places(name, settings)
         variable = f'has no effect, it is only a variable of the config. Set {", ".join(places)}.'
-        lines.append(f'--cfg-options {option}: {variable if name in cfg and places else _unknown("", name, known)}')
+        problem = variable if name in cfg and places else _unknown('', name, known, places)
+        lines.append(f'--cfg-options {option}: {problem}')
     refuse(lines)
 
 
@@ -228,25 +249,36 @@ def _fits(value: Any, hint: Any) -> bool:
     return not (inspect.isclass(kind) and kind not in (typing.Any, object) and isinstance(value, bool | int | float))
 
 
-def _unread_variables(cfg: Config) -> Iterator[tuple[str, str]]:
-    """The names at the top level of a config that look like settings, but that nothing reads.
+def _unread_variables(cfg: Config, in_use: set[str]) -> Iterator[tuple[str, str]]:
+    """The names at the top level of a config that look like settings, but that nothing reads; removes those in use.
 
     Any other name is a variable of the user's, and so is one whose value is in use.
     """
     known = _keys('', Runner)
     assert known is not None
     settings = dict(nested({key: value for key, value in cfg._cfg_dict.items() if key in known}))
-    for name, value in cfg._cfg_dict.items():
+    for name, value in list(cfg._cfg_dict.items()):
         if name in known or name in VARIABLES:
             continue
+        places, former = _places(name, settings), name in FORMER_NAMES or bool(_nearest(name, known, 0.8))
         shared = isinstance(value, list) or (isinstance(value, dict) and len(value) > 1)
-        if shared and any(_contains(part, value) for part in settings.values()):
+        if not places and not former:
             continue
-        places = sorted((key for key in settings if key.endswith(f'.{name}')), key=lambda key: key[:5] != 'train')
-        if name in FORMER_NAMES or _nearest(name, known, 0.8):
+        if name in in_use or (shared and any(_contains(part, value) for part in settings.values())):
+            cfg.pop(name)
+        elif former:
             yield name, _unknown('', name, known)
-        elif places and value not in [settings[key] for key in places]:
+        elif value in [settings[key] for key in places]:
+            cfg.pop(name)
+        else:
             yield name, f'nothing reads it here. Did you mean {places[0]}? Otherwise give the variable another name.'
+
+
+def _places(name: str, settings: Iterable[str]) -> list[str]:
+    """The dotted keys of settings that end in a name, or else in one that is spelt alike; those of training first."""
+    nearest = _nearest(name, {key.rpartition('.')[2] for key in settings}, 0.8)
+    wanted = name if any(key.endswith(f'.{name}') for key in settings) else nearest
+    return sorted((key for key in settings if key.endswith(f'.{wanted}')), key=lambda key: key[:5] != 'train')
 
 
 def _problems(node: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -299,11 +331,12 @@ def _resolve(name: str) -> Any:
     return next((found for registry in registries() if (found := registry.get(name)) is not None), None)
 
 
-def _unknown(path: str, key: str, known: set[str]) -> str:
+def _unknown(path: str, key: str, known: set[str], places: Iterable[str] = ()) -> str:
     """Says that there is no ``key`` at ``path``, and which name to use instead."""
     if not path and key in FORMER_NAMES:
         return f'the config has no {key!r} (it is of 0.x): set {FORMER_NAMES[key]}'
-    return f'{path or "the config"} has no {key!r}{_hint(path, key, known)}'
+    elsewhere = next((f'. Did you mean {place}?' for place in places), '')
+    return f'{path or "the config"} has no {key!r}{elsewhere or _hint(path, key, known)}'
 
 
 def _hint(path: str, name: str, known: Iterable[str]) -> str:
@@ -313,6 +346,7 @@ def _hint(path: str, name: str, known: Iterable[str]) -> str:
 
 def _nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     spelt = {item.lower(): item for item in sorted(known)}
+    name = SYNONYMS.get(name, name)
     return next((spelt[item] for item in difflib.get_close_matches(name.lower(), spelt, 1, cutoff)), None)
 
 

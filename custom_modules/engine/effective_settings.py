@@ -15,7 +15,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from custom_modules.datasets.class_counts import folder_of, innermost, labels_of
 from custom_modules.engine.loops import LinearProbeLoop
-from custom_modules.engine.preflight import class_names
+from custom_modules.engine.preflight import class_names, listed
 
 MAX_STEPS = 500_000  # steps simulated at most, over all parameter groups: about two seconds
 
@@ -86,7 +86,7 @@ def effective_settings(runner: Runner, metrics: Sequence[str]) -> dict[str, str]
         'model': ' → '.join(type(part).__name__ for part in parts if part is not None) or type(model).__name__,
         'parameters': f'{sum(n for n, trained in sizes if trained):,} trainable of {sum(n for n, _ in sizes):,}',
         'weights': f'{weights}{" (resumed)" if runner._resume else ""}',
-        'classes': f'{len(classes)}: {", ".join(classes)}',
+        'classes': f'{len(classes)}: {listed(classes)}',
         'train photos': _counts(loader.dataset, classes),
         **_class_weights(runner, classes),
         **_training(runner),
@@ -133,7 +133,7 @@ def _class_weights(runner: Runner, classes: Sequence[str]) -> dict[str, str]:
 def _counts(dataset: Any, classes: Sequence[str]) -> str:
     """``457: daisy 94, …``."""
     counted = Counter(labels_of(dataset))
-    return f'{len(dataset)}: {", ".join(f"{name} {counted.get(label, 0)}" for label, name in enumerate(classes))}'
+    return f'{len(dataset)}: {listed([f"{name} {counted.get(label, 0)}" for label, name in enumerate(classes)])}'
 
 
 def _pipeline(dataset: Any) -> str:

@@ -9,7 +9,8 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,9 +20,9 @@ from mmpretrain.registry import MODELS, TRANSFORMS
 from custom_modules.datasets.annotation import SPLIT_NAMES
 from custom_modules.datasets.class_counts import innermost, labels_of
 from custom_modules.engine.hooks.seed_hook import random_state_kept
-from custom_modules.engine.run_config import without_pretrained
+from custom_modules.engine.run_config import head_problem, without_pretrained
 from custom_modules.errors import InputError, as_configured, collect, said_by
-from custom_modules.files import sha256_of
+from custom_modules.files import command_line, sha256_of
 from custom_modules.models.checkpoints import checkpoint_classes, load_checkpoint, saved_classes
 from custom_modules.models.saved_config import nested
 
@@ -36,6 +37,7 @@ PLACEHOLDER = re.compile(r'path[/\\_-]to\b|<[^>]*>|\bx{3,}\b|\byour[_ -]?\w+', r
 HOME = re.compile(r'/home/[^/]+|/Users/[^/]+|[A-Za-z]:[\\/]')
 # Random transforms that neither their name nor a parameter called ``prob`` reveals.
 RANDOM = {'ColorJitter', 'Lighting', 'AutoAugment', 'RandAugment', 'AugMix', 'TrivialAugmentWide', 'Albumentations'}
+TRACKERS = {f'{name}VisBackend': name.lower() for name in ('Wandb', 'MLflow', 'ClearML', 'Neptune', 'DVCLive', 'Aim')}
 SCALE_TO_1 = {'ToTensor', 'ConvertImageDtype', 'ToDtype'}  # give pixels of 0 to 1
 
 
@@ -63,6 +65,11 @@ def run_checks(
 def class_names(dataset: Any) -> list[str]:
     """The class names that a dataset gives, in label order; empty without any."""
     return [str(name) for name in (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()]
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Names as text; of many, the first ones."""
+    return ', '.join(names[:most]) + ', …' * (len(names) > most)
 
 
 def check_paths(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
@@ -94,16 +101,27 @@ def check_loaders(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
             yield error(f'{root}: {_how_to_prepare(root)}')
 
 
+def check_trackers(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
+    """Experiment trackers whose packages are not installed."""
+    backends = (cfg.get('visualizer') or {}).get('vis_backends') or [] if 'train' in loaders else []
+    for index, kind in enumerate(str(backend.get('type')) for backend in backends):
+        package = TRACKERS.get(kind.rpartition('.')[2])
+        if package and find_spec(package) is None:
+            key = f'visualizer.vis_backends.{index}'
+            yield error(f'{key}: {kind} needs {package}, which is not installed. Run: pip install {package}')
+
+
 def _how_to_prepare(root: Path) -> str:
     """The command that makes a prepared dataset of ``root``, which has no classes.txt."""
     if not root.is_dir():
-        return f'no such folder. Prepare it with: python tools/split_dataset.py RAW_PHOTOS {root}'
+        return f'no such folder. Prepare it with: {command_line("tools/split_dataset.py", "RAW_PHOTOS", root)}'
     if (root / 'train').is_dir():
-        return f'no classes.txt yet. Write it with: python tools/generate_metadata.py {root}'
-    return f'no prepared dataset. Split raw photos with: python tools/split_dataset.py {root} data/flowers'
+        return f'no classes.txt yet. Write it with: {command_line("tools/generate_metadata.py", root)}'
+    split = command_line('tools/split_dataset.py', root, 'data/flowers')
+    return f'no prepared dataset. Split raw photos with: {split}'
 
 
-CONFIG_CHECKS = {'paths': check_paths, 'dataloaders': check_loaders}
+CONFIG_CHECKS = {'paths': check_paths, 'dataloaders': check_loaders, 'visualizer': check_trackers}
 
 
 def check_classes(run: 'Run') -> Iterator[Finding]:
@@ -121,13 +139,18 @@ def check_classes(run: 'Run') -> Iterator[Finding]:
             continue
         for setting, count in counts.items():
             if (n := len(classes)) and count not in (None, n):
-                names = ', '.join(classes[:5]) + ', …' * (n > 5)
-                found = f'{setting}: is {count}, but the dataset has {n} classes ({names})'
+                found = f'{setting}: is {count}, but the dataset has {n} classes ({listed(classes, 5)})'
                 yield error(f'{found}. Add: --cfg-options {setting}={n}')
         labels = set(labels_of(dataset)) if name == 'train' else set()
-        missing = ', '.join(found for label, found in enumerate(classes) if label not in labels)
+        missing = listed([found for label, found in enumerate(classes) if label not in labels])
         if labels and missing:
             yield warning(f'{key}: no photo of {missing} to learn from. Look at its ann_file and indices.')
+
+
+def check_head(run: 'Run') -> Iterator[Finding]:
+    """A head that can be trained, but whose scores no tool can use."""
+    if problem := head_problem(run.model):
+        yield (warning if 'train' in run.datasets else error)(f'model.head: {problem}')
 
 
 def check_leaks(run: 'Run') -> Iterator[Finding]:
@@ -224,15 +247,14 @@ def check_preprocessor(run: 'Run') -> Iterator[Finding]:
         yield warning(f'{key}.mean: {mean} looks like BGR, but to_rgb turns photos to RGB. Reverse mean and std.')
 
 
-def describe_pretrained(backbone: dict, resumed: bool = False) -> str | None:
+def describe_pretrained(backbone: dict) -> str | None:
     """One line on the pretrained weights of a backbone's settings; None for a backbone without any.
 
     Raises:
         InputError: The weights are missing, or fit less than 95 % of the backbone.
     """
     if own := backbone.get('checkpoint_path') or (backbone.get('pretrained') and backbone.get('model_name')):
-        if not resumed:
-            _check_timm(backbone, own)
+        _check_timm(backbone, own)
         return f'{own}, loaded by timm'
     init = backbone.get('init_cfg')
     if not isinstance(init, dict) or init.get('type') != 'Pretrained':
@@ -278,7 +300,9 @@ def check_checkpoint(run: 'Run') -> Iterator[Finding]:
             yield error(f'{name}: has {found}. Use the config that it was trained with.')
     trained = checkpoint_classes(checkpoint, name) if whole else saved_classes(checkpoint)
     if run.classes and trained and trained != run.classes:
-        theirs, ours = ', '.join(trained), ', '.join(run.classes)
+        pairs = enumerate(zip(trained, run.classes, strict=False))
+        first = next((at for at, (old, new) in pairs if old != new), 0) if len(trained) > 20 else 0
+        theirs, ours = listed(trained[first:]), listed(run.classes[first:])
         yield level(f'{name}: was trained for {theirs}, but {run.data_root} has {ours}. Use the same names and order.')
     known = [checkpoint.get('meta') or {}, checkpoint.get('BestCheckpointHook') or {}]
     before = next((found['dataset_digest'] for found in known if found.get('dataset_digest')), None)
@@ -311,10 +335,11 @@ def weights_fit(part: dict, checkpoint: dict, prefix: str = '') -> tuple[int, in
 
 TRAIN_CHECKS = {
     'dataset': check_classes,
+    'model.head': check_head,
     'images': check_leaks,
     'pipeline': check_pipelines,
     'topk': check_topk,
     'data_preprocessor': check_preprocessor,
     'load_from': check_checkpoint,
 }
-TEST_CHECKS = {'dataset': check_classes, 'load_from': check_checkpoint}
+TEST_CHECKS = {'dataset': check_classes, 'model.head': check_head, 'load_from': check_checkpoint}

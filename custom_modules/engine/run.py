@@ -23,6 +23,7 @@ from custom_modules.engine.preflight import (
 )
 from custom_modules.errors import InputError, as_configured, collect, refuse
 from custom_modules.models.checkpoints import load_checkpoint
+from custom_modules.models.saved_config import config_text, parse_config
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,11 @@ def prepare_run(
             checkpoint = load_checkpoint(cfg.load_from)
     run = Run(cfg, datasets, checkpoint, needs_pretrained, warnings)
     with collect(errors), as_configured('model.backbone.init_cfg'):
-        if pretrained := describe_pretrained(run.model.get('backbone') or {}, bool(cfg.get('resume'))):
+        if cfg.get('resume') and checkpoint:  # they are in it
+            pretrained = parse_config(config_text(checkpoint.get('meta') or {}) or '').get('pretrained')
+        else:
+            pretrained = describe_pretrained(run.model.get('backbone') or {})
+        if pretrained:
             cfg.pretrained = pretrained  # appears in the table of settings, in best.pth and in test results
     run_checks(TRAIN_CHECKS if 'train' in loaders else TEST_CHECKS, errors, warnings, run)
     refuse(errors)

@@ -3,22 +3,29 @@
 import importlib.util
 import os
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.utils.misc import import_modules_from_strings
+from mmpretrain.models import MultiLabelClsHead, MultiTaskHead
+from mmpretrain.registry import MODELS
 
+from custom_modules.datasets.annotation import read_classes
 from custom_modules.datasets.class_counts import innermost
-from custom_modules.engine.config_validation import DEFAULT_HOOKS, check_config, check_option_names
-from custom_modules.errors import InputError
+from custom_modules.engine.config_validation import DEFAULT_HOOKS, check_config, check_option_names, names_in_use
+from custom_modules.errors import InputError, first_on_machine
 from custom_modules.files import check_folder
+from custom_modules.models.saved_config import nested, with_names
 from custom_modules.upstream import patch_upstream
 
 DEMO_FRAGMENT = Path(__file__).parents[2] / 'configs' / '_base_' / 'demo.py'
 REGISTER = 'custom_modules.register'
 VALIDATION_HOOKS = ('BestCheckpointHook', 'ResumableEarlyStoppingHook')
+FLOWER_CLASSES, UPSTREAM_CLASSES = 5, 1000  # of configs/_base_/flower_dataset.py, and of MMPretrain's configs
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -43,8 +50,11 @@ def read_config(
     work_dir: str | None,
     demo: bool = False,
     probe: bool = False,
+    quiet: bool = False,
 ) -> Config:
     """Reads a config, applies the command line's overrides and checks it.
+
+    The numbers of classes follow the dataset's ``classes.txt``, except those that a person set.
 
     Args:
         path: The config file.
@@ -53,6 +63,7 @@ def read_config(
         work_dir: The folder that the run writes to; None for the config's, or else ``work_dirs/<config name>``.
         demo: Whether to make it the short run on drawn flowers that configs/_base_/demo.py describes.
         probe: Whether to make it a linear probe.
+        quiet: Whether to print no line on the number of classes.
     """
     cfg = _load(path)
     _check_model(cfg, path)
@@ -64,17 +75,26 @@ def read_config(
         cfg.merge_from_dict(options)
     except (TypeError, KeyError) as error:
         raise InputError(f'--cfg-options: {str(error.args[0]).partition(" of list")[0]}') from error
-    check_config(cfg, options)
+    check_config(cfg, options, names_in_use(path))
     _check_model(cfg, path)
     if empty := [name for name in LOADERS if cfg.get(name) is not None and cfg[name].get('dataset') is None]:
         raise InputError(*(f'{name}.dataset: the config has none. Set the dataset to load.' for name in empty))
+    replaced = {hook['type'] for hook in cfg.get('custom_hooks') or []}
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
-        if hook is None and name not in DEFAULT_HOOKS:  # MMEngine accepts None only for its own six
+        # MMEngine accepts None only for its own six, and would register a hook of both lists twice.
+        if name not in DEFAULT_HOOKS and (hook is None or hook.get('type') in replaced):
             del cfg.default_hooks[name]
     if probe:
         _keep_probe_only(cfg)
     if data_root is not None:
         _set_data_root(cfg, data_root)
+    dataset = innermost(next((cfg[name].dataset for name in LOADERS if cfg.get(name)), {}))
+    file = Path(dataset.get('data_root') or '') / 'classes.txt'
+    with suppress(InputError, OSError):  # the dataset itself reports what is wrong with it
+        count = len(read_classes(file))
+        followed = follow_classes(cfg, count, options, {UPSTREAM_CLASSES} if data_root else ())
+        if followed and not quiet and first_on_machine():
+            print(f'{count} classes, from {file}')
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(default_work_dir(path, demo, probe))
     check_folder(Path(cfg.work_dir))
     return cfg
@@ -96,6 +116,9 @@ def _load(path: str) -> Config:
                 print(f'{path}: custom_imports: {REGISTER} replaces {", ".join(gone)}', file=sys.stderr)
                 cfg.custom_imports.imports = [REGISTER, *(name for name in names if name not in gone)]
             import_modules_from_strings(**cfg.custom_imports)
+        if hasattr(cfg, '_imported_names'):  # pure Python: its types are classes
+            settings = {key: value for key, value in cfg._cfg_dict.items() if key not in cfg._imported_names}
+            cfg = Config(with_names(settings), filename=path)
     except Exception as error:  # a config is a program and may raise anything
         raise InputError(f'{path}: not a usable config: {type(error).__name__}: {error}') from error
     return cfg
@@ -114,6 +137,26 @@ def _check_model(cfg: Config, path: str) -> None:
     parts = cfg.model if isinstance(cfg.model, dict) else {}
     if lacking := [part for part in ('backbone', 'head') if not parts.get(part)]:
         raise InputError(f'{path}: its model has no {" and no ".join(lacking)}. Name an ImageClassifier of both.')
+
+
+def follow_classes(
+    cfg: Config, count: int, options: Iterable[str] = (), unchosen: Iterable[int] = (UPSTREAM_CLASSES,)
+) -> bool:
+    """Sets the numbers of classes that nobody chose to ``count``; returns whether there were any others.
+
+    Nobody chose those that equal the config's variable ``num_classes`` or are among ``unchosen``, unless
+    ``--cfg-options`` set them. Numbers in a base config stay where a config on top changes that variable.
+    """
+    variable = cfg.get('num_classes')
+    numbers = {variable, FLOWER_CLASSES if variable == count else variable, *unchosen} - {None, count}
+    parts = {name: cfg[name] for name in ('model', 'data_preprocessor') if cfg.get(name)}
+    found = [key for key, value in nested(parts) if key.endswith('.num_classes') and value in numbers]
+    keys = [key for key in found if not key.startswith('model.backbone.')]
+    follow = [key for key in keys if not any(f'{key}.'.startswith(f'{option}.') for option in options)]
+    cfg.merge_from_dict(dict.fromkeys(follow, count))
+    if follow and variable:
+        cfg.num_classes = count
+    return bool(follow)
 
 
 def _set_data_root(cfg: Config, data_root: str) -> None:
@@ -136,9 +179,10 @@ def default_work_dir(config: str, demo: bool = False, probe: bool = False) -> Pa
 
 def save_every(cfg: Config, minutes: float) -> None:
     """Sets the interval, in minutes, of the checkpoints within an epoch."""
-    hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] == 'MidEpochCheckpointHook']
+    all_hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    hooks = [hook for hook in all_hooks if hook and hook['type'] == 'MidEpochCheckpointHook']
     if not hooks:
-        raise InputError('--save-every-minutes: the config has no MidEpochCheckpointHook. Add it to custom_hooks.')
+        raise InputError('--save-every-minutes: the config has no MidEpochCheckpointHook. Add it to default_hooks.')
     hooks[0].minutes = minutes
 
 
@@ -175,7 +219,7 @@ def in_order(loader: ConfigDict, pipeline: list[dict], batch_size: int) -> Confi
 
 def leave_out_hooks(cfg: Config, types: tuple[str, ...]) -> None:
     """Removes all hooks of these types from ``cfg``."""
-    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in types]
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] not in types]
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
         if hook is not None and hook['type'] in types:
             del cfg.default_hooks[name]
@@ -196,6 +240,15 @@ def without_pretrained(part: dict[str, Any]) -> dict[str, Any]:
     """The settings of a model or backbone without pretrained weights, those that timm's backbones load included."""
     kept = {key: value for key, value in part.items() if key not in ('init_cfg', 'pretrained', 'checkpoint_path')}
     return {**kept, 'backbone': without_pretrained(part['backbone'])} if part.get('backbone') else kept
+
+
+def head_problem(model: dict) -> str | None:
+    """Why no tool can use the scores of a trained model with these settings; None if they can."""
+    name = (model.get('head') or {}).get('type')
+    kind = MODELS.get(name) if isinstance(name, str) else None
+    if kind is None or not issubclass(kind, MultiLabelClsHead | MultiTaskHead):
+        return None
+    return f'{name} gives several labels per image, which test, predict and export cannot use. Take a ClsHead.'
 
 
 def model_settings(cfg: Config) -> dict[str, Any]:

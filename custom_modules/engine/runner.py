@@ -136,7 +136,9 @@ class PreparedRunner(Runner):
         return to_channels_last(model) if channels_last_pays(get_device(), mixed_precision) else model
 
     def _init_model_weights(self) -> None:
-        """Initializes the weights in contiguous layout, so that a seed gives upstream's weights."""
+        """Initializes the weights in contiguous layout, so that a seed gives upstream's weights; not for a resume."""
+        if self._resume:
+            return
         self.model.to(memory_format=torch.contiguous_format)
         super()._init_model_weights()
         self._laid_out(self.model)

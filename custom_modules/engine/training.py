@@ -1,7 +1,6 @@
 """Training a config: checks, work dir, resume, the run itself and its closing summary."""
 
 import math
-import shlex
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -13,6 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
 from mmengine.runner import Runner
 
+import custom_modules.register  # noqa: F401  also for configs that do not import it
 from custom_modules.datasets.class_counts import innermost
 from custom_modules.datasets.demo_flowers import draw_demo_flowers
 from custom_modules.datasets.splitting import split_dataset
@@ -32,7 +32,7 @@ from custom_modules.engine.run_config import (
 from custom_modules.engine.runner import PreparedRunner, has_accelerator, set_up_device
 from custom_modules.engine.stop_signals import Stopped, stop_signals_caught
 from custom_modules.errors import InputError, refuse
-from custom_modules.files import lock_folder, remove_leftovers
+from custom_modules.files import command_line, lock_folder, remove_leftovers
 from custom_modules.metrics.predictions import Proportion
 from custom_modules.models.checkpoints import newest_checkpoint
 
@@ -58,25 +58,8 @@ def train(
 ) -> int:
     """Trains, and prints where the result is.
 
-    The arguments are the flags of ``tools/train.py``; None keeps the config's value.
-
-    Args:
-        config: The config file.
-        data_root: The prepared dataset for all loaders.
-        work_dir: Where the run writes. Defaults to ``work_dirs/<config name>``.
-        seed: The seed.
-        resume: A checkpoint to continue from, or ``'auto'`` for the newest one in the work dir.
-        demo: Whether to train a few minutes on drawn flowers.
-        probe: Whether to fit the head only.
-        dry_run: Whether to check, show the effective settings, time ten steps and stop.
-        save_every_minutes: How often to save in the middle of an epoch.
-        amp: Whether to use mixed precision on an accelerator.
-        no_validate: Whether to train without validation.
-        auto_scale_lr: Whether to scale the learning rate to the actual batch size.
-        class_weights: ``'balanced'`` to weight the loss by the training images of each class.
-        cfg_options: ``KEY=VALUE`` overrides.
-        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
-        command: The command line that a stopped run is resumed with.
+    The arguments are the flags of ``tools/train.py``; None keeps the config's value. ``resume`` is a checkpoint, or
+    ``'auto'`` for the newest one in the work dir; ``command`` is the command line that a stopped run is resumed with.
 
     Returns:
         The exit code: 0; 1 for a dry run with warnings; 128 + the number of the signal that stopped the run.
@@ -224,7 +207,8 @@ def run_summary(runner: Runner, demo: bool = False) -> str:
     best = next((hook for hook in runner.hooks if isinstance(hook, BestCheckpointHook)), None)
     if best is None or best.best_value is None:
         weights = newest_checkpoint(work_dir)
-        reason = 'nothing was validated' if best is None else f'{best.metric} was never finite'
+        reason = f'{best.metric} was never finite' if best else 'the config has no BestCheckpointHook'
+        reason = 'nothing was validated' if runner.val_loop is None else reason
         lines = [f'no best.pth:   {reason}', f'last weights:  {weights}']
     else:
         weights, n = work_dir / best.filename, len(runner.val_dataloader.dataset)
@@ -236,8 +220,8 @@ def run_summary(runner: Runner, demo: bool = False) -> str:
             lines.append(f'{"":{len(label)}} last {last}, {progress_text(runner)}')
         lines.append(f'best weights:  {weights}')
     lines += [
-        f'test:          {shlex.join(["python", "tools/test.py", str(config), str(weights)])}',
-        f'watch:         tensorboard --logdir {shlex.quote(str(work_dir))}',
+        f'test:          {command_line("tools/test.py", config, weights or "CHECKPOINT")}',
+        f'watch:         {command_line("tensorboard", "--logdir", work_dir)}',
     ]
     if demo:
         lines.append('your photos:   python tools/split_dataset.py PHOTOS data/flowers')

@@ -19,7 +19,7 @@ from custom_modules.engine.stop_signals import Stopped, run_process, stop_signal
 from custom_modules.engine.training import seed_problems
 from custom_modules.errors import InputError, collect, refuse
 from custom_modules.evaluation.cross_validation import KEYS, Row, by_config, read_table, write_rows
-from custom_modules.files import check_file, check_folder, lock_folder, sha256_of
+from custom_modules.files import check_file, check_folder, command_line, lock_folder, sha256_of
 from custom_modules.metrics.calibration import arrays, mean_nll
 from custom_modules.metrics.predictions import top1
 from custom_modules.models.checkpoints import newest_checkpoint
@@ -148,7 +148,7 @@ def read_settings(config: str, options: Sequence[str], data_root: str | None, wo
 
     Not among these settings are the fold, the seed, and the paths of the dataset and the work dir.
     """
-    cfg = read_config(config, parse_options([*options, *fold_options('0')]), data_root, str(work_dir))
+    cfg = read_config(config, parse_options([*options, *fold_options('0')]), data_root, str(work_dir), quiet=True)
     root = str(cfg.train_dataloader.dataset.get('data_root', '.'))
     settings = {name: value for name, value in cfg.to_dict().items() if name not in ('work_dir', 'data_root')}
     settings.get('randomness', {}).pop('seed', None)
@@ -174,10 +174,9 @@ def find_folds(data_root: Path, wanted: Sequence[int] | None = None) -> list[int
     numbers = [path.parent.name.removeprefix('fold') for path in data_root.glob('fold*/val.txt')]
     existing = sorted(int(number) for number in numbers if number.isdecimal())
     if not existing:
-        raise InputError(
-            f'{data_root}: has no folds. Prepare the photos again: '
-            f'python tools/split_dataset.py PHOTOS {data_root}{"_folds" * data_root.exists()} --folds 5'
-        )
+        out = Path(f'{data_root}_folds') if data_root.exists() else data_root
+        again = command_line('tools/split_dataset.py', 'PHOTOS', out, '--folds', '5')
+        raise InputError(f'{data_root}: has no folds. Prepare the photos again: {again}')
     if missing := sorted(set(wanted or ()) - set(existing)):
         known = ', '.join(f'fold{fold}' for fold in existing)
         raise InputError(f'--folds {" ".join(map(str, missing))}: not in {data_root}. Name some of {known}.')

@@ -2,7 +2,6 @@
 
 import io
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -14,7 +13,7 @@ import torch
 from custom_modules.errors import InputError
 from custom_modules.evaluation.model_card import card_path, find_manifest, model_card
 from custom_modules.evaluation.results import as_written, find_results
-from custom_modules.files import check_folder, write_atomically
+from custom_modules.files import check_folder, command_line, write_atomically
 from custom_modules.models.model_file import open_model_file
 from custom_modules.models.publishing import describe, plain_weights
 from custom_modules.pages import write_out
@@ -53,7 +52,7 @@ def publish_checkpoint(path: Path, folder: Path) -> Iterator[str]:
     yield f'verified    {len(state)} tensors, loaded again with weights_only=True, equal those of {path}'
     yield f'written     {out} ({len(content) / 1e6:.1f} MB of {path.stat().st_size / 1e6:.1f})'
     yield f'written     {card_path(out)}'
-    yield f'next        {shlex.join(["python", "tools/predict.py", "PHOTOS", "--checkpoint", str(out)])}'
+    yield f'next        {command_line("tools/predict.py", "PHOTOS", "--checkpoint", out)}'
 
 
 def _saved(state: dict[str, torch.Tensor], meta: dict[str, Any], path: Path) -> bytes:

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +12,7 @@ from typing import Any
 
 from custom_modules.datasets.class_counts import folder_of
 from custom_modules.errors import InputError, as_configured
+from custom_modules.files import command_line
 from custom_modules.metrics import calibration
 from custom_modules.metrics.calibration import at_coverage, scaling_fault
 from custom_modules.metrics.predictions import Prediction, Proportion, check_scores, count
@@ -180,7 +180,7 @@ def find_results(model: ModelFile) -> FoundResults:
     elif model.temperature is not None:
         source, temperature = f'{model.temperature:.3f}, of {model.path}', model.temperature
     else:
-        command = shlex.join(['python', 'tools/test.py', 'CONFIG', str(model.path)])
+        command = command_line('tools/test.py', 'CONFIG', model.path)
         source = f'none: no test of these weights without --tta in {metrics}. Run: {command}'
     return FoundResults(file, results, temperature, source)
 

@@ -32,7 +32,7 @@ def train_seeds(
         InputError: The seeds or the config cannot be used, or a run failed; those after it were not started.
     """
     refuse(seed_problems(seeds))
-    folder = Path(read_config(config, parse_options(cfg_options), None, work_dir, demo).work_dir)
+    folder = Path(read_config(config, parse_options(cfg_options), None, work_dir, demo, quiet=True).work_dir)
     folders = [folder / f'seed_{seed}' for seed in seeds]
     for seed, run in zip(seeds, folders, strict=True):
         print(f'seed {seed}: {run}', flush=True)

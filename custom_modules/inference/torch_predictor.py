@@ -20,7 +20,7 @@ from custom_modules.engine.performance import (
     to_channels_last,
     without_batch_norm,
 )
-from custom_modules.engine.run_config import model_settings, read_config
+from custom_modules.engine.run_config import follow_classes, head_problem, model_settings, read_config
 from custom_modules.errors import InputError, PhotoError, as_configured, said_by
 from custom_modules.inference.predictor import Predictor
 from custom_modules.models.model_file import ModelFile, open_model_file
@@ -44,6 +44,8 @@ class TorchPredictor(Predictor):
         super().__init__(file)
         init_default_scope('mmpretrain')
         loader = file.config.test_dataloader
+        if problem := head_problem(file.config.model):
+            raise InputError(f'{file.path}: model.head: {problem}')
         device = device or get_device()
         with as_configured(f'{file.path}: model, test_dataloader', 'give another --config'):
             settings = model_settings(file.config)
@@ -83,7 +85,12 @@ class TorchPredictor(Predictor):
 
 def open_checkpoint(path: str, config: str | None = None) -> ModelFile:
     """Opens a checkpoint with the config file ``config``, or with the config saved in it."""
-    return open_model_file(path, read_config(config, {}, None, None) if config else None)
+    if config is None:
+        return open_model_file(path)
+    cfg = read_config(config, {}, None, None, quiet=True)
+    file = open_model_file(path, cfg)
+    follow_classes(cfg, len(file.classes))
+    return file
 
 
 def _load_weights(model: torch.nn.Module, file: ModelFile) -> None:

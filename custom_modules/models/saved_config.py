@@ -105,6 +105,23 @@ def registered_names() -> set[str]:
     return {name for registry in registries() for name in registry.module_dict}
 
 
+def with_names(node: Any) -> Any:
+    """Nested settings of a pure-Python config, with its classes and functions by their registered names.
+
+    One that is not registered is named by its path: ``package.module.Name``.
+    """
+    names = {found: name for registry in registries() for name, found in reversed(registry.module_dict.items())}
+
+    def named(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: named(value) for key, value in node.items()}
+        if isinstance(node, list | tuple):
+            return type(node)(map(named, node))
+        return names.get(node, f'{node.__module__}.{node.__qualname__}') if callable(node) else node
+
+    return named(node)
+
+
 def config_text(meta: Mapping[str, Any]) -> str | None:
     """The text of the saved config in a checkpoint's ``meta``: ``config`` in best.pth, ``cfg`` in epoch_N.pth."""
     found = (meta.get(key) for key in ('config', 'cfg'))

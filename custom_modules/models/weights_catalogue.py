@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from custom_modules.errors import InputError
+from custom_modules.files import command_line
 
 NOTES = {
     '9a5d89c693aec7733ae8029d7336ae694a3be3882675ddbb5554d7fd772cec84': (
@@ -98,6 +99,6 @@ def require_file(path: Path) -> None:
         return
     fetch = ''
     if path.suffix == '.pth' and path.stem in WEIGHTS:
-        out = '' if path.parent.name == 'checkpoints' else f' --out "{path.parent.as_posix()}"'
-        fetch = f' Get it with: python tools/fetch_weights.py {path.stem}{out}'
+        out = () if path.parent.name == 'checkpoints' else ('--out', path.parent)
+        fetch = f' Get it with: {command_line("tools/fetch_weights.py", path.stem, *out)}'
     raise InputError(f'{path}: no such file.{fetch}')

@@ -1,6 +1,7 @@
 """Config validation: what MMEngine would ignore is refused, and what it honours is accepted."""
 
 import inspect
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +40,7 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'optim_wrapper.paramwise_cfg.norm_decay_mult=0 param_scheduler.convert_to_iter_based=True',
         'model.backbone.init_cfg.checkpoint=x.pth model.head.loss.loss_weight=2 model.train_cfg.augments.type=Mixup',
         'default_hooks.checkpoint.save_optimizer=False default_hooks.visualization.enable=True',
-        'custom_hooks.1.filename=c.png val_evaluator.0.topk=(1,) visualizer.vis_backends.0.type=LocalVisBackend',
+        'default_hooks.curves.filename=c.png val_evaluator.0.topk=(1,) visualizer.vis_backends.0.type=LocalVisBackend',
         'optim_wrapper.type=AmpOptimWrapper optim_wrapper.dtype=bfloat16 optim_wrapper.loss_scale=dynamic',
         'optim_wrapper.optimizer._delete_=True optim_wrapper.optimizer.type=AdamW',
         'default_hooks.ema.type=EMAHook default_hooks.ema.momentum=0.01',
@@ -59,9 +60,10 @@ def test_options_that_upstream_honours_are_accepted(given, flat):
         ('train_dataloader.dataset.pipeline.17.scale=1', "Index 17 exceeds the length"),
         ('model.head.num_classes.x=3', "num_classes={'x': 3} in child config cannot inherit"),
         ('train_cfg.max_epoch=5', 'Did you mean train_cfg.max_epochs?'),
+        ('learning_rate=5', "the config has no 'learning_rate'. Did you mean optim_wrapper.optimizer.lr?"),
         ('default_hooks.chekpoint.interval=2', 'Did you mean default_hooks.checkpoint?'),
         ('param_scheduler.milestones=[3]', "param_scheduler has no 'milestones'"),
-        ('custom_hooks.0.metrics=x', 'Did you mean custom_hooks.0.metric?'),
+        ("default_hooks.best_checkpoint.metrics=x", "Did you mean default_hooks.best_checkpoint.metric?"),
         ('optim_wrapper.optimizer.type=Sgd', "nothing is registered as 'Sgd'. Did you mean SGD?"),
         ('train_dataloader=3', 'train_dataloader: is 3, a int. Give Union[DataLoader, Dict, NoneType].'),
         # Variables of the config, whose values are already in use.
@@ -100,7 +102,10 @@ def pipeline(step: str) -> str:
         ('optim_wraper = dict(optimizer=dict(lr=1))', 'Did you mean optim_wrapper?'),
         ('lr = 0.01', 'lr: nothing reads it here. Did you mean optim_wrapper.optimizer.lr?'),
         ('optim_wrapper = dict(lr=0.1)', "optim_wrapper.lr: optim_wrapper has no 'lr'"),
-        ('optim_wrapper = dict(optimizer=dict(learning_rate=0.1))', "optim_wrapper.optimizer has no 'learning_rate'"),
+        ('optim_wrapper = dict(optimizer=dict(learning_rate=0.1))', 'Did you mean optim_wrapper.optimizer.lr?'),
+        ('learning_rate = 0.1', 'learning_rate: nothing reads it here. Did you mean optim_wrapper.optimizer.lr?'),
+        ('max_epoch = 3', 'Did you mean train_cfg.max_epochs?'),
+        ('optim_wrapper = dict(optimizer=dict(weight_deacy=1))', 'Did you mean optim_wrapper.optimizer.weight_decay?'),
         ('optim_wrapper = dict(clip_grad=dict(max_nrom=1))', 'Did you mean optim_wrapper.clip_grad.max_norm?'),
         ('optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mutl=0))', 'paramwise_cfg.norm_decay_mult?'),
         ('param_scheduler = [dict(type="StepLR", step_size=3, gama=0.1)]', 'Did you mean param_scheduler.0.gamma?'),
@@ -161,6 +166,31 @@ def test_all_problems_are_reported_at_once_each_with_its_key(flat, tmp_path):
 )
 def test_configs_that_upstream_honours_are_accepted(text, flat, tmp_path):
     written(tmp_path, flat, text)
+
+
+def test_own_variables_that_look_like_settings_are_not_saved(flat, tmp_path):
+    """So a saved config is accepted whatever changes on top of them."""
+    text = """
+        optimizer = dict(type='SGD', lr=0.02)
+        dataset = dict(data_root='mine')
+        backbone = dict(depth=34)
+        evaluator = [dict(type='Accuracy', topk=(1,))]
+        pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+        max_epochs = 3
+        my_value = 7
+        optim_wrapper = dict(optimizer=optimizer)
+        train_dataloader = dict(dataset=dict(pipeline=pipeline, **dataset))
+        model = dict(backbone=backbone)
+        val_evaluator = evaluator
+        train_cfg = dict(max_epochs=max_epochs)
+    """
+    written(tmp_path, flat, textwrap.dedent(text))
+    changes = parse_options(['optim_wrapper.optimizer.lr=1', 'train_cfg.max_epochs=9', 'model.backbone.depth=18'])
+    cfg = read_config(str(tmp_path / 'mine.py'), changes, None, None)
+    cfg.dump(tmp_path / 'saved.py')
+    saved = read_config(str(tmp_path / 'saved.py'), {}, None, None)
+    assert set(cfg) == set(saved)
+    assert set(cfg) & {'optimizer', 'backbone', 'pipeline', 'max_epochs', 'my_value'} == {'my_value'}
 
 
 @pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem)

@@ -50,14 +50,17 @@ def test_folders_that_are_no_prepared_dataset(raw, copy, tmp_path):
     assert f'python tools/generate_metadata.py {copy}' in problems_of(copy)
 
 
-def test_another_number_of_classes_gives_the_options_to_add(copy):
+def test_the_numbers_of_classes_follow_unless_a_person_set_them(copy, capsys):
     for subset in ('train', 'val'):
         file = copy / f'{subset}.txt'
         file.write_text(''.join(line for line in file.read_text().splitlines(True) if 'tulip' not in line))
     (copy / 'classes.txt').write_text('daisy\ndandelion\nrose\nsunflower\n')
-    options = re.findall('Add: --cfg-options (.*)', problems_of(copy))
-    assert options == ['model.head.num_classes=4', 'data_preprocessor.num_classes=4']
-    assert len(prepare(copy, **parse_options(options)).classes) == 4
+    cfg = prepare(copy).cfg
+    assert (cfg.model.head.num_classes, cfg.data_preprocessor.num_classes, cfg.num_classes) == (4, 4, 4)
+    assert capsys.readouterr().out == f'4 classes, from {copy / "classes.txt"}\n'
+    for chosen in ('model.head.num_classes=5', 'data_preprocessor.num_classes=1000'):  # FIELD.md, mistake 16
+        (option,) = re.findall('Add: --cfg-options (.*)', problems_of(copy, **parse_options([chosen])))
+        assert option == f'{chosen.partition("=")[0]}=4'
 
 
 def test_a_photo_in_train_and_val(copy):

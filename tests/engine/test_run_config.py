@@ -1,13 +1,12 @@
 """From a config and command-line arguments to one run's config."""
 
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from custom_modules.engine.run_config import (
-    average_flips,
     keep_test_only,
-    keep_train_only,
     parse_options,
     read_config,
 )
@@ -43,6 +42,32 @@ def test_none_is_refused_where_settings_are_needed():
         read(options=dict.fromkeys(names))
     assert {problem.split(':')[0] for problem in error.value.problems} == {f'--cfg-options {name}' for name in names}
     assert read(options={'val_dataloader': None}).val_dataloader is None  # --no-validate may follow
+
+
+def test_a_users_hooks_leave_the_projects_in_place(tmp_path):
+    text = "custom_hooks = [dict(type='EMAHook'), dict(type='BestCheckpointHook', metric='nll/mean', rule='less')]"
+    (tmp_path / 'mine.py').write_text(f'_base_ = {str(CONFIGS / "flower_resnet18.py")!r}\n{text}\n')
+    cfg = read_config(str(tmp_path / 'mine.py'), {}, None, None)
+    assert {'curves', 'mid_epoch_checkpoint'} <= set(cfg.default_hooks)
+    assert 'best_checkpoint' not in cfg.default_hooks  # the user's takes its place
+    assert [hook.type for hook in cfg.custom_hooks] == ['EMAHook', 'BestCheckpointHook']
+
+
+def test_pure_python_configs_name_registered_classes(tmp_path):
+    text = """
+        from mmengine.hooks import CheckpointHook
+        from mmpretrain.models import ImageClassifier, LinearClsHead, ResNet
+        from torch.nn import BatchNorm2d, Identity
+        model = dict(type=ImageClassifier, backbone=dict(type=ResNet, depth=18, norm_cfg=dict(type=BatchNorm2d)))
+        model.update(head=dict(type=LinearClsHead, num_classes=5, in_channels=512), neck=dict(type=Identity))
+        default_hooks = dict(checkpoint=dict(type=CheckpointHook))
+    """
+    (tmp_path / 'pure.py').write_text(textwrap.dedent(text))
+    cfg = read_config(str(tmp_path / 'pure.py'), {}, None, None)
+    assert cfg.default_hooks.checkpoint.type == 'CheckpointHook'
+    names = [cfg.model.type, cfg.model.backbone.type, cfg.model.backbone.norm_cfg.type, cfg.model.neck.type]
+    assert names == ['ImageClassifier', 'ResNet', 'BN', 'torch.nn.modules.linear.Identity']
+    assert set(cfg) == {'model', 'default_hooks', 'work_dir'}
 
 
 def test_none_leaves_out_a_hook_of_a_base_config():
@@ -102,25 +127,6 @@ def test_options_that_do_not_fit_what_is_there(tmp_path):
         read_config(str(tmp_path / 'a.py'), {'model.backbone.init_cfg.checkpoint': 'x'}, None, None)
 
 
-def test_demo_changes_weights_dataset_and_optimizer():
-    cfg = read(demo=True)
-    assert 'init_cfg' not in cfg.model.backbone
-    assert {cfg[f'{part}_dataloader'].dataset.data_root for part in ('train', 'val', 'test')} == {'data/demo_flowers'}
-    assert cfg.optim_wrapper.optimizer.type == 'AdamW'
-    assert 'momentum' not in cfg.optim_wrapper.optimizer
-
-
-def test_keep_train_only_removes_validation():
-    cfg = read()
-    keep_train_only(cfg)
-    assert cfg.val_dataloader is cfg.val_cfg is cfg.val_evaluator is None
-    hooks = [hook['type'] for hook in cfg.custom_hooks]
-    assert 'BestCheckpointHook' not in hooks
-    assert 'CurvesHook' in hooks
-    assert 'early_stopping' not in cfg.default_hooks  # MMEngine refuses None there
-    assert cfg.default_hooks.checkpoint.type == 'CheckpointHook'
-
-
 def test_keep_test_only_needs_no_pretrained_weights():
     cfg = read()
     keep_test_only(cfg, 'best.pth')
@@ -129,14 +135,3 @@ def test_keep_test_only_needs_no_pretrained_weights():
     assert cfg.get('train_dataloader') is None
     assert cfg.val_dataloader is None
     assert cfg.test_dataloader.dataset.ann_file == 'val.txt'
-
-
-def test_average_flips_keeps_the_pipeline():
-    cfg = read()
-    before = list(cfg.test_dataloader.dataset.pipeline)
-    average_flips(cfg)
-    *same, last = cfg.test_dataloader.dataset.pipeline
-    assert same == before[:-1]
-    assert last['type'] == 'TestTimeAug'
-    assert last['transforms'][1] == [before[-1]]
-    assert (cfg.model.type, cfg.model.module.type) == ('AverageClsScoreTTA', 'ImageClassifier')

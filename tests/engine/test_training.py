@@ -25,20 +25,11 @@ def train(tiny_run, tmp_path):
     return train
 
 
-def test_best_and_last_with_counts_and_next_commands(train, tmp_path):
-    runner = train(BestCheckpointHook(), accuracies=[75.0, 50.0])
-    text = run_summary(runner)
-    assert 'top-1 on validation photos: best 75.00 % (6/8, 95 % interval ' in text
-    assert ' last 50.00 % (4/8, 95 % interval ' in text
-    assert f'python tools/test.py {tmp_path / "tiny.py"} {tmp_path / "best.pth"}' in text
-    assert 'synthetic' not in text
-    assert 'top-1 on synthetic pictures: best 75.00 %' in run_summary(runner, demo=True)
-
-
 def test_commands_can_be_pasted_where_a_folder_has_a_space(train):
     runner = train(BestCheckpointHook(), accuracies=[75.0, 50.0])
     runner.cfg.work_dir = 'my runs'
-    text = run_summary(runner)
+    text = run_summary(runner, demo=True)
+    assert 'top-1 on synthetic pictures: best 75.00 % (6/8, 95 % interval ' in text
     assert "python tools/test.py 'my runs/tiny.py' 'my runs/best.pth'\n" in text
     assert "tensorboard --logdir 'my runs'\n" in text
 
@@ -48,6 +39,7 @@ def test_nothing_to_keep(train, tmp_path):
     assert 'no best.pth:   accuracy/top1 was never finite\n' in never_finite
     assert f'last weights:  {tmp_path / "epoch_2.pth"}\n' in never_finite
     assert 'no best.pth:   nothing was validated\n' in run_summary(train(validate=False))
+    assert 'no best.pth:   the config has no BestCheckpointHook\n' in run_summary(train())
     assert ' last nan, epoch 2\n' in run_summary(train(BestCheckpointHook(), accuracies=[75.0, math.nan]))
 
 

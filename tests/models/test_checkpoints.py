@@ -149,7 +149,7 @@ def test_missing_weights_name_the_one_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r'no such file\. Get it with: python tools/fetch_weights.py resnet18$'):
         load_checkpoint('checkpoints/resnet18.pth')
-    with pytest.raises(InputError, match=r'resnet18 --out "a b"$'):
+    with pytest.raises(InputError, match=r"resnet18 --out 'a b'$"):
         load_checkpoint('a b/resnet18.pth')
     with pytest.raises(InputError, match=r'no such file\.$'):
         load_checkpoint(tmp_path / 'mine.pth')

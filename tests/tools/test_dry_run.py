@@ -117,6 +117,10 @@ VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile
         ),
         ('data_preprocessor = dict(mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])', 'about 1 and 3 are usual'),
         ('log_level = "foo"', "log_level: KeyError: 'foo'"),
+        (
+            'visualizer = dict(vis_backends=[dict(type="LocalVisBackend"), dict(type="WandbVisBackend")])',
+            'visualizer.vis_backends.1: WandbVisBackend needs wandb, which is not installed. Run: pip install wandb',
+        ),
         # 12: top-5 of five classes
         ('val_evaluator = [dict(type="Accuracy", topk=(1, 5))]', 'val_evaluator.0.topk: top-5 of 5 classes is always'),
         # 14: paths to be filled in, or of somebody else's machine

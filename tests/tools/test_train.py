@@ -218,7 +218,10 @@ def test_a_checkpoint_that_would_run_code(tiny_config, data, call, tmp_path):
         (['{tiny}', '--data-root', '{raw}'], 'python tools/split_dataset.py {raw} data/flowers'),
         (['{tiny}', '--launcher', 'pytorch'], '--launcher pytorch: this process was not started by torchrun'),
         (['{tiny}', '--work-dir', '{tiny}/run'], 'is a file, not a folder'),
-        (['{tiny}', '--save-every-minutes', '5', '--cfg-options', 'custom_hooks=[]'], 'no MidEpochCheckpointHook'),
+        (
+            ['{tiny}', '--save-every-minutes', '5', '--cfg-options', 'default_hooks.mid_epoch_checkpoint=None'],
+            'no MidEpochCheckpointHook',
+        ),
         (['{tiny}', '--cfg-options', 'train_cfg.max_epochs'], 'not of the form KEY=VALUE'),
         (['{tiny}', '--cfg-options', 'optim_wrapper.optimizer.lrr=1'], 'Did you mean optim_wrapper.optimizer.lr?'),
         (['{tiny}', '--cfg-options', 'model.head.num_classes=3'], 'num_classes: is 3, but the dataset has 5'),

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.model import is_model_wrapper
+from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from custom_modules.engine.effective_settings import effective_settings, lr_course, schedules_of, table
+from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.hooks.seed_hook import random_state_kept
 from custom_modules.engine.loops import LinearProbeLoop
 from custom_modules.engine.preflight import Finding, error, run_checks, warning
@@ -24,7 +26,13 @@ SMALL = 10_000  # training images below which training from scratch is rarely in
 # Learning rates from which on pretrained weights are lost. SGD: 0.01 at batch 32 still reached 97 % on these photos,
 # 0.045 destroyed the weights; the limit grows with the root of the batch. Adam: 1e-3 is usual for fine-tuning.
 SGD_LIMIT, ADAM_LIMIT = 0.02, 0.003
-METRIC_KEYS = 'metric', 'monitor', 'save_best'  # attributes of hooks and schedules
+# The attribute that names the metric to wait for; another class may call anything so.
+METRIC_NAMES: dict[type, str] = {
+    BestCheckpointHook: 'metric',
+    EarlyStoppingHook: 'monitor',
+    CheckpointHook: 'save_best',
+    ReduceOnPlateauParamScheduler: 'monitor',
+}
 TRIED = 8  # images of each loader: enough for batch norm, and read in a tenth of a second
 TIMED = 10  # steps
 
@@ -36,11 +44,7 @@ class DryRunDone(Exception):
 class PreflightHook(Hook):
     """Checks the built run before its first step, and prints the effective settings and all findings.
 
-    Not registered: ``engine/training.py`` adds it itself.
-
-    Args:
-        run: The prepared run.
-        dry_run: Whether to stop afterwards, by :class:`DryRunDone`. Defaults to False.
+    Not registered: ``engine/training.py`` adds it itself. A dry run stops afterwards, by :class:`DryRunDone`.
     """
 
     priority = 'HIGHEST'
@@ -153,8 +157,8 @@ def check_metrics(runner: Runner, metrics: dict[str, float]) -> None:
     """Refuses hooks and schedules that wait for a metric which validation does not give."""
     problems = []
     for part in (*runner.hooks, *schedules_of(runner)):
-        for key in METRIC_KEYS:
-            name = getattr(part, key, None)
+        for kind, key in METRIC_NAMES.items():
+            name = getattr(part, key) if isinstance(part, kind) else None
             if isinstance(name, str) and name not in ('auto', *metrics):
                 where, known = f'{type(part).__name__}.{key}', ', '.join(sorted(metrics))
                 problems.append(f'{where}: validation gives no {name!r}. Choose one of: {known}')
