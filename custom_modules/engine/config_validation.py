@@ -118,18 +118,16 @@ def names_in_use(path: str) -> set[str]:
     return names.union(*(names_in_use(base_path(base, path)[0]) for base in Config._get_base_files(path)))
 
 
-def check_config(cfg: Config, options: Iterable[str] = (), in_use: Iterable[str] = ()) -> None:
+def check_config(cfg: Config, options: Iterable[str] = (), more: Iterable[tuple[str, str]] = ()) -> None:
     """Refuses a config with keys that nothing reads or values of wrong types; the InputError has a line for each.
-
-    Variables that look like settings, but are in use, are removed: a saved config shows no longer that they are.
 
     Args:
         cfg: The whole config, after all overrides.
         options: The dotted keys that ``--cfg-options`` set, which errors then name as their source.
-        in_use: The variables that the text of the config reads.
+        more: Problems of :func:`unread_variables`.
     """
     lines = []
-    for key, problem in [*_unread_variables(cfg, set(in_use)), *_problems(cfg._cfg_dict, '')]:
+    for key, problem in [*more, *_problems(cfg._cfg_dict, '')]:
         overridden = any(f'{key}.'.startswith(f'{option}.') or option.startswith(f'{key}.') for option in options)
         lines.append(f'{"--cfg-options " * overridden}{key}: {problem}')
     refuse(lines)
@@ -249,10 +247,11 @@ def _fits(value: Any, hint: Any) -> bool:
     return not (inspect.isclass(kind) and kind not in (typing.Any, object) and isinstance(value, bool | int | float))
 
 
-def _unread_variables(cfg: Config, in_use: set[str]) -> Iterator[tuple[str, str]]:
-    """The names at the top level of a config that look like settings, but that nothing reads; removes those in use.
+def unread_variables(cfg: Config, in_use: set[str]) -> Iterator[tuple[str, str]]:
+    """The names at the top level of a config that look like settings, but that nothing reads, and the problem.
 
-    Any other name is a variable of the user's, and so is one whose value is in use.
+    Any other name is a variable of the user's. So are those in use, by their names or values; these are removed,
+    because a saved config does not show that they are.
     """
     known = _keys('', Runner)
     assert known is not None

@@ -71,12 +71,7 @@ def lr_course(runner: Runner) -> list[float]:
 
 
 def effective_settings(runner: Runner, metrics: Sequence[str]) -> dict[str, str]:
-    """The rows of the table by name.
-
-    Args:
-        runner: A run that is built and about to train.
-        metrics: The names of what its validation gives.
-    """
+    """The rows of the table by name, for a run about to train whose validation gives these metrics."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     loader, classes = runner.train_dataloader, class_names(runner.train_dataloader.dataset)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]

@@ -316,15 +316,9 @@ def check_checkpoint(run: 'Run') -> Iterator[Finding]:
 
 
 def weights_fit(part: dict, checkpoint: dict, prefix: str = '') -> tuple[int, int]:
-    """Compares a part of the model with the weights in a checkpoint.
+    """How many weights of a part of the model a checkpoint has with the same shape, and how many the part has.
 
-    Args:
-        part: The settings of the part.
-        checkpoint: A checkpoint or a bare state dict.
-        prefix: The beginning of the part's keys in the checkpoint.
-
-    Returns:
-        How many of the part's weights the checkpoint has with the same shape, and how many the part has.
+    The keys of the part begin with ``prefix`` in the checkpoint, which may be a bare state dict.
     """
     with random_state_kept(), as_configured('model'):
         built = MODELS.build(without_pretrained(part))

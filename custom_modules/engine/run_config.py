@@ -16,7 +16,13 @@ from mmpretrain.registry import MODELS
 
 from custom_modules.datasets.annotation import read_classes
 from custom_modules.datasets.class_counts import innermost
-from custom_modules.engine.config_validation import DEFAULT_HOOKS, check_config, check_option_names, names_in_use
+from custom_modules.engine.config_validation import (
+    DEFAULT_HOOKS,
+    check_config,
+    check_option_names,
+    names_in_use,
+    unread_variables,
+)
 from custom_modules.errors import InputError, first_on_machine
 from custom_modules.files import check_folder
 from custom_modules.models.saved_config import nested, with_names
@@ -54,16 +60,8 @@ def read_config(
 ) -> Config:
     """Reads a config, applies the command line's overrides and checks it.
 
-    The numbers of classes follow the dataset's ``classes.txt``, except those that a person set.
-
-    Args:
-        path: The config file.
-        options: ``--cfg-options``: dotted key to value.
-        data_root: The prepared dataset for all loaders; None keeps the config's.
-        work_dir: The folder that the run writes to; None for the config's, or else ``work_dirs/<config name>``.
-        demo: Whether to make it the short run on drawn flowers that configs/_base_/demo.py describes.
-        probe: Whether to make it a linear probe.
-        quiet: Whether to print no line on the number of classes.
+    The arguments are the flags of the tools; ``quiet`` prints no line on the number of classes. That follows the
+    dataset's ``classes.txt``, except where a person set it.
     """
     cfg = _load(path)
     _check_model(cfg, path)
@@ -71,11 +69,12 @@ def read_config(
         cfg.merge_from_dict(Config.fromfile(DEMO_FRAGMENT).to_dict())
         cfg.model.backbone = ConfigDict(without_pretrained(cfg.model.backbone))
     check_option_names(cfg, options)
+    unread = list(unread_variables(cfg, names_in_use(path)))  # before an option changes a value that shows a use
     try:
         cfg.merge_from_dict(options)
     except (TypeError, KeyError) as error:
         raise InputError(f'--cfg-options: {str(error.args[0]).partition(" of list")[0]}') from error
-    check_config(cfg, options, names_in_use(path))
+    check_config(cfg, options, unread)
     _check_model(cfg, path)
     if empty := [name for name in LOADERS if cfg.get(name) is not None and cfg[name].get('dataset') is None]:
         raise InputError(*(f'{name}.dataset: the config has none. Set the dataset to load.' for name in empty))

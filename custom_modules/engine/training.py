@@ -196,12 +196,7 @@ def seed_problems(seeds: Sequence[int]) -> list[str]:
 
 
 def run_summary(runner: Runner, demo: bool = False) -> str:
-    """The closing block of a training: best and last score, the best weights, the next commands.
-
-    Args:
-        runner: The finished run.
-        demo: Whether its data is synthetic.
-    """
+    """The closing block of a finished training: best and last score, the best weights, the next commands."""
     work_dir = Path(runner.cfg.work_dir)
     config = work_dir / Path(runner.cfg.filename).name
     best = next((hook for hook in runner.hooks if isinstance(hook, BestCheckpointHook)), None)

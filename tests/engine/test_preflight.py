@@ -63,14 +63,6 @@ def test_the_numbers_of_classes_follow_unless_a_person_set_them(copy, capsys):
         assert option == f'{chosen.partition("=")[0]}=4'
 
 
-def test_a_photo_in_train_and_val(copy):
-    photo = (copy / 'val.txt').read_text().split(' ')[0]
-    shutil.copy(copy / 'val' / photo, copy / 'train' / photo)
-    with (copy / 'train.txt').open('a') as file:
-        file.write(f'{photo} 0\n')
-    assert f'1 of its 15 photos are also in train (e.g. {copy / "val" / photo})' in problems_of(copy)
-
-
 def test_a_changed_manifest_is_reported_before_training(copy):
     file = copy / 'manifest.json'
     file.write_text(file.read_text().replace('"seed": 0', '"seed": 1'))

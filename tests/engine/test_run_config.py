@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from custom_modules.engine.run_config import (
-    keep_test_only,
     parse_options,
     read_config,
 )
@@ -27,13 +26,6 @@ def test_options_are_parsed_as_upstream_does():
     for pair in ('a', '=1', 'a=[(1,2]', ''):
         with pytest.raises(InputError, match=r'^--cfg-options'):
             parse_options([pair])
-
-
-def test_overrides_reach_every_loader():
-    cfg = read(options={'train_cfg.max_epochs': 3}, data_root='somewhere', work_dir='there')
-    assert cfg.train_cfg.max_epochs == 3
-    assert {cfg[f'{name}_dataloader'].dataset.data_root for name in ('train', 'val', 'test')} == {'somewhere'}
-    assert cfg.work_dir == 'there'
 
 
 def test_none_is_refused_where_settings_are_needed():
@@ -125,13 +117,3 @@ def test_options_that_do_not_fit_what_is_there(tmp_path):
         read_config(str(tmp_path / 'a.py'), {'model.head': None}, None, None)
     with pytest.raises(InputError, match=r'^--cfg-options: '):
         read_config(str(tmp_path / 'a.py'), {'model.backbone.init_cfg.checkpoint': 'x'}, None, None)
-
-
-def test_keep_test_only_needs_no_pretrained_weights():
-    cfg = read()
-    keep_test_only(cfg, 'best.pth')
-    assert (cfg.load_from, cfg.resume) == ('best.pth', False)
-    assert 'init_cfg' not in cfg.model.backbone
-    assert cfg.get('train_dataloader') is None
-    assert cfg.val_dataloader is None
-    assert cfg.test_dataloader.dataset.ann_file == 'val.txt'
