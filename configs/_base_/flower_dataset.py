@@ -1,6 +1,6 @@
 """The five-flower dataset as tools/split_dataset.py prepares it: pipelines, loaders, metrics.
 
-Your own folders: ``--data-root DIR``, and ``num_classes`` here and in the head.
+Your own folders: ``--data-root DIR``. The numbers of classes follow its classes.txt.
 """
 
 data_root = 'data/flowers'
