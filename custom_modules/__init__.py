@@ -3,4 +3,4 @@
 Configs import ``custom_modules.register``.
 """
 
-__version__ = '2.4.0'
+__version__ = '2.5.0'
