@@ -26,13 +26,17 @@ SMALL = (
     *('model.backbone.init_cfg=None', 'param_scheduler=[]', 'train_dataloader.batch_size=8'),
     *(f'{name}_dataloader.num_workers=0' for name in ('train', 'val', 'test')),
 )
-PATTERN = """_base_ = ['_base_/flower_dataset.py', '_base_/default_runtime.py', '_base_/finetune.py',
-          'mmpretrain::_base_/models/shufflenet_v2_1x.py']
+PATTERN = """_base_ = [
+    '_base_/flower_dataset.py',
+    '_base_/default_runtime.py',
+    '_base_/finetune.py',
+    'mmpretrain::_base_/models/shufflenet_v2_1x.py',
+]
 model = dict(backbone=dict(init_cfg=None), head=dict(num_classes={{_base_.num_classes}}, topk=(1,)))
 """
 HEADER = """# Backbones
 
-Any backbone of MMPretrain, in three lines of a new file in `configs/` (in the table: `three_lines`):
+Any backbone of MMPretrain: name its base config and its head in a new file in `configs/` (`three_lines` below).
 
 ```python
 {pattern}```
