@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         '--crop', type=int, default=224, help='edge of the square that training cuts out (default: %(default)s)'
     )
-    parser.add_argument('--workers', type=int, metavar='N', help='processes that read images (default: one per core)')
+    parser.add_argument('--workers', type=int, metavar='N', help='threads that read images (default: one per core)')
     args = parser.parse_args(argv)
     if args.crop < 1:
         parser.error('--crop must be 1 or more')

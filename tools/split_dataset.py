@@ -36,9 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         '--keep-all', action='store_true', help='keep every photo, unopened: no search for corrupt files or duplicates'
     )
-    parser.add_argument(
-        '--workers', type=int, metavar='N', help='processes that compare photos (default: one per core)'
-    )
+    parser.add_argument('--workers', type=int, metavar='N', help='threads that compare photos (default: one per core)')
     args = parser.parse_args(argv)
 
     from custom_modules.datasets.splitting import parse_rename, split_dataset

@@ -47,10 +47,10 @@ class CheckedImage:
 def check_images(
     paths: Sequence[Path], crop: int = 224, workers: int | None = None, progress: StepProgress | None = None
 ) -> list[CheckedImage]:
-    """Checks image files in parallel processes, as :func:`map_photos` runs them, for a crop of so many pixels.
+    """Checks image files in parallel threads, as :func:`map_photos` runs them, for a crop of so many pixels.
 
     Raises:
-        InputError: CleanVision is not installed, or a process was killed.
+        InputError: CleanVision is not installed.
     """
     require_packages({'cleanvision': 'cleanvision>=0.3.7,<0.4'}, 'checking images')
     images = map_photos(partial(check_image, crop=crop), paths, workers, progress)

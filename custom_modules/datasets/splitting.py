@@ -23,9 +23,10 @@ from custom_modules.photos.fingerprint import (
     DHASH_BITS,
     PHASH_BITS,
     Fingerprint,
-    fingerprint_all,
+    fingerprint,
     group_near_duplicates,
 )
+from custom_modules.photos.parallel import map_photos
 from custom_modules.progress import Progress
 
 MODES: dict[str, Callable[[str, Path], object]] = {'copy': shutil.copyfile, 'hardlink': os.link, 'symlink': os.symlink}
@@ -90,7 +91,7 @@ def split_dataset(
         keep_all: Keep every photo, unopened: neither broken ones nor duplicates are looked for.
         folds: Number of folds to list within train; 0 for none.
         rename: Class of a folder, where it is not the folder's name; several may become one, with equal photo names.
-        workers: Number of processes that compare photos; None for one per core, 8 at most.
+        workers: Number of threads that compare photos; None for one per core, 8 at most.
 
     Raises:
         InputError: When the folders or the options cannot be used, or a file cannot be read or written.
@@ -175,7 +176,7 @@ def _compare(
     """
     paths = sorted(scan.sources)
     step = progress and partial(progress, 'comparing')
-    found = fingerprint_all([raw / scan.sources[path] for path in paths], workers, step)
+    found = map_photos(fingerprint, [raw / scan.sources[path] for path in paths], workers, step)
     prints = dict(zip(paths, found, strict=True))
     names = {path: printable(source) for path, source in scan.sources.items()}
     copies: dict[str | None, list[str]] = {}  # photos of the same content, sorted by name

@@ -24,7 +24,8 @@ from custom_modules.errors import refuse
 from custom_modules.evaluation.embeddings import Embedder, embed_photos
 from custom_modules.files import check_folder
 from custom_modules.pages import render
-from custom_modules.photos.fingerprint import fingerprint_all, group_near_duplicates
+from custom_modules.photos.fingerprint import fingerprint, group_near_duplicates
+from custom_modules.photos.parallel import map_photos
 from custom_modules.photos.thumbnails import thumbnail
 from custom_modules.progress import Progress
 
@@ -66,7 +67,7 @@ def find_label_issues(
     embedder = Embedder(weights)
     cache = cache_dir / embedder.cache_name
     paths = [folder / photo.path for photo in photos]
-    prints = fingerprint_all(paths, progress=progress and partial(progress, 'comparing'))
+    prints = map_photos(fingerprint, paths, progress=progress and partial(progress, 'comparing'))
     contents = {str(item.sha256): path for item, path in zip(prints, paths, strict=True) if item.problem is None}
     features, broken, computed = embed_photos(contents, embedder, cache, progress and partial(progress, 'embedding'))
     reasons = [item.problem or broken.get(str(item.sha256)) for item in prints]

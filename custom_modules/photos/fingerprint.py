@@ -4,15 +4,12 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import imagehash
 import numpy as np
 from PIL.Image import Image
 
 from custom_modules.photos.image_files import open_photo, upright, why_unreadable
-from custom_modules.photos.parallel import map_photos
-from custom_modules.progress import StepProgress
 
 PHASH_BITS, DHASH_BITS = 64, 256
 # Two photos are near-duplicates when both distances are within these. Measured on the 2278 flower photos: 456 of them,
@@ -50,13 +47,6 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
             return Fingerprint(sha256, _perceptual_hash(open_photo(file)))
     except Exception as error:  # fed with garbage, decoders raise almost anything
         return Fingerprint(sha256, None, why_unreadable(error))
-
-
-def fingerprint_all(
-    paths: Sequence[Path], workers: int | None = None, progress: StepProgress | None = None
-) -> list[Fingerprint]:
-    """Fingerprints images in parallel processes, as :func:`map_photos` runs them, in the order of the paths."""
-    return map_photos(fingerprint, paths, workers, progress)
 
 
 def group_near_duplicates(hashes: Sequence[int | None]) -> list[list[int]]:

@@ -18,7 +18,6 @@ from custom_modules.photos.fingerprint import (
     MAX_PHASH_DISTANCE,
     PHASH_BITS,
     fingerprint,
-    fingerprint_all,
     group_near_duplicates,
 )
 
@@ -66,7 +65,7 @@ def near(a: int, b: int) -> bool:
 
 
 def looks(*files: Path) -> list[int]:
-    found = fingerprint_all(files)
+    found = [fingerprint(file) for file in files]
     assert all(item.problem is None for item in found), found
     return [item.phash for item in found]
 

@@ -39,7 +39,7 @@ def test_exits_1_with_findings_and_advice(folder, call, tmp_path):
     ('args', 'said'),
     [
         (['nowhere'], 'no such folder'),
-        (['photos', '--workers', 62], 'must be 1 to 61'),
+        (['photos', '--workers', 65], 'must be 1 to 64'),
         (['photos', '--out', 'a.txt'], 'must end in .html, .csv, .json'),
         (['photos', '--out', 'photos/a.csv'], 'which is only read'),
     ],

@@ -87,7 +87,7 @@ def test_unreadable_and_left_out_files_are_listed(photos, call):
     done = call('find_label_issues', photos, '--out', 'x.json')
     assert (done.code, done.err) == (1, '')
     assert done.out.splitlines()[:3] == [
-        'left out: rose/notes.txt (no photo by its suffix: .jpg .jpeg .png .bmp .webp .tif .tiff are)',
+        'left out: rose/notes.txt (no image by content or suffix)',
         r'unreadable: rose/zero\x1b.jpg (empty file)',
         '0 of 36 labels doubtful, 1 photos unreadable',
     ]
@@ -103,7 +103,7 @@ def test_unusable_input_is_one_line_and_writes_nothing(photos, call, monkeypatch
     assert "class 'rose': 4 readable photo(s), near-duplicates counted once, and 5 are needed" in error
     assert not Path('x.csv').exists()
 
-    monkeypatch.setattr(label_issues, 'fingerprint_all', None)  # the rest is found before photos are read
+    monkeypatch.setattr(label_issues, 'map_photos', None)  # the rest is found before photos are read
     (tmp_path / 'file').touch()
     assert 'no such folder' in call('find_label_issues', 'absent', '--out', 'x.csv').error
     assert 'lies in' in call('find_label_issues', photos, '--out', photos / 'x.csv').error
