@@ -21,12 +21,11 @@ from mmpretrain.registry import MODELS
 from numpy.typing import NDArray
 
 from custom_modules.datasets.transforms.reduced_decoding import build_pipeline
-from custom_modules.errors import InputError, PhotoError
+from custom_modules.errors import InputError
 from custom_modules.files import sha256_of, write_atomically
 from custom_modules.models.checkpoints import load_checkpoint
 from custom_modules.models.pretrained_weights import build_backbone
 from custom_modules.models.weights_catalogue import WEIGHTS
-from custom_modules.photos.image_files import BROKEN, why_unreadable
 from custom_modules.progress import StepProgress
 
 PIPELINE = Path(__file__).parents[2] / 'configs' / '_base_' / 'flower_dataset.py'
@@ -68,12 +67,9 @@ class Embedder:
         # On one CPU thread 49 photos/s with MobileNetV2; 19 without channels last and fused batch norm.
         self._backbone = fuse_conv_bn(backbone).to(self._device, memory_format=torch.channels_last)
 
-    def load(self, path: Path) -> torch.Tensor | str:
-        """The photo after the pipeline, (3, H, W) uint8, or the reason why it cannot be read."""
-        try:
-            return self._pipeline({'img_path': str(path)})['inputs']
-        except Exception as error:  # decoders raise almost anything
-            return BROKEN if isinstance(error, PhotoError) else why_unreadable(error)
+    def load(self, path: Path) -> torch.Tensor:
+        """The photo after the pipeline, (3, H, W) uint8; a :class:`PhotoError` if it cannot be read."""
+        return self._pipeline({'img_path': str(path)})['inputs']
 
     @torch.inference_mode()
     def __call__(self, photos: Sequence[torch.Tensor]) -> Features:
@@ -86,30 +82,23 @@ class Embedder:
 
 def embed_photos(
     photos: Mapping[str, Path], embedder: Embedder, cache: Path, progress: StepProgress | None = None
-) -> tuple[dict[str, Features], dict[str, str], int]:
+) -> tuple[dict[str, Features], int]:
     """Embeds photos, given by the sha256 of their content; those in the cache are not opened.
 
-    Returns:
-        Embeddings and reasons for unreadable photos, both by sha256; the number of new embeddings.
+    Returns the embeddings by sha256, and the number of new ones. A photo that cannot be read is an InputError.
     """
     known = _read_cache(cache)
     missing = [sha256 for sha256 in photos if sha256 not in known]
-    unreadable: dict[str, str] = {}
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(missing), BATCH):
             batch = missing[start : start + BATCH]
-            loaded = dict(zip(batch, pool.map(embedder.load, [photos[sha256] for sha256 in batch]), strict=True))
-            unreadable |= {sha256: photo for sha256, photo in loaded.items() if isinstance(photo, str)}
-            tensors = {sha256: photo for sha256, photo in loaded.items() if not isinstance(photo, str)}
-            if tensors:
-                known |= zip(tensors, embedder(list(tensors.values())), strict=True)
-            last = start + BATCH >= len(missing)
-            if known and (last or (start // BATCH + 1) % SAVE_EVERY == 0):
+            tensors = list(pool.map(embedder.load, [photos[sha256] for sha256 in batch]))
+            known |= zip(batch, embedder(tensors), strict=True)
+            if start + BATCH >= len(missing) or (start // BATCH + 1) % SAVE_EVERY == 0:
                 _write_cache(cache, known)
             if progress:
                 progress(len(photos) - len(missing) + start + len(batch), len(photos))
-    found = {sha256: known[sha256] for sha256 in photos if sha256 not in unreadable}
-    return found, unreadable, len(missing) - len(unreadable)
+    return {sha256: known[sha256] for sha256 in photos}, len(missing)
 
 
 def _read_cache(file: Path) -> dict[str, Any]:

@@ -69,10 +69,10 @@ def find_label_issues(
     paths = [folder / photo.path for photo in photos]
     prints = map_photos(fingerprint, paths, progress=progress and partial(progress, 'comparing'))
     contents = {str(item.sha256): path for item, path in zip(prints, paths, strict=True) if item.problem is None}
-    features, broken, computed = embed_photos(contents, embedder, cache, progress and partial(progress, 'embedding'))
-    reasons = [item.problem or broken.get(str(item.sha256)) for item in prints]
-    unreadable = [{'path': photo.path, 'reason': why} for photo, why in zip(photos, reasons, strict=True) if why]
-    kept = [position for position, why in enumerate(reasons) if not why]
+    features, computed = embed_photos(contents, embedder, cache, progress and partial(progress, 'embedding'))
+    found = list(zip(photos, prints, strict=True))
+    unreadable = [{'path': photo.path, 'reason': item.problem} for photo, item in found if item.problem]
+    kept = [position for position, item in enumerate(prints) if not item.problem]
     groups = np.arange(len(kept))
     for group in group_near_duplicates([prints[i].phash for i in kept]):
         groups[group] = group[0]

@@ -67,14 +67,18 @@ def export_checkpoint(
     if int8:
         models.append(quantize(models[0], pixels, metadata))
     scores = _score(predictor, models, data, max(metadata.preprocessing.crop) + 32)
-    remarks = _compare(scores, data)
+    labels = [sample.label for sample in data.val] if data else []
+    top1 = [Proportion(int((own.argmax(1) == labels).sum()), len(labels)) for own in scores] if data else []
+    remarks = _compare(scores, data, top1)
     if (found := difference(scores[0], scores[1])) > TOLERANCE:
         said = f'its scores differ from torch by {found:.2g}, more than {TOLERANCE:g}'
         print(f'error: {out}: not written: {said}. Please report that with the config.', file=sys.stderr)
         return 1
-    loss = _loss(scores, data) if data and int8 and not force else None
-    if loss:
-        print(f'error: {outs[1]}: not written: {loss}. Use {out}, or add --force.', file=sys.stderr)
+    lost = 100 * (top1[1].k - top1[2].k) / len(labels) if int8 else 0
+    refused = lost > MAX_LOSS and not force
+    if refused:
+        said = f'8 bits lose {lost:.1f} points of top-1, from {top1[1].k}/{top1[1].n} to {top1[2].k}/{top1[2].n}'
+        print(f'error: {outs[1]}: not written: {said}. Use {out}, or add --force.', file=sys.stderr)
         del outs[1:], models[1:], remarks[1:]
 
     files = [
@@ -93,7 +97,7 @@ def export_checkpoint(
     digests = {'trained_on': file.meta.get('dataset_digest'), 'dataset': data.digest if data else None}
     if warning := results_warning(digests):
         print(f'warning: {warning}')
-    return 1 if warning or loss else 0
+    return 1 if warning or refused else 0
 
 
 def _check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
@@ -137,26 +141,15 @@ def _score(
         return score_by_all(predictor, models, paths, bar)
 
 
-def _compare(scores: Sequence[Scores], data: PreparedDataset | None) -> list[str]:
+def _compare(scores: Sequence[Scores], data: PreparedDataset | None, top1: Sequence[Proportion]) -> list[str]:
     """Prints how each model's scores differ from torch's, the first ones; returns that for the model card."""
     remarks = [describe(scores[0], own) for own in scores[1:]]
     print(f'compared    {f"{data.root}, val" if data else "drawn flowers"}: {remarks[0]}')
     if not data:
         return remarks
-    labels = [sample.label for sample in data.val]
-    top1 = [Proportion(int((own.argmax(1) == labels).sum()), len(labels)) for own in scores]
     if len(remarks) == 2:
         calibrated = min(CALIBRATION_IMAGES, len(data.train))
         print(f'int8        calibrated on {calibrated} training photos: {remarks[1]}')
         for name, own in zip(('torch', 'float32', 'int8'), top1, strict=True):
             print(f'{name:<11} top-1 {own}')
     return [f'{remark}; top-1 {own}' for remark, own in zip(remarks, top1[1:], strict=True)]
-
-
-def _loss(scores: Sequence[Scores], data: PreparedDataset) -> str | None:
-    """What 8 bits cost of top-1, if that is too much."""
-    labels = [sample.label for sample in data.val]
-    before, after = (int((own.argmax(1) == labels).sum()) for own in scores[1:])
-    points, n = (before - after) / len(labels) * 100, len(labels)
-    said = f'8 bits lose {points:.1f} points of top-1, from {before}/{n} to {after}/{n}'
-    return said if points > MAX_LOSS else None
