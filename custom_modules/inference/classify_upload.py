@@ -13,7 +13,7 @@ from custom_modules.inference.predictor import Predictor, open_predictor
 from custom_modules.metrics.calibration import tempered
 from custom_modules.metrics.predictions import Prediction
 from custom_modules.models.model_file import is_exported
-from custom_modules.photos.image_files import BROKEN, Unreadable, file_problem, open_photo
+from custom_modules.photos.image_files import BROKEN, Unreadable, file_problem
 from custom_modules.photos.thumbnails import data_address
 
 MAX_MEGABYTES = 20  # of one image
@@ -73,14 +73,8 @@ def upload_problem(image: Path) -> str | None:
     """What is wrong with a stranger's file, found before it is decoded: its size in bytes and pixels, its format."""
     if image.stat().st_size > MAX_BYTES:
         return TOO_BIG
-    if problem := file_problem(str(image)):
-        return problem
-    try:
-        with image.open('rb') as file:
-            open_photo(file)  # OpenCV would try formats whose size Pillow cannot tell before decoding
-    except Exception:  # fed with garbage, decoders raise almost anything
-        return NO_IMAGE
-    return None
+    problem = file_problem(str(image))
+    return NO_IMAGE if problem == BROKEN else problem
 
 
 def open_classifier(model: str, config: str | None, min_score: float) -> UploadClassifier:

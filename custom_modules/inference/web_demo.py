@@ -22,7 +22,6 @@ from custom_modules.inference.classify_upload import (
     KINDS,
     MAX_BYTES,
     MAX_MEGABYTES,
-    NO_IMAGE,
     TOO_BIG,
     UploadClassifier,
     open_classifier,
@@ -41,7 +40,7 @@ LARGE, SMALL = 448, 112  # pixels, the longer side of an image on the page: alon
 SWEEP, AGE = 5, 30  # seconds: how often Gradio looks for its copies of uploads, and the age at which it deletes them
 ON_EXAMPLE = """element.querySelectorAll('button').forEach((button, number) =>
     button.addEventListener('click', () => trigger('click', {number})))"""
-STATUS = {TOO_BIG: 413, TOO_LARGE: 413, NO_IMAGE: 415}  # of HTTP; 400 for any other problem
+STATUS = {TOO_BIG: 413, TOO_LARGE: 413, 'empty file': 400}  # of HTTP; 415 for any other problem
 
 
 def serve_model(model: str, config: str | None, host: str, port: int, min_score: float) -> None:
@@ -203,5 +202,5 @@ async def answer(request: Request, classifier: UploadClassifier) -> Any:
         ]
     (outcome,) = outcomes
     if isinstance(outcome, Unreadable):
-        raise HTTPException(STATUS.get(outcome.problem, 400), outcome.problem)
+        raise HTTPException(STATUS.get(outcome.problem, 415), outcome.problem)
     return classifier.fields(outcome)

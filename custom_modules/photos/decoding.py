@@ -14,7 +14,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from custom_modules.photos.image_files import (
     BROKEN,
-    BY_OPENCV,
     BY_PILLOW,
     MAX_PIXELS,
     NoDecoder,
@@ -41,18 +40,19 @@ def decode(content: bytes, reduction: int = 1) -> np.ndarray:
         ValueError: It is of no kind that can be decoded here, or broken.
     """
     kind = image_kind(content)
-    problem = decoder_problem(kind) if kind else None
+    if kind and (problem := decoder_problem(kind)):
+        raise NoDecoder(problem)
     img = None
     try:
-        if kind in BY_PILLOW and not problem:
+        if kind in BY_PILLOW:
             with Image.open(io.BytesIO(content), formats=(kind,)) as image:
                 img = np.ascontiguousarray(np.asarray(upright(image).convert('RGB'))[..., ::-1])
-        elif kind in BY_OPENCV:
+        elif kind:
             img = cv2.imdecode(np.frombuffer(content, np.uint8), REDUCTIONS[reduction])
     except Exception as error:  # on garbage, decoders raise almost anything
         raise ValueError(f'it cannot be decoded: {getattr(error, "err", error)}') from error
     if img is None:
-        raise NoDecoder(problem) if problem else ValueError('it cannot be decoded')
+        raise ValueError('it cannot be decoded')
     return img
 
 
@@ -91,11 +91,10 @@ def jpeg_size(content: bytes) -> tuple[int, int] | None:
 
 def photo_problem(path: str) -> str | None:
     """Why training and prediction cannot read a file; None if they can."""
+    if problem := file_problem(path):
+        return problem
     try:
-        if not (problem := file_problem(path)):
-            decode_photo(Path(path).read_bytes())
-    except NoDecoder as error:
-        return str(error)
+        decode_photo(Path(path).read_bytes())
     except (OSError, ValueError):
         return BROKEN
-    return problem
+    return None

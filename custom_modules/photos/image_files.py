@@ -32,9 +32,9 @@ KINDS = {  # by Pillow's name of the format: the first bytes, and the suffixes o
 }
 IMAGE_SUFFIXES = tuple(suffix for _, suffixes in KINDS.values() for suffix in suffixes)
 HEAD = 64  # bytes that show the kind
-# Decoded by Pillow, where it can: OpenCV lacks some of these, and ignores the rotation in an AVIF.
+BY_OPENCV = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
+# Some builds of OpenCV lack these, and it ignores the rotation in an AVIF.
 BY_PILLOW = {'JPEG2000': 'pip install -U pillow', 'AVIF': 'pip install -U pillow', 'HEIF': 'pip install pillow-heif'}
-BY_OPENCV = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF', 'JPEG2000', 'AVIF')  # the last two in some builds
 MAX_PIXELS = 89_478_485  # Pillow's limit, from which on it speaks of a decompression bomb
 MAX_JPEG_PIXELS = 4 * MAX_PIXELS  # in the file: large JPEGs are decoded at half their size or less
 BROKEN = 'broken picture, or none that can be read'  # what decoding alone finds
@@ -72,19 +72,21 @@ def is_image_file(path: str | os.PathLike[str]) -> bool:
 
 
 def decoder_problem(kind: str) -> str | None:
-    """Why Pillow cannot read this kind of image here, and what to do; None if it can."""
+    """Why this kind of image cannot be decoded here, and what to do; None if it can."""
+    if kind in BY_OPENCV:
+        return None
+    if kind in ('JPEG2000', 'AVIF') and features.check('avif' if kind == 'AVIF' else 'jpg_2000'):
+        return None
     if kind == 'HEIF':
         with suppress(ImportError):
             import_module('pillow_heif').register_heif_opener()
             return None
-    elif kind in BY_OPENCV and (kind not in BY_PILLOW or features.check('avif' if kind == 'AVIF' else 'jpg_2000')):
-        return None
     fix = f'Run: {BY_PILLOW[kind]}' if kind in BY_PILLOW else 'Save it as JPEG'
     return f'{kind} image that cannot be decoded here. {fix}'
 
 
 def file_problem(path: str) -> str | None:
-    """Why a file must not be decoded: missing, empty, too large or too narrow; None if it may."""
+    """Why a file cannot be decoded: missing, empty, no image, too large or too narrow; None if its header is fine."""
     if not os.path.isfile(path):  # a named pipe would block
         return 'no file' if os.path.exists(path) else 'broken link' if os.path.islink(path) else 'no such file'
     try:
@@ -92,9 +94,9 @@ def file_problem(path: str) -> str | None:
             return 'empty file'
         with open(path, 'rb') as file:
             width, height = _open(file).size
-    except Exception as error:  # on garbage, decoders raise almost anything; decoding says whether it is readable
-        known = isinstance(error, Image.DecompressionBombError) or getattr(error, 'strerror', None)
-        return why_unreadable(error) if known else None
+    except Exception as error:  # on garbage, decoders raise almost anything
+        known = isinstance(error, Image.DecompressionBombError | NoDecoder) or getattr(error, 'strerror', None)
+        return why_unreadable(error) if known else BROKEN
     narrow = max(width, height) > MAX_RATIO * min(width, height)
     return f'too narrow, {width} x {height} pixels' if narrow else None
 
