@@ -11,10 +11,10 @@ from typing import Any
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 
 from custom_modules.datasets.class_counts import folder_of, innermost, labels_of
-from custom_modules.engine.loops import LinearProbeLoop
+from custom_modules.engine.loops import LinearProbeLoop, counts_epochs
 from custom_modules.engine.preflight import class_names, listed
 
 MAX_STEPS = 500_000  # steps simulated at most, over all parameter groups: about two seconds
@@ -36,7 +36,7 @@ class SimulatedSchedules:
         optimizer = SimpleNamespace(param_groups=self.groups, step=steps, _global_step=0)
         schedules = schedules_of(runner)
         self.schedules = copy.deepcopy(schedules, {id(schedule.optimizer): optimizer for schedule in schedules})
-        self._length = len(runner.train_dataloader) if isinstance(runner.train_loop, EpochBasedTrainLoop) else math.inf
+        self._length = len(runner.train_dataloader) if counts_epochs(runner) else math.inf
 
     def iterations(self, first: int, last: int, epochs: float = math.inf) -> Iterator[int]:
         """Steps from iteration ``first`` to ``last``, and over the end of at most ``epochs``; yields at each."""
@@ -51,7 +51,7 @@ class SimulatedSchedules:
 
 def iterations_done(runner: Runner) -> int:
     """How many iterations a run has done, counted in its own epochs: a resumed one may have had other batches."""
-    if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+    if not counts_epochs(runner):
         return runner.iter
     return runner.epoch * len(runner.train_dataloader) + getattr(runner.train_loop, 'first_batch', 0)
 
@@ -83,10 +83,10 @@ def effective_settings(runner: Runner, metrics: Sequence[str]) -> dict[str, str]
         'weights': f'{weights}{" (resumed)" if runner._resume else ""}',
         'classes': f'{len(classes)}: {listed(classes)}',
         'train photos': _counts(loader.dataset, classes),
-        **_class_weights(runner, classes),
-        **_training(runner),
-        'train pipeline': _pipeline(loader.dataset),
     }
+    if weights := ((runner.cfg.model.get('head') or {}).get('loss') or {}).get('class_weight'):
+        rows['class weights'] = ', '.join(f'{name} {weight:.3g}' for name, weight in zip(classes, weights, strict=False))
+    rows |= {**_training(runner), 'train pipeline': _pipeline(loader.dataset)}
     if runner.val_loop is not None:
         dataset = runner.val_dataloader.dataset
         rows['val photos'] = _counts(dataset, classes)
@@ -107,22 +107,13 @@ def _training(runner: Runner) -> dict[str, str]:
     rates = lr_course(runner)
     last = f'{rates[-1]:.3g}' if len(rates) >= loop.max_iters - iterations_done(runner) else 'not known before'
     names = [type(schedule).__name__ for schedule in schedules_of(runner)] or ['constant']
-    epochs = isinstance(loop, EpochBasedTrainLoop)
     return {
         'batch': f'{batch} × {runner.world_size} process(es) × {accumulated} accumulated = '
         f'{batch * runner.world_size * accumulated} photos per step',
         'optimizer': ', '.join([type(wrapper.optimizer).__name__, *(f'{k} {v}' for k, v in optimizer.items())]),
         'lr': f'first {rates[0]:.3g}, peak {max(rates):.3g}, last {last} ({", ".join(names)})',
-        'length': (f'{loop.max_epochs} epochs × {len(loader)} iterations = ' if epochs else '') + f'{loop.max_iters}',
+        'length': (f'{loop.max_epochs} epochs × {len(loader)} iterations = ' if counts_epochs(runner) else '') + f'{loop.max_iters}',
     }
-
-
-def _class_weights(runner: Runner, classes: Sequence[str]) -> dict[str, str]:
-    """The row on the weights of the classes in the loss; none where they count equally."""
-    loss = (runner.cfg.model.get('head') or {}).get('loss') or {}
-    weights = loss.get('class_weight')
-    shown = [f'{name} {weight:.3g}' for name, weight in zip(classes, weights or (), strict=False)]
-    return {'class weights': ', '.join(shown)} if shown else {}
 
 
 def _counts(dataset: Any, classes: Sequence[str]) -> str:

@@ -7,9 +7,8 @@ from typing import Any
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
-from mmengine.runner.utils import calc_dynamic_intervals
 from mmpretrain.registry import LOOPS
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from custom_modules.models.linear_probe import fit_head
 
@@ -74,30 +73,17 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
     Args:
         runner: The run.
         dataloader: The training images.
-        max_iters: How many iterations to train.
-        val_begin: The first iteration that may be validated. Defaults to 1.
-        val_interval: After how many iterations each to validate. Defaults to 1000.
-        dynamic_intervals: Pairs of an iteration and the interval from there on. Defaults to None.
+        **kwargs: Those of MMEngine's loop: ``max_iters``, ``val_begin``, ``val_interval``, ``dynamic_intervals``.
     """
 
     first_batch = 0
 
-    def __init__(
-        self,
-        runner: Runner,
-        dataloader: Any,
-        max_iters: int,
-        val_begin: int = 1,
-        val_interval: int = 1000,
-        dynamic_intervals: list[tuple[int, int]] | None = None,
-    ) -> None:
-        BaseLoop.__init__(self, runner, dataloader)  # upstream's starts the workers before hooks can prepare them
-        self._max_iters, self._max_epochs = max_iters, 1
-        self._iter = self._epoch = 0
-        self.val_begin, self.val_interval, self.stop_training = val_begin, val_interval, False
-        self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, dynamic_intervals)
-        runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
-        self.dataloader_iterator = self._batches()
+    def __init__(self, runner: Runner, dataloader: Any, **kwargs: Any) -> None:
+        BaseLoop.__init__(self, runner, dataloader)
+        loader = self.dataloader
+        # Upstream iterates at once. Hooks have to prepare the loader's workers before they start.
+        super().__init__(runner, DataLoader(loader.dataset), **kwargs)
+        self.dataloader, self.dataloader_iterator = loader, self._batches()
 
     def _batches(self) -> Iterator[Any]:
         """All batches from the next one on, after None for each that upstream's ``run`` asks for to skip it."""

@@ -254,7 +254,14 @@ def describe_pretrained(backbone: dict) -> str | None:
         InputError: The weights are missing, or fit less than 95 % of the backbone.
     """
     if own := backbone.get('checkpoint_path') or (backbone.get('pretrained') and backbone.get('model_name')):
-        _check_timm(backbone, own)
+        try:
+            with random_state_kept():
+                MODELS.build(backbone)
+        except Exception as failure:  # timm, its hub and torch raise almost anything
+            raise InputError(
+                f'model.backbone: timm cannot load {own} ({said_by(failure)}). Correct its name, fetch it once with a '
+                'network, or train from scratch: --cfg-options model.backbone.pretrained=False'
+            ) from failure
         return f'{own}, loaded by timm'
     init = backbone.get('init_cfg')
     if not isinstance(init, dict) or init.get('type') != 'Pretrained':
@@ -267,18 +274,6 @@ def describe_pretrained(backbone: dict) -> str | None:
         raise InputError(f'{name}: has {found}. Import its weights: python tools/fetch_weights.py NAME --from FILE')
     note = (checkpoint.get('meta') or {}).get('note')
     return f'{name}, {fitting}/{wanted} of the backbone' + (f'; {note}' if note else '')
-
-
-def _check_timm(backbone: dict, weights: str) -> None:
-    """Makes timm's backbone load its weights once, from its cache or the network."""
-    try:
-        with random_state_kept():
-            MODELS.build(backbone)
-    except Exception as failure:  # timm, its hub and torch raise almost anything
-        raise InputError(
-            f'model.backbone: timm cannot load {weights} ({said_by(failure)}). Correct its name, fetch it once with a '
-            'network, or train from scratch: --cfg-options model.backbone.pretrained=False'
-        ) from failure
 
 
 def check_checkpoint(run: 'Run') -> Iterator[Finding]:

@@ -12,12 +12,12 @@ import torch
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 
 from custom_modules.engine.effective_settings import effective_settings, lr_course, schedules_of, table
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.hooks.seed_hook import random_state_kept
-from custom_modules.engine.loops import LinearProbeLoop
+from custom_modules.engine.loops import LinearProbeLoop, counts_epochs
 from custom_modules.engine.preflight import Finding, error, run_checks, warning
 from custom_modules.engine.run import Run
 from custom_modules.errors import InputError, as_configured, collect, refuse
@@ -85,7 +85,7 @@ def check_length(run: Run, runner: Runner) -> Iterator[Finding]:
 def check_schedules(run: Run, runner: Runner) -> Iterator[Finding]:
     """Schedules that do not fit the length of the run."""
     written = runner.cfg.get('param_scheduler') or []
-    epochs = runner.max_epochs if isinstance(runner.train_loop, EpochBasedTrainLoop) else None
+    epochs = runner.max_epochs if counts_epochs(runner) else None
     for item in [written] if isinstance(written, dict) else written:
         for problem in schedule_problems(item, epochs, runner.train_loop.max_iters):
             yield warning(f'param_scheduler: {item["type"]}{problem}')
