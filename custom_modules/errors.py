@@ -75,7 +75,7 @@ def as_configured(part: str, remedy: str = 'Correct the config or --cfg-options.
         yield
     except InputError:
         raise
-    except AS_CONFIGURED as error:
+    except (*AS_CONFIGURED, ImportError) as error:
         raise InputError(f'{part}: {said_by(error)}. {remedy}') from error
 
 

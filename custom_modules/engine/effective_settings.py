@@ -85,7 +85,7 @@ def effective_settings(runner: Runner, metrics: Sequence[str]) -> dict[str, str]
         'train photos': _counts(loader.dataset, classes),
     }
     if weights := ((runner.cfg.model.get('head') or {}).get('loss') or {}).get('class_weight'):
-        rows['class weights'] = ', '.join(f'{name} {weight:.3g}' for name, weight in zip(classes, weights, strict=False))
+        rows['class weights'] = ', '.join(f'{name} {w:.3g}' for name, w in zip(classes, weights, strict=False))
     rows |= {**_training(runner), 'train pipeline': _pipeline(loader.dataset)}
     if runner.val_loop is not None:
         dataset = runner.val_dataloader.dataset
@@ -107,12 +107,13 @@ def _training(runner: Runner) -> dict[str, str]:
     rates = lr_course(runner)
     last = f'{rates[-1]:.3g}' if len(rates) >= loop.max_iters - iterations_done(runner) else 'not known before'
     names = [type(schedule).__name__ for schedule in schedules_of(runner)] or ['constant']
+    epochs = f'{loop.max_epochs} epochs × {len(loader)} iterations = ' if counts_epochs(runner) else ''
     return {
         'batch': f'{batch} × {runner.world_size} process(es) × {accumulated} accumulated = '
         f'{batch * runner.world_size * accumulated} photos per step',
         'optimizer': ', '.join([type(wrapper.optimizer).__name__, *(f'{k} {v}' for k, v in optimizer.items())]),
         'lr': f'first {rates[0]:.3g}, peak {max(rates):.3g}, last {last} ({", ".join(names)})',
-        'length': (f'{loop.max_epochs} epochs × {len(loader)} iterations = ' if counts_epochs(runner) else '') + f'{loop.max_iters}',
+        'length': f'{epochs}{loop.max_iters}',
     }
 
 

@@ -10,7 +10,6 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,8 +36,6 @@ PLACEHOLDER = re.compile(r'path[/\\_-]to\b|<[^>]*>|\bx{3,}\b|\byour[_ -]?\w+', r
 HOME = re.compile(r'/home/[^/]+|/Users/[^/]+|[A-Za-z]:[\\/]')
 # Random transforms that neither their name nor a parameter called ``prob`` reveals.
 RANDOM = {'ColorJitter', 'Lighting', 'AutoAugment', 'RandAugment', 'AugMix', 'TrivialAugmentWide', 'Albumentations'}
-TRACKERS = {f'{name}VisBackend': name.lower() for name in ('Wandb', 'MLflow', 'ClearML', 'Neptune', 'DVCLive', 'Aim')}
-SCALE_TO_1 = {'ToTensor', 'ConvertImageDtype', 'ToDtype'}  # give pixels of 0 to 1
 
 
 class Finding(NamedTuple):
@@ -101,16 +98,6 @@ def check_loaders(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
             yield error(f'{root}: {_how_to_prepare(root)}')
 
 
-def check_trackers(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
-    """Experiment trackers whose packages are not installed."""
-    backends = (cfg.get('visualizer') or {}).get('vis_backends') or [] if 'train' in loaders else []
-    for index, kind in enumerate(str(backend.get('type')) for backend in backends):
-        package = TRACKERS.get(kind.rpartition('.')[2])
-        if package and find_spec(package) is None:
-            key = f'visualizer.vis_backends.{index}'
-            yield error(f'{key}: {kind} needs {package}, which is not installed. Run: pip install {package}')
-
-
 def _how_to_prepare(root: Path) -> str:
     """The command that makes a prepared dataset of ``root``, which has no classes.txt."""
     if not root.is_dir():
@@ -121,7 +108,7 @@ def _how_to_prepare(root: Path) -> str:
     return f'no prepared dataset. Split raw photos with: {split}'
 
 
-CONFIG_CHECKS = {'paths': check_paths, 'dataloaders': check_loaders, 'visualizer': check_trackers}
+CONFIG_CHECKS = {'paths': check_paths, 'dataloaders': check_loaders}
 
 
 def check_classes(run: 'Run') -> Iterator[Finding]:
@@ -225,26 +212,15 @@ def check_topk(run: 'Run') -> Iterator[Finding]:
             yield error(f'{key}.topk: top-{largest} of {classes} classes is always 100 %. {add}')
 
 
-def check_preprocessor(run: 'Run') -> Iterator[Finding]:
-    """Mean, standard deviation and channel order that do not fit the pixels that the pipeline gives."""
+def check_channels(run: 'Run') -> Iterator[Finding]:
+    """A mean whose channels are in another order than those of the input."""
     inside = run.model.get('data_preprocessor')
-    key = 'model.data_preprocessor' if inside else 'data_preprocessor'
     values = inside or run.cfg.get('data_preprocessor') or {}
-    mean, std = (list(values.get(name) or []) for name in ('mean', 'std'))
-    if not mean or not std:
-        return
-    kinds = {re.split(r'[./]', str(step.get('type')))[-1] for _, step in _steps(run.cfg, 'train')}
-    scaled, given = bool(kinds & SCALE_TO_1), f'{key}.mean, {key}.std: {mean}, {std}'
-    if not scaled and 0 < max(mean) <= 1 and max(std) <= 1:
-        yield error(f'{given} are for pixels of 0 to 1, but the pipeline gives 0 to 255. Multiply both by 255.')
-    elif scaled and max(mean) > 1:
-        yield error(f'{given} are for pixels of 0 to 255, but the pipeline scales them to 0 to 1. Divide both by 255.')
-    if len(mean) == 3 and mean[0] > mean[2] and not values.get('to_rgb'):  # ImageNet's mean falls from red to blue
-        yield warning(
-            f'{key}.to_rgb: not set, but photos are loaded as BGR and the mean {mean} looks like RGB. Set it.'
-        )
-    elif len(mean) == 3 and mean[0] < mean[2] and values.get('to_rgb'):
-        yield warning(f'{key}.mean: {mean} looks like BGR, but to_rgb turns photos to RGB. Reverse mean and std.')
+    mean, to_rgb = list(values.get('mean') or []), bool(values.get('to_rgb'))
+    if len(mean) == 3 and mean[0] != mean[2] and (mean[0] > mean[2]) != to_rgb:  # ImageNet's falls from red to blue
+        key = 'model.data_preprocessor' if inside else 'data_preprocessor'
+        order, other = ('RGB', 'BGR') if to_rgb else ('BGR', 'RGB')
+        yield warning(f'{key}: to_rgb={to_rgb} gives {order}, but the mean {mean} looks like {other}. Correct one.')
 
 
 def describe_pretrained(backbone: dict) -> str | None:
@@ -328,7 +304,7 @@ TRAIN_CHECKS = {
     'images': check_leaks,
     'pipeline': check_pipelines,
     'topk': check_topk,
-    'data_preprocessor': check_preprocessor,
+    'data_preprocessor': check_channels,
     'load_from': check_checkpoint,
 }
 TEST_CHECKS = {'dataset': check_classes, 'model.head': check_head, 'load_from': check_checkpoint}

@@ -108,18 +108,18 @@ VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile
         # 11: mean and std of pixels scaled to 0-1, or the other way round
         (
             'data_preprocessor = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])',
-            'are for pixels of 0 to 1, but the pipeline gives 0 to 255. Multiply both by 255',
+            'values up to 1.1',
         ),
         (
             'train_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile"), '
             'dict(type="Resize", scale=(32, 32)), dict(type="torchvision/ToTensor"), dict(type="PackInputs")]))',
-            'are for pixels of 0 to 255, but the pipeline scales them to 0 to 1',
+            'data_preprocessor: the input has standard deviation 0.0',
         ),
         ('data_preprocessor = dict(mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])', 'about 1 and 3 are usual'),
         ('log_level = "foo"', "log_level: KeyError: 'foo'"),
         (
             'visualizer = dict(vis_backends=[dict(type="LocalVisBackend"), dict(type="WandbVisBackend")])',
-            'visualizer.vis_backends.1: WandbVisBackend needs wandb, which is not installed. Run: pip install wandb',
+            'config: ImportError: Please run "pip install wandb" to install wandb',
         ),
         # 12: top-5 of five classes
         ('val_evaluator = [dict(type="Accuracy", topk=(1, 5))]', 'val_evaluator.0.topk: top-5 of 5 classes is always'),
@@ -167,8 +167,8 @@ def test_mistakes_that_stop_the_run(text, said, dry_run, data):
             'param_scheduler: MultiStepLR.milestones [30, 60] are not before the end of 2 epochs',
         ),
         # 11: the channels the wrong way round
-        ('data_preprocessor = dict(to_rgb=False)', 'data_preprocessor.to_rgb: not set, but photos are loaded as BGR'),
-        ('data_preprocessor = dict(mean=[103.53, 116.28, 123.675])', 'looks like BGR, but to_rgb turns photos to RGB'),
+        ('data_preprocessor = dict(to_rgb=False)', 'to_rgb=False gives BGR, but the mean [123.675'),
+        ('data_preprocessor = dict(mean=[103.53, 116.28, 123.675])', 'to_rgb=True gives RGB, but the mean [103.53'),
         # and other warnings
         ('train_dataloader = dict(dataset=dict(indices=32))', 'train_dataloader.dataset: no photo of tulip to learn'),
     ],

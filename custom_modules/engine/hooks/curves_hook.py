@@ -126,15 +126,13 @@ def epoch_line(record: dict, epochs: int, images: int) -> str:
     parts = [f'epoch {record["epoch"]}/{epochs}  lr {record["lr"]:.4g}']
     for subset in ('train', 'val'):
         loss, accuracy = record[f'{subset}_loss'], record[f'{subset}_accuracy']
-        part = subset
-        if loss is not None:
-            part += f' loss {loss:.4f}'
+        known = [] if loss is None else [f'loss {loss:.4f}']
         if accuracy is not None:
-            part += f' acc {accuracy:.2f} %'
+            known.append(f'acc {accuracy:.2f} %')
             if subset == 'val' and math.isfinite(accuracy):
-                part += f' ({round(accuracy / 100 * images)}/{images})'
-        if part != subset:
-            parts.append(part)
+                known.append(f'({round(accuracy / 100 * images)}/{images})')
+        if known:
+            parts.append(' '.join([subset, *known]))
     seconds = record['seconds']
     parts.append(f'{seconds:.0f} s' if seconds >= 10 else f'{seconds:.1f} s')
     return '  '.join(parts)

@@ -217,11 +217,12 @@ def _try_training(runner: Runner, model: Any) -> None:
         loss, _ = model.parse_losses(model(**data, mode='loss'))
     inputs = data['inputs']
     if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
-        spread, largest = float(inputs.float().std()), float(inputs.float().abs().max())
+        channels = inputs.float().transpose(0, 1).flatten(1)
+        spread, largest = float(channels.std(1).max()), float(channels.abs().max())
         if spread < 0.05 or largest > 20:  # ImageNet's values give 1 and under 3
-            found = f'standard deviation {spread:.3g}, values up to {largest:.3g}'
             raise InputError(
-                f'data_preprocessor: the input has {found}; about 1 and 3 are usual. Correct mean and std.'
+                f'data_preprocessor: the input has standard deviation {spread:.3g}, values up to {largest:.3g}; about '
+                '1 and 3 are usual. Correct mean and std: are the pixels of 0 to 255 or of 0 to 1?'
             )
     if not torch.isfinite(loss):
         raise InputError(
