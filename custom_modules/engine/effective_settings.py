@@ -9,12 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import Runner
 
 from custom_modules.datasets.class_counts import folder_of, innermost, labels_of
-from custom_modules.engine.loops import LinearProbeLoop, counts_epochs
+from custom_modules.engine.loops import LinearProbeLoop, bare_model, counts_epochs
 from custom_modules.engine.preflight import class_names, listed
 
 MAX_STEPS = 500_000  # steps simulated at most, over all parameter groups: about two seconds
@@ -72,7 +71,7 @@ def lr_course(runner: Runner) -> list[float]:
 
 def effective_settings(runner: Runner, metrics: Sequence[str]) -> dict[str, str]:
     """The rows of the table by name, for a run about to train whose validation gives these metrics."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = bare_model(runner)
     loader, classes = runner.train_dataloader, class_names(runner.train_dataloader.dataset)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     parts = [getattr(model, name, None) for name in ('backbone', 'neck', 'head')]

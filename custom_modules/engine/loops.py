@@ -6,6 +6,7 @@ from itertools import count, islice, repeat
 from typing import Any
 
 from mmengine.dataset import InfiniteSampler
+from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmpretrain.registry import LOOPS
 from torch.utils.data import DataLoader, Sampler
@@ -35,6 +36,11 @@ def steps_done(runner: Runner) -> int:
 def progress_text(runner: Runner) -> str:
     """How far a training is: ``'epoch 3'``, or ``'iteration 700'`` if it counts those."""
     return f'{"epoch" if counts_epochs(runner) else "iteration"} {steps_done(runner)}'
+
+
+def bare_model(runner: Runner) -> Any:
+    """The model of a run, without the wrapper for several processes."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 @LOOPS.register_module()
@@ -83,7 +89,8 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         loader = self.dataloader
         # Upstream iterates at once. Hooks have to prepare the loader's workers before they start.
         super().__init__(runner, DataLoader(loader.dataset), **kwargs)
-        self.dataloader, self.dataloader_iterator = loader, self._batches()
+        self.dataloader: Any = loader
+        self.dataloader_iterator = self._batches()
 
     def _batches(self) -> Iterator[Any]:
         """All batches from the next one on, after None for each that upstream's ``run`` asks for to skip it."""

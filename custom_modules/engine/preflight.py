@@ -69,7 +69,7 @@ def listed(names: Sequence[str], most: int = 20) -> str:
     return ', '.join(names[:most]) + ', …' * (len(names) > most)
 
 
-def check_paths(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
+def check_paths(cfg: Config, loaders: Sequence[str]) -> Iterator[Finding]:
     """Paths that are placeholders, or that are on another person's machine."""
     read = ('model.', *(f'{name}_dataloader.' for name in loaders), 'load_from', 'work_dir')
     for key, value in nested(cfg._cfg_dict):
@@ -82,7 +82,7 @@ def check_paths(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
             yield error(f"{key}: {value!r} is on somebody else's machine. Write a path relative to this folder.")
 
 
-def check_loaders(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
+def check_loaders(cfg: Config, loaders: Sequence[str]) -> Iterator[Finding]:
     """Loaders that are missing or give no batches, and folders that are not prepared datasets."""
     for name in loaders:
         loader = cfg.get(f'{name}_dataloader')
@@ -171,17 +171,10 @@ def same_content(train: list[str], val: list[str]) -> list[str]:
 
 def check_pipelines(run: 'Run') -> Iterator[Finding]:
     """Random transforms in the pipelines of validation and test."""
-    for name in ('val', 'test'):
-        for key, step in _steps(run.cfg, name):
-            if is_random(step):
+    for name in ('val_dataloader', 'test_dataloader'):
+        for key, step in nested(run.cfg.get(name), name):
+            if '.pipeline.' in key and isinstance(step, dict) and is_random(step):
                 yield error(f'{key}: {step["type"]} changes photos at random. Augment in train_dataloader alone.')
-
-
-def _steps(cfg: Config, loader: str) -> Iterator[tuple[str, dict]]:
-    """Each transform of a loader's pipelines with its dotted key, those within others too."""
-    for key, node in nested(cfg.get(f'{loader}_dataloader'), f'{loader}_dataloader'):
-        if '.pipeline.' in key and isinstance(node, dict) and 'type' in node:
-            yield key, node
 
 
 def is_random(step: dict) -> bool:
@@ -201,15 +194,13 @@ def is_random(step: dict) -> bool:
 def check_topk(run: 'Run') -> Iterator[Finding]:
     """Top-k accuracies of so few classes that they are always 100 %."""
     classes = len(run.classes) or run.model.get('head', {}).get('num_classes')
-    evaluator = run.cfg.get('val_evaluator') or []
-    parts = {'model.head': run.model.get('head'), 'val_evaluator': evaluator}
-    parts |= {f'val_evaluator.{index}': metric for index, metric in enumerate(evaluator)}
-    for key, part in parts.items():
-        topk = part.get('topk') if isinstance(part, dict) else None
-        largest = max(topk) if isinstance(topk, list | tuple) and topk else topk
-        if largest and classes and largest >= classes:
-            add = f'Add: --cfg-options "{key}.topk=(1,)"'
-            yield error(f'{key}.topk: top-{largest} of {classes} classes is always 100 %. {add}')
+    for key, topk in nested({'model.head': run.model.get('head'), 'val_evaluator': run.cfg.get('val_evaluator')}):
+        if not key.endswith('.topk') or not topk:
+            continue
+        largest = max(topk) if isinstance(topk, list | tuple) else topk
+        if classes and largest >= classes:
+            add = f'Add: --cfg-options "{key}=(1,)"'
+            yield error(f'{key}: top-{largest} of {classes} classes is always 100 %. {add}')
 
 
 def check_channels(run: 'Run') -> Iterator[Finding]:

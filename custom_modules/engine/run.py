@@ -1,7 +1,7 @@
 """Prepares a run: checks its config, builds its datasets and loads its checkpoint, each once."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,7 +73,7 @@ class Run:
 
 def prepare_run(
     cfg: Config,
-    loaders: Iterable[str],
+    loaders: Sequence[str],
     checkpoint: dict | None = None,
     needs_pretrained: bool = True,
 ) -> Run:
@@ -89,7 +89,6 @@ def prepare_run(
         InputError: All errors at once.
     """
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')  # the Runner does so too, but datasets come first
-    loaders = list(loaders)
     errors: list[str] = []
     warnings: list[str] = []
     run_checks(CONFIG_CHECKS, errors, warnings, cfg, loaders)

@@ -107,6 +107,7 @@ def _load(path: str) -> Config:
         raise InputError(f'{path}: no such config.' + (f' Choose one of: {here}' if here else ''))
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
+        import_modules_from_strings(REGISTER)  # also for configs that do not name it
         if cfg.get('custom_imports'):
             names = cfg.custom_imports.get('imports') or []
             names = [names] if isinstance(names, str) else list(names)

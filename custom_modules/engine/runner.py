@@ -14,14 +14,13 @@ from mmengine.device import get_device
 from mmengine.dist import init_dist, is_distributed
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner, TestLoop
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import nn
 
 from custom_modules.engine.effective_settings import SimulatedSchedules
-from custom_modules.engine.loops import ResumableIterTrainLoop, ResumableTrainLoop
+from custom_modules.engine.loops import ResumableIterTrainLoop, ResumableTrainLoop, bare_model
 from custom_modules.engine.performance import channels_last_pays, keep_freed_memory, to_channels_last
 from custom_modules.engine.resume import continue_schedules
 from custom_modules.engine.run import Run
@@ -173,8 +172,7 @@ class PreparedRunner(Runner):
         meta = {key: value for key, value in (checkpoint.get('meta') or {}).items() if key != 'config'}
         checkpoint = {**checkpoint, 'meta': meta}
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        _load_checkpoint_to_model(model, checkpoint, strict, revise_keys=list(revise_keys))
+        _load_checkpoint_to_model(bare_model(self), checkpoint, strict, revise_keys=list(revise_keys))
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint

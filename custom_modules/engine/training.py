@@ -12,7 +12,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
 from mmengine.runner import Runner
 
-import custom_modules.register  # noqa: F401  also for configs that do not import it
 from custom_modules.datasets.class_counts import innermost
 from custom_modules.datasets.demo_flowers import draw_demo_flowers
 from custom_modules.datasets.splitting import split_dataset

@@ -5,10 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from custom_modules.engine.run_config import (
-    parse_options,
-    read_config,
-)
+from custom_modules.engine.run_config import parse_options, read_config
 from custom_modules.errors import InputError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import Runner
 
 from custom_modules.engine.effective_settings import effective_settings, lr_course, schedules_of, table
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from custom_modules.engine.hooks.seed_hook import random_state_kept
-from custom_modules.engine.loops import LinearProbeLoop, counts_epochs
-from custom_modules.engine.preflight import Finding, error, run_checks, warning
+from custom_modules.engine.loops import LinearProbeLoop, bare_model, counts_epochs
+from custom_modules.engine.preflight import Finding, run_checks, warning
 from custom_modules.engine.run import Run
 from custom_modules.errors import InputError, as_configured, collect, refuse
 
@@ -72,14 +71,6 @@ class PreflightHook(Hook):
         refuse(errors)
         if self.dry_run:
             raise DryRunDone
-
-
-def check_length(run: Run, runner: Runner) -> Iterator[Finding]:
-    """A batch size that leaves no batch."""
-    loader = runner.train_dataloader
-    if len(loader) == 0:
-        found = f'{loader.batch_size} with drop_last, but there are {len(loader.dataset)} photos: no batch at all'
-        yield error(f'train_dataloader.batch_size: {found}. Set it lower.')
 
 
 def check_schedules(run: Run, runner: Runner) -> Iterator[Finding]:
@@ -146,7 +137,6 @@ def check_from_scratch(run: Run, runner: Runner) -> Iterator[Finding]:
 
 
 RUNNER_CHECKS = {
-    'train_dataloader': check_length,
     'param_scheduler': check_schedules,
     'optim_wrapper.optimizer.lr': check_lr,
     'model.backbone.init_cfg': check_from_scratch,
@@ -176,7 +166,7 @@ def try_batches(runner: Runner) -> dict[str, float]:
     Raises:
         InputError: All problems that this shows.
     """
-    model: Any = copy.deepcopy(runner.model.module if is_model_wrapper(runner.model) else runner.model)
+    model = copy.deepcopy(bare_model(runner))
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     metrics: dict[str, float] = {}
     problems: list[str] = []
@@ -206,6 +196,9 @@ def _try_validation(runner: Runner, model: Any) -> dict[str, float]:
 def _try_training(runner: Runner, model: Any) -> None:
     """Refuses labels, an input range, a loss or a size of the last batch of an epoch that cannot be trained on."""
     loader = runner.train_dataloader
+    if len(loader) == 0:
+        found = f'{loader.batch_size} with drop_last, but there are {len(loader.dataset)} photos: no batch at all'
+        raise InputError(f'train_dataloader.batch_size: {found}. Set it lower.')
     batch = _batch(loader, 2, 'train_dataloader')
     classes = getattr(getattr(model, 'head', None), 'num_classes', None)
     labels = {int(label) for sample in batch.get('data_samples') or () for label in sample.gt_label.flatten()}

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from mmengine.dist import collect_results, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.visualization import TensorboardVisBackend
 from mmpretrain.registry import HOOKS
@@ -18,7 +17,7 @@ from torch.utils.tensorboard.summary import hparams
 from custom_modules.datasets.class_counts import innermost
 from custom_modules.engine.hooks.augmented_photos_hook import photo_grid
 from custom_modules.engine.hooks.best_checkpoint_hook import BestCheckpointHook
-from custom_modules.engine.loops import steps_done
+from custom_modules.engine.loops import bare_model, steps_done
 from custom_modules.metrics.confusion import confusion_matrix
 from custom_modules.metrics.plots import as_array, confusion
 
@@ -123,8 +122,7 @@ def hyperparameters(runner: Runner) -> dict[str, str | float | int]:
 @torch.inference_mode()
 def add_embeddings(runner: Runner, writer: SummaryWriter) -> None:
     """Adds the features of each validation photo, (N, C), with its class and a thumbnail."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    model.eval()
+    model = bare_model(runner).eval()
     classes = runner.val_dataloader.dataset.metainfo['classes']
     features, names, thumbnails = [], [], []
     for batch in runner.val_dataloader:
