@@ -26,7 +26,6 @@ from custom_modules.engine.config_validation import (
 from custom_modules.errors import InputError, first_on_machine
 from custom_modules.files import check_folder
 from custom_modules.models.saved_config import nested, with_names
-from custom_modules.upstream import patch_upstream
 
 DEMO_FRAGMENT = Path(__file__).parents[2] / 'configs' / '_base_' / 'demo.py'
 REGISTER = 'custom_modules.register'
@@ -101,7 +100,7 @@ def read_config(
 
 def _load(path: str) -> Config:
     """The config of a file, its ``custom_imports`` imported."""
-    patch_upstream()
+    import_modules_from_strings(REGISTER)  # also for configs that do not import it
     if not Path(path).is_file():
         here = ' '.join(path.as_posix() for path in sorted(Path('configs').glob('*.py')))
         raise InputError(f'{path}: no such config.' + (f' Choose one of: {here}' if here else ''))

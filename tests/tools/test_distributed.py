@@ -37,7 +37,7 @@ def digest(value):
 
 @HOOKS.register_module()
 class RecordingHook(Hook):
-    priority = 'LOWEST'
+    priority = 'VERY_LOW'  # before MidEpochCheckpointHook, which ends the run
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == 4 and get_rank() == int(os.environ.get('DYING_RANK', -1)):
