@@ -117,11 +117,15 @@ def tool_environment() -> dict[str, str]:
 
 @pytest.fixture(scope='session')
 def run_process(tool_environment: dict[str, str]) -> Callable[..., Result]:
-    """A function that runs a tool in a process of its own: ``run_process('train', config, '--amp', cwd=…)``."""
+    """A function that runs a tool in a process of its own: ``run_process('train', config, '--amp', cwd=…)``.
 
-    def run(name: str, *args: object, cwd: Path, before: tuple[str, ...] = ()) -> Result:
+    ``before`` are arguments of Python before the tool's name; ``variables`` are added to the environment.
+    """
+
+    def run(name: str, *args: object, cwd: Path, before: tuple[str, ...] = (), **variables: str) -> Result:
         command = [sys.executable, *before, str(ROOT / 'tools' / f'{name}.py'), *map(str, args)]
-        done = subprocess.run(command, cwd=cwd, env=tool_environment, capture_output=True, text=True, timeout=300)
+        environment = {**tool_environment, **variables}
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run

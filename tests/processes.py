@@ -20,9 +20,7 @@ CONTEXT.set_forkserver_preload(PRELOADED)
 def run_script(script: Path, argv: list[str], log: Path, environment: dict[str, str], path: Path) -> None:
     """Runs ``script`` as ``python script argv`` would, as the leader of a process group, in the log's folder."""
     os.setsid()
-    # Ctrl-C works, even if pytest ignores it or photos/parallel.py started the server while it was blocked.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C works, even if pytest ignores it
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

@@ -3,7 +3,6 @@
 Points are complex numbers, in pixels: x to the right, y down. A shape is turned and scaled by a complex factor.
 """
 
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_modules.errors import InputError
+from custom_modules.files import write_folder_atomically
 
 Picture = NDArray[np.uint8]  # (H, W, 3), RGB
 Shape = NDArray[np.complex128]  # the corners of a polygon
@@ -61,18 +61,16 @@ def draw_demo_flowers(out: Path, per_class: int = 120, size: int = 96, seed: int
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f'{out}: already exists. Name a new folder, or remove this one first.')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix='.demo_flowers_') as staging:
+
+    def fill_folder(folder: Path) -> None:
         for label, name in enumerate(CLASSES):
-            folder = Path(staging, 'flowers', name)
-            folder.mkdir(parents=True)
+            (folder / name).mkdir()
             for i in range(per_class):
                 picture = draw_flower(name, size, np.random.default_rng((seed, label, i)))
                 _, jpeg = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-                (folder / f'{name}_{i:03d}.jpg').write_bytes(jpeg.tobytes())
-        if out.exists():
-            out.rmdir()  # empty; Windows cannot replace it
-        Path(staging, 'flowers').replace(out)
+                (folder / name / f'{name}_{i:03d}.jpg').write_bytes(jpeg.tobytes())
+
+    write_folder_atomically(out, fill_folder)
 
 
 def draw_flower(name: str, size: int, rng: Random) -> Picture:

@@ -20,6 +20,8 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
+from custom_modules.photos.thumbnails import resized
+
 COLOURS = 'inferno'  # rises in lightness: legible for colour-blind readers and in grey print
 
 
@@ -106,13 +108,6 @@ def _picture(inputs: Tensor, model: Any) -> NDArray[np.uint8]:
     picture = inputs.clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     # Where the preprocessor does not turn BGR, as OpenCV reads it, into RGB, the pipeline has done so.
     return np.ascontiguousarray(picture if model.data_preprocessor.to_rgb else picture[..., ::-1])
-
-
-def resized(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The image with ``size`` pixels on its longer side."""
-    scale = size / max(picture.shape[:2])
-    height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def heat(picture: NDArray[np.uint8], cam: NDArray[np.float32], size: int) -> NDArray[np.uint8]:

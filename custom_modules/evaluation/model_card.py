@@ -23,11 +23,8 @@ from custom_modules.models.saved_config import section
 from custom_modules.models.weights_catalogue import LICENCES, WEIGHTS
 from custom_modules.pages import render
 
-LIBRARIES = (
-    *('torch', 'torchvision', 'mmpretrain', 'mmengine', 'mmcv-lite'),
-    *('onedl-mmpretrain', 'onedl-mmengine', 'onedl-mmcv'),  # the forks of these three
-    *('numpy', 'onnxruntime'),
-)
+FORKS = 'onedl-mmpretrain', 'onedl-mmengine', 'onedl-mmcv'
+LIBRARIES = 'torch', 'torchvision', 'mmpretrain', 'mmengine', 'mmcv-lite', *FORKS, 'numpy', 'onnxruntime'
 TEMPLATE = Path(__file__).with_name('model_card.md')
 
 

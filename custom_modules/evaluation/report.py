@@ -22,7 +22,7 @@ import custom_modules
 from custom_modules.datasets.annotation import read_samples
 from custom_modules.datasets.manifest import read_manifest
 from custom_modules.errors import InputError
-from custom_modules.evaluation.cam import Explained, explain, heat, resized
+from custom_modules.evaluation.cam import Explained, explain, heat
 from custom_modules.evaluation.model_card import card_path, find_manifest, model_card
 from custom_modules.evaluation.results import Evaluation, results_warning, set_aside
 from custom_modules.evaluation.robustness import examples
@@ -35,7 +35,7 @@ from custom_modules.metrics.predictions import SURE, columns, row, write_rows
 from custom_modules.models.model_file import is_exported
 from custom_modules.models.saved_config import config_text
 from custom_modules.pages import render as render_template
-from custom_modules.photos.thumbnails import data_address, thumbnail
+from custom_modules.photos.thumbnails import data_address, resized, thumbnail
 
 TEMPLATE = Path(__file__).with_name('report.html')
 TOOLS = custom_modules, torch, mmengine, mmpretrain, mmcv  # whose versions are in the report

@@ -126,13 +126,14 @@ def _table(runs: Sequence[TrainedRun]) -> list[dict[str, str]]:
 
 def _row(run: TrainedRun) -> dict[str, str]:
     def score(percent: float | None, epoch: int | None) -> str:
-        share = Proportion(round((percent or 0) * (run.photos or 0) / 100), run.photos or 0)
-        if percent is None or share.interval is None:
-            return '–' if percent is None else f'{percent:.2f} %'
+        if percent is None:
+            return '–'
+        share = Proportion(round(percent * (run.photos or 0) / 100), run.photos or 0)
+        if share.interval is None:
+            return f'{percent:.2f} %'
         low, high = share.interval
-        return f'{share.percent:.2f} % ({share.k}/{share.n}, {low:.2f}–{high:.2f})' + f', epoch {epoch}' * (
-            epoch is not None
-        )
+        when = '' if epoch is None else f', epoch {epoch}'
+        return f'{share.percent:.2f} % ({share.k}/{share.n}, {low:.2f}–{high:.2f}){when}'
 
     return {
         'run': run.name,

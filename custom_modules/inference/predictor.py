@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_modules.errors import PhotoError
+from custom_modules.errors import PhotoError, said_by
 from custom_modules.metrics.predictions import Prediction, check_scores
 from custom_modules.models.model_file import ModelFile, is_exported, open_model_file
 from custom_modules.models.onnx_file import score
 from custom_modules.models.onnx_preprocessing import Pixels
 from custom_modules.photos.decoding import photo_problem
-from custom_modules.photos.image_files import BROKEN, Unreadable, file_problem
+from custom_modules.photos.image_files import Unreadable, file_problem
 
 WORKERS = 2  # threads that read images
 
@@ -66,16 +66,18 @@ class Predictor(ABC):
             yield from found
 
     def read(self, path: str) -> Any:
-        """One image as the model takes it, or an :class:`Unreadable`."""
+        """One image as the model takes it, or an :class:`Unreadable`; a PhotoError if the pipeline fails on it."""
         if problem := file_problem(path):
             return Unreadable(path, problem)
         try:
             return self.load(path)
         except Exception as error:  # fed with garbage, decoders raise almost anything
-            problem = photo_problem(path)
-            if isinstance(error, PhotoError) and not problem:
-                raise
-            return Unreadable(path, problem or BROKEN)
+            if problem := photo_problem(path):
+                return Unreadable(path, problem)
+            raise PhotoError(
+                f'{path}: can be read, but the test pipeline fails on it: {said_by(error)}. Correct test_dataloader '
+                'in the config, or remove the image.'
+            ) from error
 
     def batches(
         self, paths: Sequence[str], batch_size: int = 32, workers: int = WORKERS

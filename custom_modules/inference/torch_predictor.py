@@ -21,10 +21,9 @@ from custom_modules.engine.performance import (
     without_batch_norm,
 )
 from custom_modules.engine.run_config import follow_classes, head_problem, model_settings, read_config
-from custom_modules.errors import InputError, PhotoError, as_configured, said_by
+from custom_modules.errors import InputError, as_configured
 from custom_modules.inference.predictor import Predictor
 from custom_modules.models.model_file import ModelFile, open_model_file
-from custom_modules.photos.decoding import photo_problem
 from custom_modules.upstream import silenced
 
 ANOTHER = 'Give another checkpoint.'
@@ -64,15 +63,7 @@ class TorchPredictor(Predictor):
 
     def load(self, path: str) -> dict[str, Any]:
         """The output of the test pipeline: ``inputs``, (3, H, W) uint8, and ``data_samples``."""
-        try:
-            return self._pipeline({'img_path': path})
-        except Exception as error:
-            if photo_problem(path):
-                raise
-            raise PhotoError(
-                f'{path}: can be read, but the test pipeline fails on it: {said_by(error)}. Correct test_dataloader '
-                'in the config, or remove the image.'
-            ) from error
+        return self._pipeline({'img_path': path})
 
     @torch.inference_mode()
     def score(self, images: Sequence[dict[str, Any]]) -> NDArray[np.float32]:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from custom_modules.photos.decoding import decode_photo
 from custom_modules.photos.image_files import file_problem
@@ -18,9 +20,14 @@ def thumbnail(photo: Path, size: int = 320) -> str | None:
         picture, _ = decode_photo(photo.read_bytes())
     except (OSError, ValueError):
         return None
-    scale = min(1, size / max(picture.shape[:2]))
+    return data_address(resized(picture, min(size, max(picture.shape[:2]))))
+
+
+def resized(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The image with ``size`` pixels on its longer side."""
+    scale = size / max(picture.shape[:2])
     height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
-    return data_address(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def data_address(picture: Any) -> str:

@@ -13,7 +13,6 @@ from custom_modules.datasets.check_report import format_report
 from custom_modules.datasets.class_counts import class_weights
 from custom_modules.datasets.dataset_checks import CheckReport, check_dataset
 from custom_modules.datasets.splitting import split_dataset
-from custom_modules.errors import InputError
 from custom_modules.pages import SUFFIXES, write_out
 
 
@@ -141,15 +140,6 @@ def test_imbalance_comes_with_the_weights(raw, draw):
     assert report.findings[0].detail == 'rose has 13 photos, daisy 6: 2.2 times as many'
     assert report.class_weights == {'daisy': 1.583, 'rose': 0.731}  # each times its count is 9.5, within rounding
     assert class_weights([5, 0]) == [0.5, 0.0]
-
-
-@pytest.mark.parametrize(
-    ('name', 'said'), [('nowhere', 'no such'), ('empty', 'no class folders'), ('raw/rose', 'the folder above')]
-)
-def test_a_folder_without_classes_is_refused(raw, name, said):
-    (raw.parent / 'empty').mkdir()
-    with pytest.raises(InputError, match=said):
-        check(raw.parent / name)
 
 
 def test_a_dataset_whose_own_name_is_not_utf8(raw):

@@ -39,15 +39,6 @@ def test_all_problems_are_reported_at_once(copy):
     assert third.startswith(f'{copy / "manifest.json"}: ')
 
 
-def test_an_image_in_both_subsets(copy):
-    path, label = read_prepared(copy).val[0]
-    shutil.copy(copy / 'val' / path, copy / 'train' / path)
-    with (copy / 'train.txt').open('a') as file:
-        file.write(f'{path} {label}\n')
-    with pytest.raises(InputError, match='is in train and in val'):
-        read_prepared(copy)
-
-
 def test_a_changed_or_broken_manifest_is_refused(copy):
     text = (copy / 'manifest.json').read_text()
     for broken in (text.replace('"seed": 0', '"seed": 1'), text[:-5], '[]', '{}', '\udce9'):

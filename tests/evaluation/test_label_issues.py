@@ -12,7 +12,6 @@ import pytest
 from html_elements import Elements, assert_self_contained
 
 from custom_modules.datasets.annotation import Sample
-from custom_modules.errors import InputError
 from custom_modules.evaluation import label_issues
 from custom_modules.evaluation.label_issues import (
     LabelIssues,
@@ -76,14 +75,6 @@ def test_copies_with_the_same_wrong_label_do_not_confirm_each_other():
     assert together[160:, 1].max() < alone[160:, 1].min()
     found = {row['path'] for row in suspects_of(features, labels, groups)}
     assert found >= {f'{i}.jpg' for i in range(160, 170)}
-
-
-def test_too_few_classes_or_photos_are_all_named():
-    features, labels = clusters(per_class=3)
-    with pytest.raises(InputError) as caught:
-        suspects_of(features, labels, classes=[*CLASSES, 'empty'])
-    assert len(caught.value.problems) == 5
-    assert caught.value.problems[0].startswith("class 'daisy': 3 readable photo(s)")
 
 
 ODD = '<b onload=x>"&.jpg'

@@ -8,11 +8,9 @@ import pytest
 from custom_modules.errors import InputError
 from custom_modules.evaluation.results import (
     FoundResults,
-    figures,
     find_results,
     format_counts,
     format_scaling,
-    results_warning,
     set_aside,
 )
 from custom_modules.metrics.predictions import Prediction, count
@@ -77,12 +75,6 @@ def test_only_results_of_the_same_test_are_replaced(tmp_path, kind):
 def test_extra_results_and_unreadable_files_are_kept(metrics, old, new, name):
     metrics.write_text(old if isinstance(old, str) else json.dumps({**BEST, **old}))
     assert set_aside(metrics, {**BEST, **new}) == (name and metrics.with_name(name))
-
-
-def test_scores_that_are_not_finite_are_refused():
-    broken = [Prediction('a.jpg', [0.5, 0.5], 0), Prediction('b.jpg', [float('nan')] * 2, 0)]
-    with pytest.raises(InputError, match=r'b\.jpg: its scores are not finite'):
-        figures(broken, ['a', 'b'])
 
 
 def test_the_table_for_the_terminal():
@@ -172,10 +164,3 @@ def test_a_temperature_with_a_fault_is_not_used(metrics, scaling, about, fault):
     assert (found.results, found.temperature) == (tested, None)
     assert found.source.startswith('none: the ')
     assert fault in found.source
-
-
-def test_figures_of_training_images_are_warned_of():
-    same_list = {'tested': 'train.txt', 'trained_list': 'train.txt'}
-    assert results_warning({'trained_on': 'a', 'dataset': 'a'}) == results_warning({'dataset': 'a'}) == ''
-    assert results_warning({'trained_on': 'a', 'dataset': 'b', **same_list}).startswith('trained on another split')
-    assert results_warning({'trained_on': 'a', 'dataset': 'a', **same_list}).startswith('tested on the training')

@@ -2,8 +2,6 @@
 
 import os
 import random
-import subprocess
-import sys
 import unicodedata
 from pathlib import Path
 
@@ -11,8 +9,6 @@ import pytest
 from PIL import Image
 
 from custom_modules.datasets.prepared_dataset import read_prepared
-
-TOOLS = Path(__file__).parents[2] / 'tools'
 
 
 def image(file: Path, size: int = 32) -> bytes:
@@ -53,18 +49,17 @@ def hostile(tmp_path: Path) -> tuple[Path, set[str]]:
     return raw, usable
 
 
-def run(tool: str, *args: object) -> subprocess.CompletedProcess:
-    """Runs a tool whose output can hold ASCII alone."""
-    done = subprocess.run(
-        [sys.executable, TOOLS / f'{tool}.py', *map(str, args)],
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONIOENCODING': 'ascii'},
-        capture_output=True,
-        timeout=300,
-        encoding='ascii',
-    )
-    assert done.stderr == ''
-    assert {character for character in done.stdout if unicodedata.category(character) == 'Cc'} == {'\n'}
-    return done
+@pytest.fixture
+def run(run_process, tmp_path):
+    """A function that runs a tool whose output can hold ASCII alone; the lines it prints about what is wrong."""
+
+    def run(*args: object) -> list[str]:
+        done = run_process(*args, cwd=tmp_path, PYTHONIOENCODING='ascii')
+        assert (done.code, done.err) == (1, '')
+        assert {character for character in done.out if unicodedata.category(character) == 'Cc'} == {'\n'}
+        return done.out.splitlines()
+
+    return run
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
@@ -75,15 +70,14 @@ def tree(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-def test_split_uses_the_usable_images_and_lists_the_others(hostile, tmp_path, call):
+def test_split_uses_the_usable_images_and_lists_the_others(hostile, run, tmp_path, call):
     raw, usable = hostile
     before = tree(raw)
-    done = run('split_dataset', raw, tmp_path / 'out')
-    assert done.returncode == 1
+    printed = run('split_dataset', raw, tmp_path / 'out')
     assert tree(raw) == before
     prepared = read_prepared(tmp_path / 'out')
     assert {sample.path for sample in prepared.train + prepared.val} == usable
-    listed = [line for line in done.stdout.splitlines() if line.startswith('left out: ')]
+    listed = [line for line in printed if line.startswith('left out: ')]
     for said in (
         '.DS_Store (hidden',
         'linked (link to a folder that is listed itself or lies above)',
@@ -119,16 +113,15 @@ def test_split_uses_the_usable_images_and_lists_the_others(hostile, tmp_path, ca
     assert 'rose/truncated.jpg 1\n' in (tmp_path / 'out' / 'train.txt').read_text()
 
 
-def test_check_reports_everything_and_changes_nothing(hostile, tmp_path):
+def test_check_reports_everything_and_changes_nothing(hostile, run, tmp_path):
     raw, _ = hostile
     (raw / 'lily').mkdir()
     for path in ('rose/0.JPG', 'ro\nse/0.jpg', os.fsdecode(b'r\xf4se/0.jpg')):
         image(raw / path)
     before = tree(raw)
-    done = run('check_dataset', raw, '--out', tmp_path / 'report.html')
-    assert done.returncode == 1
+    printed = run('check_dataset', raw, '--out', tmp_path / 'report.html')
     assert tree(raw) == before
-    assert done.stdout.splitlines()[-1] == f'written: {tmp_path / "report.html"}'
+    assert printed[-1] == f'written: {tmp_path / "report.html"}'
     report = (tmp_path / 'report.html').read_text()
     for said in ('zero.jpg', 'text.jpg', 'truncated.jpg', 'bomb.png', 'loop.jpg', 'pipe.jpg', '0.JPG', 'pixel.png'):
         assert said in report

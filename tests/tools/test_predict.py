@@ -46,8 +46,9 @@ def test_the_scores_are_those_of_a_test(best, tiny_config, data, call, tmp_path)
             assert float(one[f'score_{name}']) == pytest.approx(float(other[f'score_{name}']), abs=1e-5)
 
 
-def test_lines_on_the_terminal(best, data, call):
-    result = call('predict', data / 'val' / 'rose', '--checkpoint', best, '--top-k', 2)
+def test_lines_on_the_terminal_and_a_folder_for_the_unsure(best, data, call, tmp_path):
+    options = ['--top-k', 2, '--sort-into', 'sorted', '--min-score', 1]
+    result = call('predict', data / 'val' / 'rose', '--checkpoint', best, *options)
     assert result.code == 0
     lines = result.out.splitlines()
     assert len(lines) == 3
@@ -55,7 +56,9 @@ def test_lines_on_the_terminal(best, data, call):
         path, first, second = line.split('  ')
         assert '/val/rose/' in path
         assert 1 >= float(first.split()[1]) >= float(second.split()[1]) >= 0
-    assert result.err.startswith('3 photos: ')
+    assert result.err.startswith('3 photos: unsure 3\n')
+    assert [path.name for path in (tmp_path / 'sorted').iterdir()] == ['unsure']
+    assert len(list((tmp_path / 'sorted' / 'unsure').iterdir())) == 3
 
 
 def test_what_cannot_be_read_is_listed_and_the_rest_predicted(best, data, call, tmp_path):
@@ -107,14 +110,6 @@ def test_sorting_that_failed_goes_on(best, data, call, tmp_path, monkeypatch):
     assert result.code == 0
     assert 'going on after 15 of 15 photos' in result.out
     assert len(table(tmp_path / 'a.csv')) == len(list((tmp_path / 'sorted').glob('*/*'))) == 15
-
-
-def test_the_unsure_have_a_folder(best, data, call, tmp_path):
-    result = call('predict', data / 'val', '--checkpoint', best, '--sort-into', 'sorted', '--min-score', 1)
-    assert result.code == 0
-    assert [path.name for path in (tmp_path / 'sorted').iterdir()] == ['unsure']
-    assert len(list((tmp_path / 'sorted' / 'unsure').iterdir())) == 15
-    assert '15 photos: unsure 15' in result.err
 
 
 def test_a_list_on_standard_input(best, data, call, tmp_path, monkeypatch):
@@ -177,19 +172,13 @@ def test_killed_and_started_again_it_goes_on(best, data, call, one_thread, tool_
     assert not (tmp_path / '.a.csv.part').exists()
 
 
-def test_two_processes_share_the_photos(best, data, call, tool_environment, tmp_path):
-    call('predict', data / 'val', '--checkpoint', best, '--out', 'one.csv', '--batch-size', 2)
-    command = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']
-    tool = [ROOT / 'tools' / 'predict.py', data / 'val', '--checkpoint', best, '--out', 'two.csv', '--batch-size', '2']
-    done = subprocess.run(
-        [sys.executable, *command, *tool, '--launcher', 'pytorch'],
-        cwd=tmp_path,
-        env=tool_environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count('15 photos: ') == 1
+def test_two_processes_share_the_photos(best, data, call, run_process, tmp_path):
+    arguments = 'predict', data / 'val', '--checkpoint', best, '--batch-size', 2
+    call(*arguments, '--out', 'one.csv')
+    torchrun = '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2'
+    done = run_process(*arguments, '--out', 'two.csv', '--launcher', 'pytorch', cwd=tmp_path, before=torchrun)
+    assert done.code == 0, done.err
+    assert done.out.count('15 photos: ') == 1
     one, two = table(tmp_path / 'one.csv'), table(tmp_path / 'two.csv')
     assert [row['path'] for row in one] == [row['path'] for row in two]
     for first, second in zip(one, two, strict=True):
