@@ -33,5 +33,3 @@ def test_what_cannot_be_tested_so_is_refused(exported, tiny_config, call):
     error = call('test', tiny_config, exported, '--cfg-options', step).error
     assert 'gives Preprocessing(crop=(40, 40)' in error
     assert 'Use the config that it was trained with' in error
-    with pytest.raises(SystemExit, match='2'):
-        call('test', tiny_config, exported, '--amp')

@@ -59,7 +59,7 @@ def test_tested_runs_are_paired(seeds, tiny_config, call, tmp_path):
         assert read_trained_run(runs[0]).answers == {}
 
 
-def test_unusable_arguments_are_one_line(call, tiny_config, capfd, tmp_path):
+def test_unusable_arguments_are_one_line(call, tiny_config, tmp_path):
     for folder in ('gone', tmp_path):
         assert f'{folder}: no run (no best.pth)' in call('compare', folder).error
     (tmp_path / 'a.md').mkdir()
@@ -67,10 +67,6 @@ def test_unusable_arguments_are_one_line(call, tiny_config, capfd, tmp_path):
     assert 'is a folder. Name a file.' in call('compare', 'gone', '--out', 'a.md').error
     assert 'a file, not a folder' in call('compare', 'gone', '--out', 'file/a.md').error
     assert 'one of them is given twice' in call('train', tiny_config, '--seeds', 1, 1).error
-    for flag in ('--dry-run', '--no-validate'):
-        with pytest.raises(SystemExit):
-            call('train', tiny_config, '--seeds', 1, 2, flag)
-        assert f'averages the scores, which {flag} does not give' in capfd.readouterr().err
 
 
 def test_the_first_seed_that_fails_ends_it(tiny_config, call, tmp_path):

@@ -180,19 +180,3 @@ def test_what_cannot_be_begun_is_one_line(call, configs, folds, tmp_path):
     ]:
         assert said in call('cross_validate', *arguments, '--data-root', folds).error
     assert not (tmp_path / 'work_dirs').exists()
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'said'),
-    [
-        (['cross_validate', 'a.py', '--out', 'a.json'], 'the name must end in .csv'),
-        (['cross_validate', 'a.py', '--cfg-options', 'randomness.seed=3'], 'randomness.seed=3: set for each run'),
-        (['cross_validate', 'a.py', '--cfg-options', 'val_dataloader.dataset.ann_file=a'], 'set for each run'),
-        (['compare', 'a.csv', 'run'], 'only one table'),
-        (['compare', 'a.csv', '--out', 'c.png'], '--out c.png: a table has no curves'),
-    ],
-)
-def test_arguments_that_cannot_be_used(call, capfd, arguments, said):
-    with pytest.raises(SystemExit):
-        call(*arguments)
-    assert said in capfd.readouterr().err

@@ -6,7 +6,6 @@ import shutil
 
 import onnx
 import onnxruntime
-import pytest
 import torch
 
 from custom_modules.models.model_file import open_model_file
@@ -107,12 +106,6 @@ def test_training_photos_that_cannot_be_read_are_named(best, data, call, tmp_pat
     said = call('export_onnx', best, '--out', 'a.onnx', '--data-root', spoilt, '--int8').error
     assert f'{photo}: broken picture, or none that can be read. Fix the dataset first.' in said
     assert not list(tmp_path.glob('*.onnx'))
-
-
-def test_int8_needs_a_dataset(best, call, capfd):
-    with pytest.raises(SystemExit):
-        call('export_onnx', best, '--int8')
-    assert '--int8: needs --data-root' in capfd.readouterr().err
 
 
 def test_a_model_with_other_classes_than_scores_is_not_written(best, call, tmp_path):

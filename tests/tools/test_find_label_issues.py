@@ -12,7 +12,6 @@ import torch
 
 from custom_modules.evaluation import label_issues
 from custom_modules.evaluation.embeddings import Embedder
-from tools import find_label_issues
 
 COLOURS = {'daisy': (240, 240, 240), 'rose': (40, 30, 200), 'sunflower': (20, 190, 240)}  # BGR
 
@@ -118,14 +117,6 @@ def test_missing_weights_and_extras_name_the_command_that_gets_them(raw, call, m
     assert 'mobilenet_v2.pth: no such file. Get it with: python tools/fetch_weights.py mobilenet_v2' in error
     monkeypatch.setattr('custom_modules.errors.find_spec', lambda name: None)
     assert 'pip install cleanlab scikit-learn' in call('find_label_issues', raw).error
-
-
-@pytest.mark.parametrize('arguments', [['data', '--top', '-1'], ['data', '--seed', '-1'], []])
-def test_unusable_arguments_exit_2(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        find_label_issues.main(arguments)
-    assert caught.value.code == 2
-    assert 'usage:' in capsys.readouterr().err
 
 
 def test_a_real_run_on_a_prepared_dataset(data: Path, random_weights: Path, call: Callable):

@@ -183,9 +183,3 @@ def test_two_processes_share_the_photos(best, data, call, run_process, tmp_path)
     assert [row['path'] for row in one] == [row['path'] for row in two]
     for first, second in zip(one, two, strict=True):
         assert float(first['score']) == pytest.approx(float(second['score']), abs=1e-5)
-
-
-def test_a_number_of_workers_below_0_is_refused(call, capfd):
-    with pytest.raises(SystemExit, match='2'):
-        call('predict', 'photos', '--checkpoint', 'best.pth', '--workers', -1)
-    assert '--workers -1: must be 0 or more' in capfd.readouterr().err

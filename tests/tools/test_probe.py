@@ -59,14 +59,6 @@ def test_fine_tuning_starts_from_the_probe_and_a_resume_does_not(config_with_pro
     assert 'linear probe' not in resumed.out
 
 
-@pytest.mark.parametrize('flag', ['--demo', '--resume', '--no-validate', '--dry-run', '--save-every-minutes=0'])
-def test_what_does_not_go_with_probe(flag, tiny_config, call, capfd):
-    with pytest.raises(SystemExit) as caught:
-        call('train', tiny_config, '--probe', flag)
-    assert caught.value.code == 2
-    assert f'leave out {flag.partition("=")[0]}' in capfd.readouterr().err
-
-
 def test_a_probe_in_a_used_work_dir(tiny_config, trained, call):
     error = call('train', tiny_config, '--probe', '--work-dir', trained.work_dir).error
     assert error.endswith('holds a run already. Name another --work-dir.')

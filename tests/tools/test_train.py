@@ -259,10 +259,3 @@ def test_two_runs_at_once_in_one_work_dir(tiny_config, run_process, tmp_path):
     lock.close()
     assert 'another run is writing there' in result.error
     assert [path.name for path in (tmp_path / 'run').iterdir()] == ['.lock']
-
-
-def test_demo_does_not_call_real_photos_synthetic(data, tiny_config, call, capfd):
-    with pytest.raises(SystemExit) as caught:
-        call('train', tiny_config, '--demo', '--data-root', data)
-    assert caught.value.code == 2
-    assert 'leave out --data-root' in capfd.readouterr().err

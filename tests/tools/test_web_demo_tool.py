@@ -187,9 +187,3 @@ def test_what_cannot_be_served_is_reported_in_a_line(call, monkeypatch):
     assert 'no such file' in call('web_demo', 'best.onnx', '--port', '0').error
     with socket.create_server(('127.0.0.1', 0)) as taken:
         assert 'in use' in call('web_demo', 'best.onnx', '--port', taken.getsockname()[1]).error
-
-
-@pytest.mark.parametrize('wrong', [('--min-score', 2), ('--port', 70000), ('--config', 'a.py')], ids=str)
-def test_wrong_arguments_are_refused(call, wrong):
-    with pytest.raises(SystemExit, match='2'):
-        call('web_demo', 'best.onnx', *wrong)
