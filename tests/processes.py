@@ -17,6 +17,16 @@ PRELOADED = ['mmpretrain.apis', 'mmpretrain.engine', 'torch.utils.tensorboard', 
 CONTEXT.set_forkserver_preload(PRELOADED)
 
 
+def without(*modules: str) -> tuple[str, str]:
+    """Arguments of Python before a script, which then runs as where these modules are not installed."""
+    code = f'import runpy, sys\nsys.modules.update(dict.fromkeys({modules}))\nsys.argv = sys.argv[1:]\n'
+    return '-c', f"{code}runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+TRAINING = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'scipy', 'onnx', 'imagehash')
+"""Modules that an exported model does without."""
+
+
 def run_script(script: Path, argv: list[str], log: Path, environment: dict[str, str], path: Path) -> None:
     """Runs ``script`` as ``python script argv`` would, as the leader of a process group, in the log's folder."""
     os.setsid()

@@ -13,7 +13,7 @@ from custom_modules.inference.predictor import Predictor, open_predictor
 from custom_modules.metrics.calibration import tempered
 from custom_modules.metrics.predictions import Prediction
 from custom_modules.models.model_file import is_exported
-from custom_modules.photos.image_files import BROKEN, Unreadable, file_problem
+from custom_modules.photos.image_files import BROKEN, Unreadable
 from custom_modules.photos.thumbnails import data_address
 
 MAX_MEGABYTES = 20  # of one image
@@ -49,8 +49,8 @@ class UploadClassifier:
 
     def classify(self, image: Path, name: str) -> Prediction | Unreadable:
         """The prediction for a file, or what is wrong with it; ``name`` is the client's name of the file."""
-        if problem := upload_problem(image):
-            return Unreadable(name, problem)
+        if image.stat().st_size > MAX_BYTES:
+            return Unreadable(name, TOO_BIG)
         (outcome,) = self.predictor.predict([str(image)], 1, 0)
         if isinstance(outcome, Unreadable):
             return Unreadable(name, NO_IMAGE if outcome.problem == BROKEN else outcome.problem)
@@ -67,14 +67,6 @@ class UploadClassifier:
             'scores': dict(zip(self.classes, prediction.scores, strict=True)),
             'sure': score >= self.min_score,
         }
-
-
-def upload_problem(image: Path) -> str | None:
-    """What is wrong with a stranger's file, found before it is decoded: its size in bytes and pixels, its format."""
-    if image.stat().st_size > MAX_BYTES:
-        return TOO_BIG
-    problem = file_problem(str(image))
-    return NO_IMAGE if problem == BROKEN else problem
 
 
 def open_classifier(model: str, config: str | None, min_score: float) -> UploadClassifier:

@@ -10,7 +10,7 @@ import numpy as np
 from custom_modules.datasets.class_counts import innermost
 from custom_modules.datasets.demo_flowers import draw_demo_flowers
 from custom_modules.datasets.prepared_dataset import PreparedDataset, read_prepared
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, require_packages
 from custom_modules.evaluation.model_card import card_path, find_manifest, model_card
 from custom_modules.evaluation.results import as_written, find_results, results_warning
 from custom_modules.files import check_folder, write_atomically
@@ -20,7 +20,6 @@ from custom_modules.inference.onnx_conversion import (
     describe,
     difference,
     export,
-    require_packages,
     score_by_all,
     stack_pixels,
 )
@@ -53,7 +52,7 @@ def export_checkpoint(
     out = out or checkpoint.with_suffix('.onnx')
     outs = [out, out.with_name(f'{out.stem}_int8.onnx')] if int8 else [out]
     _check_outputs([*outs, card_path(out)], overwrite)
-    require_packages()
+    require_packages({name: name for name in ('onnx', 'onnxscript', 'onnxruntime')}, 'an export')
     file = open_checkpoint(str(checkpoint), config)
     data = _read_data(data_root, file) if data_root else None
     predictor = TorchPredictor(file, 'cpu')

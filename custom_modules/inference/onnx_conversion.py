@@ -43,16 +43,6 @@ class ScoringModel(nn.Module):
         return torch.softmax(self.model.head(self.model.extract_feat(inputs)), dim=1)
 
 
-def require_packages() -> None:
-    """Raises an :class:`InputError` if a package for exports is missing, with the command that installs it."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(f'an export needs more packages ({error}): pip install onnx onnxscript onnxruntime') from None
-
-
 def export(predictor: TorchPredictor, metadata: Metadata) -> bytes:
     """The model as ONNX; raises an :class:`InputError` if that fails, or it has not one score per class."""
     patch_export()

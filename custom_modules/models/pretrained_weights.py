@@ -16,7 +16,7 @@ import torchvision
 from mmpretrain.registry import MODELS
 from torch import hub, nn
 
-from custom_modules.errors import InputError
+from custom_modules.errors import InputError, require_packages
 from custom_modules.files import check_folder, sha256_of
 from custom_modules.models.checkpoints import load_checkpoint, named_hash, save_atomically
 from custom_modules.models.weights_catalogue import NOTES, WEIGHTS, require_file
@@ -198,10 +198,9 @@ def _build_source(name: str, layout: str) -> tuple[nn.Module, Callable]:
         model = torchvision.models.get_model(name, weights=None).eval()
         # A ResNet has no ``features``: all of it but avgpool and fc.
         return model, getattr(model, 'features', None) or nn.Sequential(*list(model.children())[:-2])
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError('the file has timm keys, and checking it needs timm: pip install timm') from error
+    require_packages({'timm': 'timm'}, 'converting from timm keys')
+    import timm
+
     model = timm.create_model(WEIGHTS[name].timm_name, pretrained=False).eval()
     return model, model.forward_features
 

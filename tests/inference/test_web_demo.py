@@ -5,10 +5,12 @@ import base64
 import io
 import tempfile
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from custom_modules.inference.classify_upload import KINDS, MAX_BYTES, MAX_MEGABYTES, UploadClassifier
+from custom_modules.inference.predictor import Predictor
 from custom_modules.metrics.calibration import tempered
 from custom_modules.metrics.predictions import Prediction
 
@@ -29,17 +31,19 @@ def image(size=(8, 8), kind='JPEG'):
     return file.getvalue()
 
 
-class Engine:
-    """Gives each photo the same scores, and counts the requests."""
+class Engine(Predictor):
+    """Gives each photo the same scores, and counts the photos that it decodes."""
 
     classes = ['daisy', 'rose', 'tulip']
 
     def __init__(self):
-        self.requests = 0
+        self.decoded = 0
 
-    def predict(self, paths, batch_size=32, workers=None):
-        self.requests += 1
-        yield from (Prediction(path, SCORES) for path in paths)
+    def load(self, path):
+        self.decoded += 1
+
+    def score(self, images):
+        return np.array([SCORES] * len(images))
 
 
 @pytest.fixture
@@ -106,7 +110,7 @@ def test_photos_get_their_scores_and_no_file_stays(client, tmp_path):
 def test_what_is_no_photo_is_refused_before_it_is_decoded(client, engine, content, status, detail):
     answered = client.post('/classify', files={'photo': ('rose.jpg', content)})
     assert (answered.status_code, answered.json()) == (status, {'detail': detail})
-    assert engine.requests == 0
+    assert engine.decoded == 0
 
 
 def test_a_request_without_photos_or_of_unknown_or_great_length_is_refused_in_a_line(client):

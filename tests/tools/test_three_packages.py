@@ -7,12 +7,11 @@ import venv
 from pathlib import Path
 
 import pytest
+from processes import TRAINING, without
 
 from custom_modules.models.onnx_file import PACKAGES
 
 ROOT = Path(__file__).parents[2]
-RUN = "sys.argv[0] = 'tools/predict.py'\nrunpy.run_path(sys.argv.pop(1), run_name='__main__')"
-BLOCKED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'scipy', 'rich', 'onnx', 'imagehash')
 
 
 def rows(path):
@@ -25,8 +24,7 @@ def tool(request, tmp_path):
     """A command: tools/predict.py where torch cannot be imported, or where only the packages named there are."""
     path = ROOT / 'tools' / 'predict.py'
     if request.param == 'blocked modules':
-        script = f'import runpy, sys\nsys.modules.update(dict.fromkeys({BLOCKED}))\n' + RUN
-        return [sys.executable, '-c', script, path]
+        return [sys.executable, *without(*TRAINING, 'rich'), path]
     venv.create(tmp_path / 'venv', with_pip=True)
     python = tmp_path / 'venv' / ('Scripts' if sys.platform == 'win32' else 'bin') / 'python'
     _, *install = PACKAGES.split()

@@ -16,18 +16,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from processes import TRAINING, without
 
 from custom_modules.inference.predictor import open_predictor
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools' / 'web_demo.py'
-BLOCKED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'scipy', 'onnx', 'imagehash')
-BLOCKING = """
-import runpy, sys
-sys.modules.update(dict.fromkeys({blocked}))
-sys.argv[0] = 'tools/web_demo.py'
-runpy.run_path(sys.argv.pop(1), run_name='__main__')
-"""
 ASKERS = 64
 MOST_GROWTH = 400  # MB; the photos of all askers, decoded at once, would take 1700
 
@@ -169,8 +163,7 @@ def test_an_exported_model_needs_no_torch(exported, data, tool_environment, tmp_
 
     photo = next((data / 'val' / 'rose').iterdir())
     (wanted,) = open_predictor(str(exported)).predict([str(photo)])
-    before = ('-c', BLOCKING.format(blocked=BLOCKED))
-    arguments = {'environment': tool_environment, 'temporary': tmp_path / 'tmp', 'before': before}
+    arguments = {'environment': tool_environment, 'temporary': tmp_path / 'tmp', 'before': without(*TRAINING)}
     with serving(exported, '--min-score', '0.999', **arguments) as (_, address):
         answered = httpx.post(f'{address}/classify', files={'photo': photo.read_bytes()})
     assert answered.status_code == 200
