@@ -3,7 +3,7 @@
 The split is drawn per class from the seed: the same seed and photos give the same dataset on any machine. Photos that
 cannot be read are left out. So is repeated content: all of it if it is in two classes, all but the first by name if it
 is in one. Near-duplicates (resized, recompressed, brightened, slightly cropped) stay in one subset.
-OUT appears whole or not at all; a killed run leaves only a hidden folder .OUT.partial-... next to it, to be deleted.
+OUT appears whole or not at all; a killed run leaves only a hidden folder .OUT.NUMBER.tmp next to it, to be deleted.
 Exit codes: 0 done, 1 done but something other than hidden files was left out or looks wrong, 2 unusable input.
 """
 

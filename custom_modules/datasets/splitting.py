@@ -5,20 +5,18 @@ Steps: raw_folders.py lists, this module opens and compares, split_plan.py decid
 
 import os
 import re
-import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from custom_modules.datasets.annotation import SIDES, Sample, label_photos, write_classes, write_samples
-from custom_modules.datasets.manifest import write_manifest
+from custom_modules.datasets.manifest import read_manifest_digest, write_manifest
 from custom_modules.datasets.raw_folders import HIDDEN, LeftOut, Scan, list_folder, scan_raw
 from custom_modules.datasets.split_plan import plan_folds, plan_split
-from custom_modules.errors import InputError, refuse
-from custom_modules.files import check_folder, printable, sha256_of
+from custom_modules.errors import InputError, collect, refuse
+from custom_modules.files import check_folder, printable, sha256_of, write_folder_atomically
 from custom_modules.photos.fingerprint import (
     DHASH_BITS,
     PHASH_BITS,
@@ -116,29 +114,35 @@ def split_dataset(
         for path, side in side_of.items()
         if path.split('/')[1] != scan.sources[path].split('/')[1]
     }
-    with _new_folder(out) as folder:
+    manifest = {
+        'tool': 'tools/split_dataset.py',
+        'version': 1,
+        'seed': seed,
+        'ratio': ratio,
+        'mode': mode,
+        'classes': classes,
+        'counts': counts,
+        'folds': folds,
+        'groups': [[f'{side_of[path]}/{path}' for path in group] for group in groups],
+        'left_out': [item._asdict() for item in scan.left_out],
+        **({'renamed': renamed} if renamed else {}),
+    }
+
+    def fill(folder: Path) -> None:
         files = _place_photos(raw, scan, prints, side_of, folder, mode, progress)
         _write_lists(folder, classes, samples, in_folds)
-        manifest = {
-            'tool': 'tools/split_dataset.py',
-            'version': 1,
-            'seed': seed,
-            'ratio': ratio,
-            'mode': mode,
-            'classes': classes,
-            'counts': counts,
-            'folds': folds,
-            'files': files,
-            'groups': [[f'{side_of[path]}/{path}' for path in group] for group in groups],
-            'left_out': [item._asdict() for item in scan.left_out],
-        }
-        if renamed:
-            manifest['renamed'] = renamed
-        digest = write_manifest(folder, manifest)
+        write_manifest(folder, {**manifest, 'files': files})
+        _check_unused(out)  # again: somebody may have used it meanwhile
+
+    try:
+        write_folder_atomically(Path(os.path.realpath(out)), fill)
+    except OSError as error:
+        found = f'{error.filename or out}: {error.strerror}, so nothing was written'
+        raise InputError(f'{found}. Make space, or choose another folder or --mode.') from None
     notes, warnings = _about_groups(scan, groups)
     if renamed:
         notes.append(f'{len(renamed)} images of merged folders got another name; see manifest.json')
-    return SplitReport(counts, scan.left_out, notes, warnings, digest)
+    return SplitReport(counts, scan.left_out, notes, warnings, read_manifest_digest(out))
 
 
 def parse_rename(pairs: Sequence[str]) -> dict[str, str]:
@@ -154,16 +158,22 @@ def _check_options(raw: Path, out: Path, ratio: float, folds: int) -> None:
     source, target = Path(os.path.realpath(raw)), Path(os.path.realpath(out))
     if target.is_relative_to(source) or source.is_relative_to(target):
         problems.append(f'{out}: is inside {raw}, or the other way round. Choose a folder apart from the raw photos.')
-    elif os.path.isdir(target) and list_folder(target):
-        problems.append(f'{out}: exists and is not empty, and a split is never mixed in. Choose another folder.')
-    elif os.path.lexists(out) and not os.path.isdir(target):
-        problems.append(f'{out}: exists and is no folder. Choose another name.')
+    else:
+        with collect(problems):
+            _check_unused(out)
     if not 0 < ratio < 1:
         problems.append(f'ratio {ratio} is not between 0 and 1. 0.8 sends four of five photos to train.')
     if folds and folds < 2:
         problems.append(f'{folds} folds: two or more are needed. Choose another number.')
     refuse(problems)
     check_folder(target.parent)
+
+
+def _check_unused(out: Path) -> None:
+    if os.path.isdir(out) and list_folder(out):
+        raise InputError(f'{out}: exists and is not empty, and a split is never mixed in. Choose another folder.')
+    if os.path.lexists(out) and not os.path.isdir(out):
+        raise InputError(f'{out}: exists and is no folder. Choose another name.')
 
 
 def _compare(
@@ -207,24 +217,6 @@ def _compare(
 
 def _class_of(path: str) -> str:
     return path.split('/')[0]
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder next to ``out`` to be filled, which is moved into place in the end, or removed after an error."""
-    target = Path(os.path.realpath(out))
-    unfinished = target.with_name(f'.{target.name}.partial-{secrets.token_hex(4)}')
-    try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        if target.exists():
-            target.rmdir()  # fails unless empty
-        unfinished.rename(target)
-    except OSError as error:
-        found = f'{error.filename or out}: {error.strerror}, so nothing was written'
-        raise InputError(f'{found}. Make space, or choose another folder or --mode.') from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _place_photos(
