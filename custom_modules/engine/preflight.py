@@ -112,7 +112,9 @@ CONFIG_CHECKS = {'paths': check_paths, 'dataloaders': check_loaders}
 
 
 def check_classes(run: 'Run') -> Iterator[Finding]:
-    """Classes that are the folders of a split, that have no images, or that the config counts differently."""
+    """Classes that are the folders of a split, have no images, or do not fit the head."""
+    if problem := head_problem(run.model):  # it can be trained, but no tool can use its scores
+        yield (warning if 'train' in run.datasets else error)(f'model.head: {problem}')
     counts = {
         'model.head.num_classes': run.model.get('head', {}).get('num_classes'),
         'data_preprocessor.num_classes': (run.cfg.get('data_preprocessor') or {}).get('num_classes'),
@@ -132,12 +134,6 @@ def check_classes(run: 'Run') -> Iterator[Finding]:
         missing = listed([found for label, found in enumerate(classes) if label not in labels])
         if labels and missing:
             yield warning(f'{key}: no photo of {missing} to learn from. Look at its ann_file and indices.')
-
-
-def check_head(run: 'Run') -> Iterator[Finding]:
-    """A head that can be trained, but whose scores no tool can use."""
-    if problem := head_problem(run.model):
-        yield (warning if 'train' in run.datasets else error)(f'model.head: {problem}')
 
 
 def check_leaks(run: 'Run') -> Iterator[Finding]:
@@ -291,11 +287,10 @@ def weights_fit(part: dict, checkpoint: dict, prefix: str = '') -> tuple[int, in
 
 TRAIN_CHECKS = {
     'dataset': check_classes,
-    'model.head': check_head,
     'images': check_leaks,
     'pipeline': check_pipelines,
     'topk': check_topk,
     'data_preprocessor': check_channels,
     'load_from': check_checkpoint,
 }
-TEST_CHECKS = {'dataset': check_classes, 'model.head': check_head, 'load_from': check_checkpoint}
+TEST_CHECKS = {'dataset': check_classes, 'load_from': check_checkpoint}

@@ -112,9 +112,8 @@ def continue_schedules(runner: Runner, planned: SimulatedSchedules) -> str | Non
     """
     schedules, done = schedules_of(runner), iterations_done(runner)
     pairs = list(zip(schedules, planned.schedules, strict=True))
-    steps = [runner.epoch if schedule.by_epoch else done for schedule in schedules]
     differ = [copy for schedule, copy in pairs if _settings(schedule) != _settings(copy)]
-    if not differ and [schedule._global_step for schedule in schedules] == steps:
+    if not differ:
         return None
     groups = runner.optim_wrapper.param_groups
     before, logged = groups[0]['lr'], runner.message_hub.log_scalars.get('train/lr')
