@@ -30,6 +30,7 @@ def quieten() -> None:
     warnings.filterwarnings('ignore', module=r'PIL\.')
     # mmcv-lite has no compiled operators and warns at every start; no model here needs one (mmcv #3325).
     warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
+    warnings.filterwarnings('ignore', message=r'Glyph \d+')  # matplotlib's, of class names with emoji
     # Python 3.12 and newer warn of '\d' when they compile this file, which can be at every start.
     warnings.filterwarnings('ignore', category=SyntaxWarning, module=r'.*mmpretrain.evaluation.metrics.vqa')
 

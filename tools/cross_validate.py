@@ -27,7 +27,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     folder = Path('work_dirs/cross_validation')
     add('--work-dir', type=Path, default=folder, metavar='DIR', help='folder of the runs (default: %(default)s)')
     add('--out', type=Path, metavar='FILE.csv', help='the table (default: predictions.csv in the folder of the runs)')
-    add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='settings for all runs')
+    add('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE', help='settings for all runs')
     args = parser.parse_args(argv)
     args.out = args.out or args.work_dir / 'predictions.csv'
     if args.out.suffix != '.csv':

@@ -38,7 +38,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add('--no-validate', action='store_true', help='train without validating')
     add('--class-weights', choices=['balanced'], help='weight the loss by the training photos of each class')
     add('--auto-scale-lr', action='store_true', help='scale the lr to the actual batch size')
-    add('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override settings, e.g. train_cfg.max_epochs=5')
+    add(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        metavar='KEY=VALUE',
+        help='override settings, e.g. train_cfg.max_epochs=5',
+    )
     add('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     add('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

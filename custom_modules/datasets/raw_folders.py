@@ -159,7 +159,7 @@ def _reason_against_photo(path: Path) -> str | None:
     if not os.path.isfile(path):
         return 'broken link' if os.path.islink(path) else 'no readable file'
     if not is_image_file(path):
-        return 'no image by content or suffix'
+        return 'not an image'
     return 'its name does not fit the annotation format; rename it' if name_problem(path.name) else None
 
 

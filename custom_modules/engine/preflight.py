@@ -267,10 +267,11 @@ def check_checkpoint(run: 'Run') -> Iterator[Finding]:
     if training and before and run.digest and before != run.digest:
         other = f'was trained on another split ({before[:12]}) than {run.data_root} ({run.digest[:12]})'
         yield level(f'{name}: {other}: it has learned validation photos. Give the --data-root that it was trained on.')
-    done, epochs = (checkpoint.get('meta') or {}).get('epoch', 0), run.cfg.get('train_cfg', {}).get('max_epochs')
-    if resume and epochs is not None and done > epochs:
-        add = f'--cfg-options train_cfg.max_epochs={done + 1}'
-        yield error(f'{name}: has trained for {done} epochs, but train_cfg.max_epochs is {epochs}. Add: {add}')
+    for key in ('epoch', 'iter') if resume else ():
+        done, wanted = (checkpoint.get('meta') or {}).get(key, 0), run.cfg.get('train_cfg', {}).get(f'max_{key}s')
+        if wanted is not None and done > wanted:
+            add = f'--cfg-options train_cfg.max_{key}s={done + 1}'
+            yield error(f'{name}: has trained for {done} {key}s, but train_cfg.max_{key}s is {wanted}. Add: {add}')
 
 
 def weights_fit(part: dict, checkpoint: dict, prefix: str = '') -> tuple[int, int]:

@@ -43,8 +43,9 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
             raise InputError(f'--cfg-options {pair}: is not of the form KEY=VALUE.')
         try:
             options[key] = DictAction._parse_iterable(value)
-        except AssertionError as error:
-            raise InputError(f'--cfg-options {pair}: {error}') from error
+        except (AssertionError, RecursionError) as error:  # upstream's parser takes no dict(...)
+            advice = 'Set single keys, as in param_scheduler.0.T_max=4, or write it in a config file.'
+            raise InputError(f'--cfg-options {pair}: the value cannot be parsed. {advice}') from error
     return options
 
 
@@ -93,6 +94,7 @@ def read_config(
         followed = follow_classes(cfg, count, options, {UPSTREAM_CLASSES} if data_root else ())
         if followed and not quiet and first_on_machine():
             print(f'{count} classes, from {file}')
+    cfg.setdefault('default_scope', 'mmpretrain')
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(default_work_dir(path, demo, probe))
     check_folder(Path(cfg.work_dir))
     return cfg
@@ -106,7 +108,6 @@ def _load(path: str) -> Config:
         raise InputError(f'{path}: no such config.' + (f' Choose one of: {here}' if here else ''))
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
-        import_modules_from_strings(REGISTER)  # also for configs that do not name it
         if cfg.get('custom_imports'):
             names = cfg.custom_imports.get('imports') or []
             names = [names] if isinstance(names, str) else list(names)
@@ -118,6 +119,9 @@ def _load(path: str) -> Config:
         if hasattr(cfg, '_imported_names'):  # pure Python: its types are classes
             settings = {key: value for key, value in cfg._cfg_dict.items() if key not in cfg._imported_names}
             cfg = Config(with_names(settings), filename=path)
+    except ImportError as error:
+        advice = 'Install it, or add its folder to the environment variable PYTHONPATH.'
+        raise InputError(f'{path}: custom_imports: {error}. {advice}') from error
     except Exception as error:  # a config is a program and may raise anything
         raise InputError(f'{path}: not a usable config: {type(error).__name__}: {error}') from error
     return cfg

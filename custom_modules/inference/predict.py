@@ -121,9 +121,8 @@ def _report(
 ) -> int:
     stream = sys.stdout if out else sys.stderr
     print(summary, file=stream)
-    if others:
-        more = f' and {len(others) - 1} more' if len(others) > 1 else ''
-        print(f'left out    {printable(others[0])}{more}: no image by content or suffix', file=stream)
+    for other in others:
+        print(f'left out    {printable(other)}: not an image', file=stream)
     if out:
         print(f'written     {out}', file=stream)
     if sort_into:

@@ -172,7 +172,7 @@ def scale(scores: ArrayLike, truths: ArrayLike) -> dict[str, Any] | None:
 def scaling_fault(scaling: Mapping[str, Any]) -> str:
     """Why the temperature of :func:`scale` must not be used on other images; '' if it may."""
     if scaling['temperature'] in TEMPERATURES:
-        return 'it is an end of the searched range, so these images do not determine it'
+        return 'the fit reached the limit of its search range (too few images, or too few errors)'
     if scaling['after']['nll'] >= scaling['before']['nll']:
         return 'it does not lower the NLL'
     return ''

@@ -37,8 +37,8 @@ BY_OPENCV = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
 BY_PILLOW = {'JPEG2000': 'pip install -U pillow', 'AVIF': 'pip install -U pillow', 'HEIF': 'pip install pillow-heif'}
 MAX_PIXELS = 89_478_485  # Pillow's limit, from which on it speaks of a decompression bomb
 MAX_JPEG_PIXELS = 4 * MAX_PIXELS  # in the file: large JPEGs are decoded at half their size or less
-BROKEN = 'broken picture, or none that can be read'  # what decoding alone finds
-TOO_LARGE = f'too large, more than {MAX_PIXELS // 10**6} million pixels. Save it smaller'
+BROKEN = 'corrupt image, or not an image'  # what decoding alone finds
+TOO_LARGE = f'too large, more than {MAX_PIXELS // 10**6} million pixels. Resize it, or save it as JPEG'
 # Its short edge made 256 pixels long, as pipelines do, a picture of 1 x 60000 would fill 12 GB.
 MAX_RATIO = 1000  # long edge / short edge
 

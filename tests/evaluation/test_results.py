@@ -151,7 +151,7 @@ def test_the_temperature_of_the_test_comes_before_that_of_the_checkpoint(metrics
     ('scaling', 'about', 'fault'),
     [
         (scaled(1.075, after=0.15), {}, 'it does not lower the NLL'),
-        (scaled(0.05), {}, 'an end of the searched range'),
+        (scaled(0.05), {}, 'the limit of its search range'),
         (scaled(1.25), {'trained_on': 'a', 'dataset': 'b'}, 'trained on another split'),
         (scaled(1.25), {'tested': 'train.txt', 'trained_list': 'train.txt'}, 'tested on the training images'),
     ],

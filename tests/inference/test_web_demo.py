@@ -102,7 +102,7 @@ def test_photos_get_their_scores_and_no_file_stays(client, tmp_path):
         (b'a note', 415, f'no image that can be read: {KINDS}'),
         (image(kind='PPM'), 415, 'PPM image that cannot be decoded here. Save it as JPEG'),  # OpenCV would read it
         (b'', 400, 'empty file'),
-        (image((20_000, 20_000), 'PNG'), 413, 'too large, more than 89 million pixels. Save it smaller'),
+        (image((20_000, 20_000), 'PNG'), 413, 'too large, more than 89 million pixels. Resize it, or save it as JPEG'),
         (bytes(MAX_BYTES + 1), 413, f'too large, more than {MAX_MEGABYTES} MB'),
     ],
     ids=['text', 'other', 'empty', 'pixels', 'bytes'],

@@ -104,7 +104,7 @@ def test_training_photos_that_cannot_be_read_are_named(best, data, call, tmp_pat
     photo = min((spoilt / 'train' / 'tulip').iterdir())
     photo.write_bytes(b'no photo')
     said = call('export_onnx', best, '--out', 'a.onnx', '--data-root', spoilt, '--int8').error
-    assert f'{photo}: broken picture, or none that can be read. Fix the dataset first.' in said
+    assert f'{photo}: corrupt image, or not an image. Fix the dataset first.' in said
     assert not list(tmp_path.glob('*.onnx'))
 
 

@@ -86,7 +86,7 @@ def test_unreadable_and_left_out_files_are_listed(photos, call):
     done = call('find_label_issues', photos, '--out', 'x.json')
     assert (done.code, done.err) == (1, '')
     assert done.out.splitlines()[:3] == [
-        'left out: rose/notes.txt (no image by content or suffix)',
+        'left out: rose/notes.txt (not an image)',
         r'unreadable: rose/zero\x1b.jpg (empty file)',
         '0 of 36 labels doubtful, 1 photos unreadable',
     ]

@@ -84,7 +84,7 @@ def test_split_uses_the_usable_images_and_lists_the_others(hostile, run, tmp_pat
         'readme.txt (not in a class folder)',
         'rose/.DS_Store (hidden',
         'rose/Thumbs.db (hidden',
-        'rose/notes.txt (no image by content or suffix',
+        'rose/notes.txt (not an image',
         'rose/zero.jpg (empty file)',
         'rose/text.jpg (no picture',
         'rose/truncated.jpg (broken picture',

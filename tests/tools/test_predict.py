@@ -78,18 +78,18 @@ def test_what_cannot_be_read_is_listed_and_the_rest_predicted(best, data, call, 
     shutil.copy(photo, odd)
     result = call('predict', folder, '--checkpoint', best, '--out', 'a.csv', '--sort-into', 'sorted')
     assert result.code == 1
-    assert f'left out    {folder}/notes.txt: no image by content or suffix' in result.out
+    assert f'left out    {folder}/notes.txt: not an image' in result.out
     problems = dict(
         line.removeprefix('error: ').rsplit(': ', 1) for line in result.err.splitlines() if 'error' in line
     )
     assert {Path(path).name: problem for path, problem in problems.items()} == {
-        'bomb.png': 'too large, more than 89 million pixels. Save it smaller',
-        'cut.png': 'broken picture, or none that can be read',
+        'bomb.png': 'too large, more than 89 million pixels. Resize it, or save it as JPEG',
+        'cut.png': 'corrupt image, or not an image',
         'dangling': 'broken link',
         'empty.jpg': 'empty file',
         'other.heic: HEIF image that cannot be decoded here. Run': 'pip install pillow-heif',
         'pipe.jpg': 'no file',
-        'text.jpg': 'broken picture, or none that can be read',
+        'text.jpg': 'corrupt image, or not an image',
     }
     assert [row['path'] for row in table(tmp_path / 'a.csv')] == [str(folder / 'phone.jfif'), str(tmp_path / odd)]
     assert {path.name for path in (tmp_path / 'sorted').glob('*/*')} == {'phone.jfif', Path(odd).name}

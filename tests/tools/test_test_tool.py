@@ -173,7 +173,7 @@ def test_ood_images_are_scored_as_test_images(best, tiny_config, others, call, t
     (tmp_path / 'others' / 'text.jpg').write_text('no picture')
     result = call('test', tiny_config, best, '--ood', others, '--tta', '--out', 'rows.json')
     assert result.code == 1
-    assert result.err.splitlines()[-1] == 'error: others/text.jpg: broken picture, or none that can be read'
+    assert result.err.splitlines()[-1] == 'error: others/text.jpg: corrupt image, or not an image'
     table, found = json.loads((tmp_path / 'rows.json').read_text()), metrics()['ood']
     rows = [row for row in table if row['truth'] == 'rose']
     assert (found['folder'], found['photos'], found['unreadable']) == ('others', 3, 1)

@@ -61,7 +61,7 @@ class PreflightHook(Hook):
         if not errors:
             with collect(errors):
                 metrics = try_batches(runner)
-        with as_configured('param_scheduler'):
+        with as_configured('param_scheduler', 'Fit its lengths (total_steps, T_max, end) to the length of the run.'):
             rows = effective_settings(runner, sorted(metrics))
         if self.dry_run and not errors:
             rows['time'] = _time(runner)
@@ -136,10 +136,20 @@ def check_from_scratch(run: Run, runner: Runner) -> Iterator[Finding]:
         )
 
 
+def check_best_checkpoint(run: Run, runner: Runner) -> Iterator[Finding]:
+    """Runs that validate, but keep no best.pth."""
+    if runner.val_loop is not None and not any(isinstance(hook, BestCheckpointHook) for hook in runner.hooks):
+        yield warning(
+            'default_hooks: no BestCheckpointHook, so no best.pth will be saved. Inherit '
+            "configs/_base_/default_runtime.py, or add dict(type='BestCheckpointHook')."
+        )
+
+
 RUNNER_CHECKS = {
     'param_scheduler': check_schedules,
     'optim_wrapper.optimizer.lr': check_lr,
     'model.backbone.init_cfg': check_from_scratch,
+    'default_hooks': check_best_checkpoint,
 }
 
 
