@@ -119,11 +119,9 @@ def _load(path: str) -> Config:
         if hasattr(cfg, '_imported_names'):  # pure Python: its types are classes
             settings = {key: value for key, value in cfg._cfg_dict.items() if key not in cfg._imported_names}
             cfg = Config(with_names(settings), filename=path)
-    except ImportError as error:
-        advice = 'Install it, or add its folder to the environment variable PYTHONPATH.'
-        raise InputError(f'{path}: custom_imports: {error}. {advice}') from error
     except Exception as error:  # a config is a program and may raise anything
-        raise InputError(f'{path}: not a usable config: {type(error).__name__}: {error}') from error
+        advice = '. Install it, or add its folder to PYTHONPATH.' if isinstance(error, ImportError) else ''
+        raise InputError(f'{path}: not a usable config: {type(error).__name__}: {error}{advice}') from error
     return cfg
 
 

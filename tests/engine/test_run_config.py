@@ -56,7 +56,7 @@ def test_pure_python_configs_name_registered_classes(tmp_path):
     assert cfg.default_hooks.checkpoint.type == 'CheckpointHook'
     names = [cfg.model.type, cfg.model.backbone.type, cfg.model.backbone.norm_cfg.type, cfg.model.neck.type]
     assert names == ['ImageClassifier', 'ResNet', 'BN', 'torch.nn.modules.linear.Identity']
-    assert set(cfg) == {'model', 'default_hooks', 'work_dir'}
+    assert set(cfg) == {'model', 'default_hooks', 'default_scope', 'work_dir'}
 
 
 def test_none_leaves_out_a_hook_of_a_base_config():
