@@ -10,6 +10,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,6 +37,8 @@ PLACEHOLDER = re.compile(r'path[/\\_-]to\b|<[^>]*>|\bx{3,}\b|\byour[_ -]?\w+', r
 HOME = re.compile(r'/home/[^/]+|/Users/[^/]+|[A-Za-z]:[\\/]')
 # Random transforms that neither their name nor a parameter called ``prob`` reveals.
 RANDOM = {'ColorJitter', 'Lighting', 'AutoAugment', 'RandAugment', 'AugMix', 'TrivialAugmentWide', 'Albumentations'}
+
+TRACKERS = {f'{name}VisBackend': name.lower() for name in ('Wandb', 'MLflow', 'ClearML', 'Neptune', 'DVCLive', 'Aim')}
 
 
 class Finding(NamedTuple):
@@ -98,6 +101,15 @@ def check_loaders(cfg: Config, loaders: Sequence[str]) -> Iterator[Finding]:
             yield error(f'{root}: {_how_to_prepare(root)}')
 
 
+def check_trackers(cfg: Config, loaders: list[str]) -> Iterator[Finding]:
+    """Experiment trackers whose packages are not installed; MMEngine finds out once it has written to the work dir."""
+    backends = (cfg.get('visualizer') or {}).get('vis_backends') or [] if 'train' in loaders else []
+    for kind in [str(backend.get('type')).rpartition('.')[2] for backend in backends]:
+        package = TRACKERS.get(kind)
+        if package and find_spec(package) is None:
+            yield error(f'{kind}: {package} not installed. Run: pip install {package}')
+
+
 def _how_to_prepare(root: Path) -> str:
     """The command that makes a prepared dataset of ``root``, which has no classes.txt."""
     if not root.is_dir():
@@ -108,7 +120,7 @@ def _how_to_prepare(root: Path) -> str:
     return f'no prepared dataset. Split raw photos with: {split}'
 
 
-CONFIG_CHECKS = {'paths': check_paths, 'dataloaders': check_loaders}
+CONFIG_CHECKS = {'paths': check_paths, 'dataloaders': check_loaders, 'visualizer': check_trackers}
 
 
 def check_classes(run: 'Run') -> Iterator[Finding]:

@@ -119,7 +119,7 @@ VAL = 'val_dataloader = dict(dataset=dict(pipeline=[dict(type="LoadImageFromFile
         ('log_level = "foo"', "log_level: KeyError: 'foo'"),
         (
             'visualizer = dict(vis_backends=[dict(type="LocalVisBackend"), dict(type="WandbVisBackend")])',
-            'config: ImportError: Please run "pip install wandb" to install wandb',
+            'WandbVisBackend: wandb not installed. Run: pip install wandb',
         ),
         # 12: top-5 of five classes
         ('val_evaluator = [dict(type="Accuracy", topk=(1, 5))]', 'val_evaluator.0.topk: top-5 of 5 classes is always'),
