@@ -10,6 +10,7 @@ first validation: top-1 95.84 % (438/457), 96.28 % (440/457), 95.84 % (438/457).
 _base_ = [
     '_base_/flower_dataset.py',
     '_base_/default_runtime.py',
+    '_base_/finetune.py',
     'mmpretrain::_base_/models/mobilenet_v2_1x.py',
 ]
 
@@ -34,15 +35,9 @@ default_hooks = dict(
     linear_probe=dict(type='LinearProbeHook'),
     ema=dict(type='EMAHook', momentum=0.02),  # averages the last 50 steps or so
 )
-optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.01),
-    clip_grad=dict(max_norm=1.0),  # the fitted head's gradients are larger than a random one's
-)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, end=1, by_epoch=True, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=1, T_max=2, by_epoch=True, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=3)
-val_cfg = dict()
-test_cfg = dict()
+train_cfg = dict(max_epochs=3)
 auto_scale_lr = dict(base_batch_size=16)

@@ -100,7 +100,7 @@ def lock_folder(path: Path) -> BinaryIO | None:
 
 
 def command_line(program: str, *words: str | Path) -> str:
-    """A command for a shell: words quoted where needed, a path never taken for an option; Python runs a ``.py``."""
+    """A command for a shell: words quoted where needed, a path never read as an option; Python runs a ``.py``."""
     dashed = (f'./{word}' if isinstance(word, Path) and str(word).startswith('-') else str(word) for word in words)
     return shlex.join([*['python'] * program.endswith('.py'), program, *dashed])
 

@@ -2,7 +2,7 @@
 
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.01),
-    clip_grad=dict(max_norm=1.0),
+    clip_grad=dict(max_norm=1.0),  # a fitted head's gradients are larger than a random one's
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, end=1, by_epoch=True, convert_to_iter_based=True),
